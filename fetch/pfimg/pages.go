@@ -1,0 +1,170 @@
+package pfimg
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// pageLayout is the one layout whose page sizes are known.
+const pageLayout = "paged-batchinvariant-v1"
+
+// pageTable is the state of reading cache.manifest. Numbers are -1 while they are not there.
+type pageTable struct {
+	dir     uint32 // node of cache/pages
+	first   int    // the pages' nodes are first …
+	count   int    // pages: each has a k and a v
+	layout  string
+	dtype   string
+	numbers [4]int64 // n_layers, page_size_tokens, n_heads, head_dim
+	bytes   int64    // page_size_bytes
+}
+
+// readPages reads cache.manifest. Sizes are signed as soon as the whole is read, since the fields that they
+// follow from may come last.
+func (b *builder) readPages(s *scanner, dir uint32) (int, error) {
+	p := pageTable{dir: dir, first: len(b.nodes), numbers: [4]int64{-1, -1, -1, -1}, bytes: -1}
+	if err := s.object(func(name []byte) error { return p.field(b, s, name) }); err != nil {
+		return 0, err
+	}
+	size, err := p.size(s)
+	if err != nil || size < 0 {
+		return p.count, err
+	}
+	for id := p.first; id < len(b.nodes); id++ {
+		if err := b.size(s, b.nodes[id].ref, size, uint32(id)); err != nil {
+			return 0, err
+		}
+	}
+	return p.count, nil
+}
+
+func (p *pageTable) field(b *builder, s *scanner, name []byte) error {
+	to := &p.bytes
+	switch string(name) {
+	case "pages":
+		if null, err := s.null(); null || err != nil {
+			return err
+		}
+		return p.pages(b, s)
+	case "layout":
+		return p.text(s, &p.layout)
+	case "dtype":
+		return p.text(s, &p.dtype)
+	case "n_layers":
+		to = &p.numbers[0]
+	case "page_size_tokens":
+		to = &p.numbers[1]
+	case "n_heads":
+		to = &p.numbers[2]
+	case "head_dim":
+		to = &p.numbers[3]
+	case "page_size_bytes":
+	default:
+		return s.skip()
+	}
+	null, err := s.null()
+	if null || err != nil {
+		return err
+	}
+	*to, err = s.number(maxSize)
+	return err
+}
+
+func (p *pageTable) text(s *scanner, to *string) error {
+	null, err := s.null()
+	if null || err != nil {
+		return err
+	}
+	text, err := s.str()
+	*to = string(text)
+	return err
+}
+
+// pages reads [{"ix":0,"k":"sha256:…","v":"sha256:…"},…].
+func (p *pageTable) pages(b *builder, s *scanner) error {
+	var ix int64
+	var k, v Digest
+	var have [3]bool
+	field := func(name []byte) (err error) {
+		switch string(name) {
+		case "ix":
+			have[0] = true
+			ix, err = s.number(MaxPageIx)
+		case "k":
+			have[1] = true
+			k, err = s.digest()
+		case "v":
+			have[2] = true
+			v, err = s.digest()
+		default:
+			err = s.skip()
+		}
+		return err
+	}
+	var name []byte
+	return s.array(func() error {
+		if p.count++; 2*p.count > b.tree.max {
+			return fmt.Errorf("%s: more than %d pages: %w", s.subject, b.tree.max/2, ErrUnsupported)
+		}
+		have = [3]bool{}
+		if err := s.object(field); err != nil {
+			return err
+		}
+		if have != [3]bool{true, true, true} {
+			return s.bad("page %d: it needs ix, k and v", p.count-1)
+		}
+		for i, d := range [2]Digest{k, v} {
+			name = fmt.Appendf(name[:0], "%08d.%c", ix, "kv"[i])
+			id, isNew := b.child(p.dir, name)
+			if !isNew {
+				return s.bad("page ix %d is there twice", ix)
+			}
+			n := &b.nodes[id]
+			n.kind, n.mode, n.ref = File, 0o444, b.blobs.add(d)
+		}
+		return nil
+	})
+}
+
+// size is the size of every k and v in bytes, -1 when it does not follow from the table: another layout, a
+// dtype of unknown width, fields missing.
+func (p *pageTable) size(s *scanner) (int64, error) {
+	if p.layout != "" && p.layout != pageLayout {
+		return -1, nil
+	}
+	for _, n := range p.numbers {
+		if n < 0 || p.dtype == "" {
+			return p.bytes, nil
+		}
+	}
+	size := dtypeSize(p.dtype)
+	if size == 0 {
+		return -1, nil
+	}
+	product := uint64(size)
+	for _, n := range p.numbers {
+		high, low := bits.Mul64(product, uint64(n))
+		if high != 0 {
+			product = 1 << 63
+			break
+		}
+		product = low
+	}
+	if product > maxSize {
+		return 0, s.bad("pages of more than %d bytes", int64(maxSize))
+	}
+	return int64(product), nil
+}
+
+// dtypeSize is the width of an element in bytes, 0 when it is not known.
+func dtypeSize(name string) int64 {
+	switch name {
+	case "bf16", "f16":
+		return 2
+	case "f32":
+		return 4
+	case "fp8e4m3":
+		return 1
+	}
+	return 0
+}
