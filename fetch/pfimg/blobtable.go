@@ -127,14 +127,15 @@ func (x *Index) childBlob(dir Row, i int) (Row, string, bool) {
 		return Row(len(x.rows.parent)+i) + 1, x.blobs.folderName(i), true
 	}
 	f, ok := x.folder(dir)
-	if !ok || i < 0 {
+	if !ok {
 		return 0, "", false
 	}
 	aa := x.blobs.folders[f]
-	at := int(x.blobs.start[aa]) + i
-	if at >= int(x.blobs.start[int(aa)+1]) {
+	first, end := int(x.blobs.start[aa]), int(x.blobs.start[int(aa)+1])
+	if i < 0 || i >= end-first {
 		return 0, "", false
 	}
+	at := first + i
 	return x.firstBlob() + Row(at), x.blobs.digests[at].Hex(), true
 }
 

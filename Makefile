@@ -1,0 +1,57 @@
+# pfmount: targets for people and CI. `make help` lists them.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+PREFIX  ?= /usr/local
+BIN      = bin/pfmount
+# Longer fuzzing and soaking are up to the caller.
+FUZZTIME ?= 20s
+
+.PHONY: help build demo test unit e2e fuzz-short fuzz lint bench install clean setup
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+build: $(BIN) ## build bin/pfmount
+
+.PHONY: $(BIN)
+$(BIN):
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/pfmount
+
+setup: ## install what tests need (as root), or say what to install
+	@test/setup.sh
+
+demo: build ## mount a sample session from a registry on this machine
+	@test/setup.sh demo
+	@cd test && $(GO) run ./demo ../$(BIN)
+
+test: setup lint unit e2e fuzz-short ## everything that CI runs
+
+unit: ## unit tests of all packages with the race detector
+	@test/part unit $(GO) test -race -timeout 10m ./...
+	@test/part 'fusefs on one processor' env GOMAXPROCS=1 $(GO) test -timeout 10m ./fusefs/...
+
+e2e: build ## end-to-end tests: real registry, real mounts, real tools
+	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
+	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./e2e/...'
+
+# One fuzz target at a time is all that go test takes.
+fuzz-short: ## every fuzz target for FUZZTIME (20s)
+	@test/part fuzz test/fuzz.sh $(FUZZTIME)
+
+fuzz: ## every fuzz target for 10 minutes
+	@test/fuzz.sh 10m
+
+lint: ## gofmt, vet, staticcheck, import arrows, sizes of files and functions
+	@test/part lint test/lint.sh
+
+bench: build ## measure against the peers that are installed; prints tables
+	@test/setup.sh bench
+	@cd test && $(GO) run ./bench ../$(BIN)
+
+install: build ## install to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pfmount
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,119 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// partial is a claimed file: this process alone fills its key.
+type partial struct {
+	f   *folder
+	key digest
+	fd  int
+}
+
+// claim makes this process the only one that fills key, by the lock on tmp/<hex>, and returns that file; or it
+// returns the blob that another process has filled meanwhile. A dead holder's file is removed and started over.
+func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p *partial, b *blob, err error) {
+	name := blobName(key)
+	for {
+		fd, err := s.openat(ctx, f.tmp, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o400)
+		if err == unix.EEXIST {
+			if err := s.await(ctx, f, key); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, diskError("create partial file", err)
+		}
+		ok, err := tryLock(fd)
+		if err == nil && ok {
+			ok, err = linked(fd) // only who holds the lock unlinks, and someone may have locked it before us
+		}
+		if err == nil && ok {
+			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
+			if b == nil && err == nil {
+				return &partial{f, key, fd}, nil, nil
+			}
+			_ = remove(f.tmp, name)
+		}
+		_ = unix.Close(fd)
+		if err != nil {
+			return nil, nil, diskError("lock partial file", err)
+		}
+		if b != nil {
+			return nil, b, nil
+		}
+	}
+}
+
+func linked(fd int) (bool, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return st.Nlink > 0, err
+}
+
+// failedMode marks an unlinked partial file whose fill failed: its content is then the error's text.
+const failedMode = 0o200
+
+// await returns when the holder of key's partial file has finished, failed or died; the file is gone then. A fill that
+// failed after this process waited for it for long is not tried again here: N processes in turn would make N times
+// the wait. After a short wait it is, since the other process may have lacked only credentials.
+func (s *Store) await(ctx context.Context, f *folder, key digest) error {
+	name := blobName(key)
+	fd, err := s.openat(ctx, f.tmp, name, unix.O_RDONLY, 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err == unix.ELOOP || err == unix.ENXIO {
+		return diskError("remove what is no partial file", remove(f.tmp, name))
+	}
+	if err != nil {
+		return diskError("open partial file", err)
+	}
+	defer unix.Close(fd)
+	var wait backoff
+	for {
+		ok, err := tryLock(fd)
+		if err != nil {
+			return diskError("lock partial file", err)
+		}
+		if ok {
+			break
+		}
+		if err := wait.wait(ctx); err != nil {
+			return err
+		}
+	}
+	same, err := current(fd, f.tmp, name)
+	if err != nil {
+		return diskError("stat partial file", err)
+	}
+	if same { // its holder died
+		return diskError("remove partial file", remove(f.tmp, name))
+	}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Nlink == 0 && st.Mode&0o777 == failedMode && wait.waited >= s.lim.patient {
+		var text [512]byte
+		n, _ := preadFull(fd, text[:], 0)
+		return fmt.Errorf("cache: blob %x: %w: %s", key, ErrElsewhere, text[:n])
+	}
+	return nil
+}
+
+// abandon gives up a claimed file. A failure is left to those who wait with the file open; a fill that only ended
+// with its Store is theirs to start over.
+func (p *partial) abandon(failed error) {
+	if failed != nil && !errors.Is(failed, context.Canceled) {
+		text := failed.Error()
+		_ = unix.Ftruncate(p.fd, 0)
+		_, _ = pwriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)
+		_ = unix.Fchmod(p.fd, failedMode)
+	}
+	_ = remove(p.f.tmp, blobName(p.key)) // a folder that is gone has no such name
+	_ = unix.Close(p.fd)
+}

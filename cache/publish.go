@@ -1,0 +1,98 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// publish gives a complete partial file its name. When the disk or the limits do not allow that, the blob is served
+// from the file without a name, which is gone when it is closed.
+func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, error) {
+	durable := s.opt.Verify == VerifyNever && unix.Fdatasync(p.fd) == nil
+	var st unix.Stat_t
+	if err := unix.Fstat(p.fd, &st); err != nil {
+		return nil, diskError("stat partial file", err)
+	}
+	b := &blob{fd: p.fd, ino: st.Ino, size: st.Size, touched: time.Now()}
+	if st.Size > s.lim.small {
+		b.sums = sums
+	}
+	s.check.add(p.key, st.Ino, allChunks) // the fill vouches for what it wrote
+	err := p.finish(&st, b.touched, durable)
+	named := false
+	if err == nil {
+		named, err = s.name(ctx, p, b, &st)
+	}
+	if !named {
+		b.unnamed = true
+		_ = remove(p.f.tmp, blobName(p.key))
+	}
+	if err != nil {
+		s.warn.warn("a blob cannot be kept in the cache", "dir", s.opt.Dir, "err", err)
+	}
+	if vanished(err) {
+		s.disk.renew(p.f)
+	}
+	if err := unix.Flock(p.fd, unix.LOCK_UN); err != nil {
+		return nil, diskError("unlock partial file", err)
+	}
+	return b, nil
+}
+
+// finish gives the file the mode and the times by which it is known later.
+func (p *partial) finish(st *unix.Stat_t, now time.Time, durable bool) error {
+	if st.Mode&0o7777 != 0o400 { // a umask that takes from the owner
+		if err := unix.Fchmod(p.fd, 0o400); err != nil {
+			return diskError("chmod", err)
+		}
+	}
+	return diskError("set times", setTimes(p.fd, now, stamp(p.key, durable)))
+}
+
+// name counts a finished file and renames it to its blob's name, its sidecar first. Trouble is met once.
+func (s *Store) name(ctx context.Context, p *partial, b *blob, st *unix.Stat_t) (named bool, err error) {
+	cost := max(blocks(st)+nameCost, diskCost(st.Size))
+	if b.sums != nil {
+		cost += diskCost(sumsSize(st.Size, s.lim.chunk))
+	}
+	for try := 0; ; try++ {
+		named, err = s.rename(ctx, p, b, cost)
+		if named || err == nil || try > 0 {
+			return named, err
+		}
+		again := errors.Is(err, unix.ENOENT) // an evictor has just removed the directory, which was empty
+		if full(err) {
+			again = s.makeRoom(ctx, cost)
+		}
+		if !again {
+			return false, err
+		}
+	}
+}
+
+func (s *Store) rename(ctx context.Context, p *partial, b *blob, cost int64) (bool, error) {
+	dir, made, err := s.openShard(ctx, p.f, shardName(p.key[0]), true)
+	if err != nil {
+		return false, diskError("open shard", err)
+	}
+	defer unix.Close(dir)
+	if made {
+		cost += blockSize
+	}
+	return s.reserve(ctx, p.f, cost, func() error {
+		if b.sums != nil {
+			if err := s.writeSums(ctx, p.f, dir, p.key, encodeSums(p.key, b.size, s.lim.chunk, b.sums)); err != nil {
+				return err
+			}
+		}
+		name := blobName(p.key)
+		err := unix.Renameat(p.f.tmp, name, dir, name)
+		if err != nil && b.sums != nil {
+			_ = remove(dir, name+sumsSuffix)
+		}
+		return diskError("rename", err)
+	})
+}

@@ -1,0 +1,260 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+)
+
+// sink takes one fill. It writes to the partial file: what is small in one piece, what is large through a pipe. When
+// the disk fails while the blob may still fit, it goes on in memory.
+type sink struct {
+	s    *Store
+	file file
+	size int64 // what is expected, -1 unknown
+	n    int64 // bytes taken
+	over bool  // more than expected came
+	buf  []byte
+	pipe *pipe
+	mem  *memory
+	err  error // the disk's, for good
+}
+
+// memory is a blob that the disk does not take.
+type memory struct {
+	data  []byte
+	taken int64 // from the table's bound
+	cause error // why it is here
+	stale bool  // what was on disk is lost: the fill must start over
+}
+
+var _ Sink = (*sink)(nil)
+
+func newSink(ctx context.Context, s *Store, size int64) *sink {
+	k := &sink{s: s, size: size, file: file{ctx: ctx, s: s, fd: -1, size: size}}
+	if size < 0 || size > s.lim.small {
+		k.file.sums = newSummer(s.lim.chunk)
+	}
+	return k
+}
+
+// run calls the fill until it is through: again when memory has to start over or descriptors ran out on the way.
+func (k *sink) run(fill Fill) error {
+	ctx := k.file.ctx
+	wait := backoff{limit: k.s.lim.patient / 2}
+	for {
+		err := fill(ctx, k)
+		if err == nil {
+			err = k.finish()
+		}
+		switch {
+		case k.err != nil:
+			return k.err // the disk's own words, whatever the fill made of them
+		case k.mem != nil && k.mem.stale:
+			k.mem.stale = false
+		case exhausted(err) && wait.wait(ctx) == nil:
+			k.s.table.shed(8)
+		default:
+			return err
+		}
+		if err := k.Reset(); err != nil {
+			return err
+		}
+	}
+}
+
+// Write takes the next bytes. Its errors are final, but for too many bytes, which Reset takes back.
+func (k *sink) Write(p []byte) (int, error) {
+	if k.err != nil {
+		return 0, k.err
+	}
+	if k.over || k.size >= 0 && int64(len(p)) > k.size-k.n {
+		k.over = true
+		return 0, fmt.Errorf("cache: %w: want %d bytes, got more", ErrSize, k.size)
+	}
+	if err := k.put(p); err != nil {
+		return 0, err
+	}
+	k.n += int64(len(p))
+	return len(p), nil
+}
+
+func (k *sink) put(p []byte) error {
+	if k.mem != nil {
+		return k.keep(p)
+	}
+	total := k.n + int64(len(p))
+	if max(k.size, total) > k.s.lim.small {
+		return k.putLarge(p)
+	}
+	if len(k.buf) == 0 && (total == k.size || len(p) >= smallBuffer) {
+		return k.write(p)
+	}
+	if k.buf == nil {
+		if k.buf = k.s.bufs.get(smallBuffer); k.buf == nil {
+			return k.write(p)
+		}
+	}
+	for len(p) > 0 {
+		n := copy(k.buf[len(k.buf):cap(k.buf)], p)
+		k.buf, p = k.buf[:len(k.buf)+n], p[n:]
+		if len(k.buf) < cap(k.buf) {
+			break
+		}
+		if err := k.flush(); err != nil {
+			return err
+		}
+		if k.mem != nil {
+			return k.keep(p)
+		}
+	}
+	return nil
+}
+
+// putLarge is put for what does not fit into memory: a failing disk is the end.
+func (k *sink) putLarge(p []byte) error {
+	if k.pipe == nil {
+		if err := k.flush(); err != nil {
+			return err
+		}
+		if k.mem != nil {
+			return k.keep(p)
+		}
+		k.pipe = newPipe(&k.file)
+	}
+	if k.pipe == nil { // every buffer is taken
+		return k.write(p)
+	}
+	k.err = k.pipe.write(p)
+	return k.err
+}
+
+// flush writes what is buffered.
+func (k *sink) flush() error {
+	if len(k.buf) == 0 {
+		return nil
+	}
+	p := k.buf
+	k.buf = k.buf[:0]
+	return k.write(p)
+}
+
+// write appends to the file or, when the disk fails, moves the blob to memory and goes on there.
+func (k *sink) write(p []byte) error {
+	err := k.file.append(p)
+	if err == nil {
+		return nil
+	}
+	if err := k.toMemory(err); err != nil {
+		return err
+	}
+	return k.keep(p)
+}
+
+// toMemory moves the blob to memory because of cause, which is its error when that cannot be.
+func (k *sink) toMemory(cause error) error {
+	n := k.size
+	if n < 0 {
+		n = k.s.lim.small
+	}
+	if max(n, k.n) > k.s.lim.small || !isTrouble(cause) {
+		k.err = cause
+		return cause
+	}
+	taken := max(n, blockSize)
+	if k.s.table.takeMemory(k.file.ctx, taken) != nil {
+		k.err = cause
+		return cause
+	}
+	k.s.warn.warn("the cache's disk does not take blobs: they are served from memory as far as they fit", "dir", k.s.opt.Dir, "err", cause)
+	k.mem = &memory{data: make([]byte, k.file.off, n), taken: taken, cause: cause}
+	got, err := 0, error(nil)
+	if k.file.off > 0 {
+		got, err = preadFull(k.file.fd, k.mem.data, 0)
+	}
+	k.mem.stale = err != nil || int64(got) < k.file.off
+	return nil
+}
+
+// keep appends to the blob in memory.
+func (k *sink) keep(p []byte) error {
+	m := k.mem
+	if m.stale {
+		return m.cause
+	}
+	if len(p) > cap(m.data)-len(m.data) { // of unknown size, and too large for memory
+		k.err = m.cause
+		return k.err
+	}
+	m.data = append(m.data, p...)
+	return nil
+}
+
+// finish writes what is left and checks the length.
+func (k *sink) finish() error {
+	if k.pipe != nil {
+		k.err = k.pipe.close()
+		k.pipe = nil
+	}
+	if k.err != nil {
+		return k.err
+	}
+	if err := k.flush(); err != nil {
+		return err
+	}
+	k.free()
+	if k.mem != nil && k.mem.stale {
+		return k.mem.cause
+	}
+	if k.over || k.size >= 0 && k.n != k.size {
+		return fmt.Errorf("cache: %w: want %d bytes, the fill wrote %d", ErrSize, k.size, k.n)
+	}
+	return nil
+}
+
+// Reset drops what was written, so that the fill starts over.
+func (k *sink) Reset() error {
+	if k.pipe != nil {
+		k.err = k.pipe.close()
+		k.pipe = nil
+	}
+	if k.err != nil {
+		return k.err
+	}
+	k.n, k.over, k.buf = 0, false, k.buf[:0]
+	if k.mem != nil {
+		k.mem.data = k.mem.data[:0]
+		return nil
+	}
+	k.err = k.file.reset()
+	return k.err
+}
+
+func (k *sink) free() {
+	if k.buf != nil {
+		k.s.bufs.put(k.buf)
+		k.buf = nil
+	}
+}
+
+// drop frees what a failed fill holds.
+func (k *sink) drop() {
+	if k.pipe != nil {
+		_ = k.pipe.close() // it failed anyway
+		k.pipe = nil
+	}
+	k.free()
+	if k.mem != nil {
+		k.s.table.giveMemory(k.mem.taken)
+		k.mem = nil
+	}
+}
+
+// memoryBlob makes a blob of what is in memory, in no more of it than needed.
+func (k *sink) memoryBlob() *blob {
+	m := k.mem
+	if cap(m.data)-len(m.data) >= blockSize {
+		m.data = append(make([]byte, 0, len(m.data)), m.data...)
+	}
+	k.s.table.giveMemory(m.taken - charge(m.data))
+	return &blob{fd: -1, size: int64(len(m.data)), mem: m.data, unnamed: true}
+}

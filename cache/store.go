@@ -1,0 +1,250 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// digest is the SHA-256 of a blob's bytes: its key and its file's name.
+type digest = [32]byte
+
+var (
+	// ErrDamaged says that a blob's bytes on disk are not what its key promises, and that fetching it once more did not help.
+	ErrDamaged = errors.New("damaged in the cache")
+	// ErrSize says that a blob has another length than the caller expects, or that a fill wrote another.
+	ErrSize = errors.New("length differs from the expected size")
+	// ErrElsewhere says that another process, waited for longer than its share, failed to fill the blob.
+	ErrElsewhere = errors.New("another process failed to fetch it")
+	// ErrClosed says that the Store was closed.
+	ErrClosed = errors.New("cache is closed")
+)
+
+// VerifyMode says when the content of a cached blob is hashed. Size, owner, mode and time stamp are checked in every mode.
+type VerifyMode int
+
+const (
+	VerifyFirst  VerifyMode = iota // at its first use in a process; a blob over 8 MiB by the chunks that are read
+	VerifyAlways                   // each time it enters the table of open files; over 8 MiB at each read, the chunks that are read
+	VerifyNever                    // only when the cheap checks fail or the file was not synced when it was filled
+)
+
+// String returns the name that ParseVerifyMode reads.
+func (m VerifyMode) String() string {
+	switch m {
+	case VerifyFirst:
+		return "first"
+	case VerifyAlways:
+		return "always"
+	case VerifyNever:
+		return "never"
+	}
+	return fmt.Sprintf("VerifyMode(%d)", int(m))
+}
+
+// ParseVerifyMode reads "first", "always" or "never".
+func ParseVerifyMode(name string) (VerifyMode, error) {
+	for m := VerifyFirst; m <= VerifyNever; m++ {
+		if m.String() == name {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("cache: verify mode %q: want first, always or never", name)
+}
+
+// Options says where a cache is and how much it may take. The zero value of each field but Dir is usable.
+type Options struct {
+	Dir       string       // the cache folder; made when it is missing
+	Size      int64        // limit in bytes on disk; 0: 10 GiB
+	MinFree   float64      // fraction of the file system that stays free; 0: 0.05, negative: none
+	Verify    VerifyMode   // when content is hashed
+	Log       *slog.Logger // nil: none
+	OpenFiles int          // most files held open, fills included; 0: derived from RLIMIT_NOFILE
+}
+
+// Sink takes the bytes of one fill in order. Reset drops what was written, so that a fill can start over.
+type Sink interface {
+	Write(p []byte) (int, error)
+	Reset() error
+}
+
+// Fill writes the whole content of one blob to w and returns nil only when those bytes hash to the blob's key. An
+// error of w must end it: the disk has failed or the bytes are too many. ctx is the Store's, not a reader's.
+type Fill func(ctx context.Context, w Sink) error
+
+// Store keeps verified blobs in a directory, least recently used out first. It is safe for concurrent use, and any
+// number of Stores, in one process or in several, may share a directory.
+type Store struct {
+	opt   Options
+	lim   limits
+	disk  *disk
+	table *table
+	quota *quota
+	check *checker
+	bufs  *buffers
+	warn  *warner
+	count counters
+	life  life
+}
+
+// life ends a Store: every goroutine of it runs under ctx and is counted in wg.
+type life struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// counters are what Stats reports, but for the numbers that the table knows.
+type counters struct {
+	hits, misses, fills, fillBytes, failed, damaged, evicted, records atomic.Int64
+}
+
+// Stats counts what a Store did since it was made. OpenFiles and MemoryBytes are of this moment.
+type Stats struct {
+	Hits        int64 // opens answered without a fill
+	Misses      int64 // opens that waited for a fill
+	Fills       int64 // fills that succeeded
+	FillBytes   int64 // bytes they wrote
+	Failed      int64 // fills that failed
+	Damaged     int64 // blobs found damaged and dropped
+	Evicted     int64 // blobs evicted by this Store
+	OpenFiles   int   // descriptors held for blobs, fills included
+	MemoryBytes int64 // bytes of blobs served from memory because the disk would not take them
+}
+
+// New opens the cache in o.Dir and makes it when it is missing. It refuses a folder that other users own or may
+// write, and a file system without flock; the error says what to do. It scans nothing.
+func New(o Options) (*Store, error) {
+	return open(o, defaults())
+}
+
+func open(o Options, lim limits) (*Store, error) {
+	if o.Size <= 0 {
+		o.Size = 10 << 30
+	}
+	if o.MinFree == 0 {
+		o.MinFree = 0.05
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OpenFiles <= 0 {
+		o.OpenFiles = openFiles()
+	}
+	if o.Dir == "" {
+		return nil, errors.New("cache: no folder given")
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %s: %w", o.Dir, err)
+	}
+	o.Dir = dir
+	path, err := resolve(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opt:   o,
+		lim:   lim,
+		disk:  &disk{path: path},
+		table: newTable(o.OpenFiles, lim),
+		quota: newQuota(),
+		check: newChecker(),
+		bufs:  newBuffers(lim.buffers),
+		warn:  &warner{log: o.Log, every: time.Minute},
+	}
+	s.life.ctx, s.life.cancel = context.WithCancel(context.Background())
+	f, err := s.disk.use()
+	if err != nil {
+		s.life.cancel()
+		return nil, fmt.Errorf("cache: cannot use %s (another folder: --cache-dir): %w", dir, err)
+	}
+	var st unix.Statfs_t
+	if unix.Fstatfs(f.root, &st) == nil {
+		if _, warning := fileSystem(int64(st.Type)); warning != "" {
+			o.Log.Warn(warning, "dir", dir)
+		}
+	}
+	s.disk.done(f)
+	s.life.wg.Go(s.janitor)
+	return s, nil
+}
+
+// openFiles derives the bound on open files from the limit of the process: half of what remains after 32, the rest
+// being for connections, FUSE and the log.
+func openFiles() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 64
+	}
+	return int(min(4096, max(8, (int64(min(r.Cur, 1<<20))-32)/2)))
+}
+
+// Open returns the blob of key, from the cache or after fill. size is its length in bytes, -1 when it is unknown.
+// However many callers want a key at once, in this process or others, one fill runs; each caller waits under its own
+// ctx and may leave. A fill's error goes to all who wait and to those who ask within the next second. ctx also bounds
+// the wait of a later read that finds the blob damaged. The caller must Close the File.
+func (s *Store) Open(ctx context.Context, key [32]byte, size int64, fill Fill) (*File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, err := s.enter(ctx, key, size, fill)
+	if err != nil {
+		return nil, err
+	}
+	if size >= 0 && e.blob.size != size {
+		s.table.release(e)
+		return nil, sizeError(key, size, e.blob.size)
+	}
+	return &File{s: s, ctx: ctx, size: size, fill: fill, first: e}, nil
+}
+
+// Stat reports the length of a blob that is on disk, by its cheap checks only. It never fills.
+func (s *Store) Stat(key [32]byte) (size int64, ok bool) {
+	f, err := s.disk.use()
+	if err != nil {
+		return 0, false
+	}
+	defer s.disk.done(f)
+	var st unix.Stat_t
+	if err := unix.Fstatat(f.blobs, blobPath(key), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, false
+	}
+	if !ours(&st) || !exact(key, &st) {
+		return 0, false
+	}
+	return st.Size, true
+}
+
+// Stats returns what the Store did so far.
+func (s *Store) Stats() Stats {
+	open, mem := s.table.usage()
+	return Stats{
+		Hits: s.count.hits.Load(), Misses: s.count.misses.Load(),
+		Fills: s.count.fills.Load(), FillBytes: s.count.fillBytes.Load(),
+		Failed: s.count.failed.Load(), Damaged: s.count.damaged.Load(), Evicted: s.count.evicted.Load(),
+		OpenFiles: open, MemoryBytes: mem,
+	}
+}
+
+// Close ends the fills, waits for every goroutine of the Store and closes what is idle. Files still open stay
+// readable until they are closed.
+func (s *Store) Close() error {
+	s.table.shut()
+	s.life.cancel()
+	s.life.wg.Wait()
+	s.table.drain()
+	s.disk.close()
+	return nil
+}
+
+func sizeError(key digest, want, got int64) error {
+	return fmt.Errorf("cache: blob %x: %w: want %d bytes, got %d", key, ErrSize, want, got)
+}

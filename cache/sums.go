@@ -1,0 +1,165 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sidecar holds the SHA-256 of each chunk of a large blob, so that a read of 4 KiB does not hash 50 GB:
+//
+//	8 bytes    "pfsums1\n"
+//	8          chunk size, big endian as all numbers
+//	8          blob size
+//	32         the blob's key
+//	32 each    the sums, one a chunk, the last chunk may be short
+//	32         SHA-256 of all the above
+const (
+	sumsMagic  = "pfsums1\n"
+	sumsHeader = 8 + 8 + 8 + 32
+)
+
+func chunksOf(size int64, chunk int) int64 { return (size + int64(chunk) - 1) / int64(chunk) }
+
+// sumsSize is the length of the sidecar of a blob.
+func sumsSize(size int64, chunk int) int64 {
+	return sumsHeader + sha256.Size*(chunksOf(size, chunk)+1)
+}
+
+func encodeSums(key digest, size int64, chunk int, sums []byte) []byte {
+	out := make([]byte, 0, sumsHeader+len(sums)+sha256.Size)
+	out = append(out, sumsMagic...)
+	out = binary.BigEndian.AppendUint64(out, uint64(chunk))
+	out = binary.BigEndian.AppendUint64(out, uint64(size))
+	out = append(out, key[:]...)
+	out = append(out, sums...)
+	self := sha256.Sum256(out)
+	return append(out, self[:]...)
+}
+
+// decodeSums returns the sums of a sidecar, nil when it is not exactly that of this blob.
+func decodeSums(data []byte, key digest, size int64, chunk int) []byte {
+	if int64(len(data)) != sumsSize(size, chunk) {
+		return nil
+	}
+	body, self := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
+	sums := body[sumsHeader:]
+	if sha256.Sum256(body) != digest(self) || !bytes.Equal(encodeSums(key, size, chunk, nil)[:sumsHeader], body[:sumsHeader]) {
+		return nil
+	}
+	return sums
+}
+
+// loadSums reads a blob's sidecar. Any trouble is nil: the blob is then hashed whole.
+func (s *Store) loadSums(ctx context.Context, f *folder, key digest, size int64) []byte {
+	fd, err := s.openBlob(ctx, f, blobPath(key)+sumsSuffix)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || !ours(&st) || st.Size != sumsSize(size, s.lim.chunk) {
+		return nil
+	}
+	data := make([]byte, st.Size) // a blob that is really there bounds it: 32 bytes a chunk
+	if n, err := preadFull(fd, data, 0); err != nil || n < len(data) {
+		return nil
+	}
+	return decodeSums(data, key, size, s.lim.chunk)
+}
+
+// writeSums puts a sidecar, as encodeSums makes it, beside its blob, whole or not at all.
+func (s *Store) writeSums(ctx context.Context, f *folder, dir int, key digest, data []byte) error {
+	name := blobName(key) + sumsSuffix
+	fd, err := s.openat(ctx, f.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o400)
+	if err == unix.EEXIST { // left by a dead process
+		_ = remove(f.tmp, name)
+		fd, err = s.openat(ctx, f.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o400)
+	}
+	if err != nil {
+		return diskError("create sidecar", err)
+	}
+	defer unix.Close(fd)
+	if _, err := tryLock(fd); err != nil { // those who clean up keep away from a locked file
+		return diskError("lock sidecar", err)
+	}
+	_, err = pwriteFull(fd, data, 0)
+	if err == nil {
+		err = unix.Renameat(f.tmp, name, dir, name)
+	}
+	if err != nil {
+		_ = remove(f.tmp, name)
+	}
+	return diskError("write sidecar", err)
+}
+
+// repairSums writes a sidecar that was missing or damaged. It is a help, so trouble is no error.
+func (s *Store) repairSums(ctx context.Context, f *folder, key digest, size int64, sums []byte) {
+	dir, _, err := s.openShard(ctx, f, shardName(key[0]), false)
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	data := encodeSums(key, size, s.lim.chunk, sums)
+	_, _ = s.reserve(ctx, f, diskCost(int64(len(data))), func() error {
+		return s.writeSums(ctx, f, dir, key, data)
+	})
+}
+
+// diskCost is the least that a file of n bytes is taken to use.
+func diskCost(n int64) int64 {
+	return (n+blockSize-1)/blockSize*blockSize + nameCost
+}
+
+// summer hashes a stream chunk by chunk. A nil summer does nothing.
+type summer struct {
+	h     hash.Hash
+	chunk int
+	in    int // bytes of the current chunk
+	sums  []byte
+}
+
+func newSummer(chunk int) *summer { return &summer{h: sha256.New(), chunk: chunk} }
+
+func (m *summer) write(p []byte) {
+	if m == nil {
+		return
+	}
+	for len(p) > 0 {
+		n := min(len(p), m.chunk-m.in)
+		m.h.Write(p[:n])
+		m.in += n
+		p = p[n:]
+		if m.in == m.chunk {
+			m.cut()
+		}
+	}
+}
+
+func (m *summer) cut() {
+	m.sums = m.h.Sum(m.sums)
+	m.h.Reset()
+	m.in = 0
+}
+
+func (m *summer) reset() {
+	if m != nil {
+		m.h.Reset()
+		m.in, m.sums = 0, m.sums[:0]
+	}
+}
+
+// finish returns the sums of what was written.
+func (m *summer) finish() []byte {
+	if m == nil {
+		return nil
+	}
+	if m.in > 0 {
+		m.cut()
+	}
+	return m.sums
+}

@@ -1,0 +1,301 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sys/unix"
+)
+
+// blob is a complete blob, ready to be read: a file or, when the disk would not take it, memory.
+type blob struct {
+	fd      int // -1: memory
+	ino     uint64
+	size    int64
+	mem     []byte
+	sums    []byte // SHA-256 of each chunk, for those that are checked as they are read
+	unnamed bool   // the file has no name, on purpose: it goes when it is closed
+	touched time.Time
+
+	mu sync.Mutex // held while a chunk is checked, so that readers of one chunk hash it once
+}
+
+// entry is a blob in the table of open files. All but key and blob is guarded by table.mu.
+type entry struct {
+	key  digest
+	blob *blob
+	refs int       // readers; only an entry without any is closed
+	gone bool      // no longer in the table: the last reader closes it
+	used time.Time // last Open or Close
+}
+
+// table holds what is open: blobs, the flights that bring more, the failures of the last second, and the bounds on
+// descriptors and memory. Nobody waits for disk or network with mu held.
+type table struct {
+	files  int // most descriptors: open blobs and fills
+	lim    limits
+	mu     sync.Mutex // guards all below
+	open   *simplelru.LRU[digest, *entry]
+	failed *simplelru.LRU[digest, failure]
+
+	flights map[digest]*flight
+	use     use
+	freed   chan struct{} // closed and replaced when something in use comes back
+	closed  bool
+}
+
+// use is what the table's bounds bound.
+type use struct {
+	files  int // descriptors
+	fills  int // those of them that may wait for the network
+	mem    int64
+	wanted bool // somebody waits for one of these
+}
+
+func newTable(files int, lim limits) *table {
+	open, _ := simplelru.NewLRU[digest, *entry](1<<30, nil) // bounded by files and lim.memory instead
+	failed, _ := simplelru.NewLRU[digest, failure](1024, nil)
+	return &table{
+		files: max(files, 4), lim: lim, open: open, failed: failed,
+		flights: make(map[digest]*flight), freed: make(chan struct{}),
+	}
+}
+
+// insert puts a blob into the table. The caller holds mu and sets refs.
+func (t *table) insert(key digest, b *blob) *entry {
+	e := &entry{key: key, blob: b, used: time.Now(), gone: t.closed}
+	if !t.closed {
+		t.open.Add(key, e)
+	}
+	return e
+}
+
+// release gives back one reference.
+func (t *table) release(e *entry) {
+	t.mu.Lock()
+	e.refs--
+	e.used = time.Now()
+	last := e.refs == 0 && e.gone
+	if last {
+		t.forget(e)
+	}
+	if e.refs == 0 {
+		t.wake()
+	}
+	t.mu.Unlock()
+	if last {
+		e.blob.close()
+	}
+}
+
+// discard takes an entry out of the table, so that the next Open looks again. Readers keep it. It says whether the
+// entry was still there.
+func (t *table) discard(e *entry) bool {
+	t.mu.Lock()
+	was := !e.gone
+	if at, ok := t.open.Peek(e.key); ok && at == e {
+		t.open.Remove(e.key)
+	}
+	idle := was && e.refs == 0
+	if e.gone = true; idle {
+		t.forget(e)
+	}
+	t.mu.Unlock()
+	if idle {
+		e.blob.close()
+	}
+	return was
+}
+
+// discardKey is discard for whatever entry key has.
+func (t *table) discardKey(key digest) {
+	t.mu.Lock()
+	e, ok := t.open.Peek(key)
+	t.mu.Unlock()
+	if ok {
+		t.discard(e)
+	}
+}
+
+// forget takes an entry that is about to be closed out of the bounds. The caller holds mu.
+func (t *table) forget(e *entry) {
+	if e.blob.fd >= 0 {
+		t.use.files--
+	}
+	t.use.mem -= charge(e.blob.mem)
+	t.wake()
+}
+
+// charge is what a blob in memory counts; a small one counts a page, which bounds their number.
+func charge(mem []byte) int64 {
+	if mem == nil {
+		return 0
+	}
+	return max(int64(cap(mem)), 4096)
+}
+
+// wake tells those who wait that something came back. The caller holds mu.
+func (t *table) wake() {
+	if t.use.wanted {
+		close(t.freed)
+		t.freed = make(chan struct{})
+		t.use.wanted = false
+	}
+}
+
+// takeFile reserves one descriptor, closing idle files for it and waiting when all are in use.
+func (t *table) takeFile(ctx context.Context) error {
+	return t.take(ctx, unix.EMFILE, onFile, func() bool {
+		if t.use.files >= t.files {
+			return false
+		}
+		t.use.files++
+		return true
+	})
+}
+
+// takeFill reserves a place among the fills, which may use three quarters of the descriptors: stalled downloads
+// must not keep cached blobs from being opened. It waits as long as the fills before it take.
+func (t *table) takeFill(ctx context.Context) error {
+	return t.take(ctx, nil, nil, func() bool {
+		if t.use.fills >= t.files-t.files/4 {
+			return false
+		}
+		t.use.fills++
+		return true
+	})
+}
+
+// takeMemory reserves n bytes of memory for a blob that the disk does not take.
+func (t *table) takeMemory(ctx context.Context, n int64) error {
+	return t.take(ctx, unix.ENOMEM, inMemory, func() bool {
+		if t.use.mem+n > t.lim.memory {
+			return false
+		}
+		t.use.mem += n
+		return true
+	})
+}
+
+func (t *table) giveFile() { t.give(func() { t.use.files-- }) }
+func (t *table) giveFill() { t.give(func() { t.use.fills-- }) }
+
+func (t *table) giveMemory(n int64) { t.give(func() { t.use.mem -= n }) }
+
+func (t *table) give(change func()) {
+	t.mu.Lock()
+	change()
+	t.wake()
+	t.mu.Unlock()
+}
+
+func onFile(e *entry) bool   { return e.blob.fd >= 0 }
+func inMemory(e *entry) bool { return e.blob.fd < 0 }
+
+// take waits until ready, which it calls with mu held, says yes. It closes idle entries that help on the way. When
+// cause is not nil it fails with it after the bound on waiting.
+func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, ready func() bool) error {
+	var timeout <-chan time.Time
+	for {
+		var idle []*entry
+		t.mu.Lock()
+		ok := ready()
+		for !ok && helps != nil {
+			e := t.oldest(helps)
+			if e == nil {
+				break
+			}
+			idle = append(idle, e)
+			ok = ready()
+		}
+		freed := t.freed
+		t.use.wanted = t.use.wanted || !ok
+		t.mu.Unlock()
+		closeAll(idle)
+		if ok {
+			return nil
+		}
+		if cause != nil && timeout == nil {
+			timer := time.NewTimer(t.lim.patient)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timeout:
+			return fmt.Errorf("cache: all %d files or %d bytes of memory in use for %v: %w", t.files, t.lim.memory, t.lim.patient, cause)
+		}
+	}
+}
+
+// oldest removes the least recently used idle entry that helps. The caller holds mu and closes it afterwards.
+// What is in use counts as just used, so a call looks at few.
+func (t *table) oldest(helps func(*entry) bool) *entry {
+	for range t.open.Len() {
+		key, e, _ := t.open.GetOldest()
+		if e.refs > 0 || !helps(e) {
+			t.open.Get(key)
+			continue
+		}
+		t.open.Remove(key)
+		e.gone = true
+		t.forget(e)
+		return e
+	}
+	return nil
+}
+
+// shed closes up to n idle files: the process has run out of descriptors.
+func (t *table) shed(n int) {
+	var idle []*entry
+	t.mu.Lock()
+	for len(idle) < n {
+		e := t.oldest(onFile)
+		if e == nil {
+			break
+		}
+		idle = append(idle, e)
+	}
+	t.mu.Unlock()
+	closeAll(idle)
+}
+
+func (t *table) usage() (files int, mem int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.use.files, t.use.mem
+}
+
+// shut lets nobody in any more.
+func (t *table) shut() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+}
+
+// drain closes what is idle and leaves the rest to its readers.
+func (t *table) drain() {
+	t.mu.Lock()
+	entries := t.open.Values()
+	t.mu.Unlock()
+	for _, e := range entries {
+		t.discard(e)
+	}
+}
+
+func closeAll(entries []*entry) {
+	for _, e := range entries {
+		e.blob.close()
+	}
+}
+
+func (b *blob) close() {
+	if b.fd >= 0 {
+		_ = unix.Close(b.fd) // nothing was written through it since it was published
+	}
+}

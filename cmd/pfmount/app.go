@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// newApp describes the command line. Mounting is the hidden command "mount":
+// arrange inserts it when the first argument names no command.
+func newApp() *cli.App {
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
+	mount := mountCommand()
+	app := &cli.App{
+		Name:      "pfmount",
+		Usage:     "mount ProcessFork session images from OCI registries, lazily and verified",
+		UsageText: "pfmount [options] IMAGE MOUNTPOINT\npfmount COMMAND [options] ARGUMENTS",
+		Version:   version,
+		Commands: []*cli.Command{
+			mount, umountCommand(), statusCommand(), inspectCommand(), lsCommand(), catCommand(),
+			warmCommand(), verifyCommand(), cacheCommand(),
+		},
+		DisableSliceFlagSeparator: true,
+		HideHelpCommand:           true,
+		OnUsageError:              onUsageError,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			c.App.Writer = os.Stderr
+			if err := cli.ShowAppHelp(c); err != nil {
+				return err
+			}
+			return shownError{usagef("no image given")}
+		},
+	}
+	for _, c := range app.Commands {
+		setUsageError(c)
+	}
+	app.CustomAppHelpTemplate = appHelp(mount)
+	return app
+}
+
+func setUsageError(c *cli.Command) {
+	c.OnUsageError = onUsageError
+	for _, s := range c.Subcommands {
+		setUsageError(s)
+	}
+}
+
+// onUsageError replaces urfave/cli's habit of printing the whole help.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	return usagef("%v (see pfmount %s--help)", err, commandPrefix(c))
+}
+
+func commandPrefix(c *cli.Context) string {
+	if c.Command == nil || c.Command.Name == "" || c.Command.Name == "pfmount" || c.Command.Name == "mount" {
+		return ""
+	}
+	return c.Command.Name + " "
+}
+
+// appHelp is urfave/cli's own page, with the options of the hidden mount
+// command and what a first-time user looks for.
+func appHelp(mount *cli.Command) string {
+	var b strings.Builder
+	b.WriteString(`NAME:
+   {{template "helpNameTemplate" .}}
+
+USAGE:
+   {{wrap .UsageText 3}}
+
+IMAGE is one of
+   [oci://]HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST]
+   oci-layout:DIR[:TAG]      an OCI image layout on disk
+   file:///DIR               a folder as the reference tool writes it
+   store:CID                 an image of the local store ($PF_STORE, ~/.processfork)
+
+COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
+
+OPTIONS OF A MOUNT (also as -o NAME[=VALUE],...):
+`)
+	for _, f := range mount.Flags {
+		if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
+			continue
+		}
+		fmt.Fprintf(&b, "   %s\n", f.String())
+	}
+	b.WriteString(`   --help, -h	show help (also: pfmount COMMAND --help)
+   --version, -V	print the version
+
+EXAMPLE:
+   pfmount ghcr.io/org/repo:tag /mnt/sess
+   grep -rn TODO /mnt/sess/world/fs
+   pfmount umount /mnt/sess
+
+EXIT CODES:
+   0 done; 1 usage or bad input; 2 not supported; 3 absent; 4 integrity or signature;
+   5 registry, network, credentials, not found; 6 the mount itself; 7 local disk; 130 Ctrl-C
+`)
+	return b.String()
+}

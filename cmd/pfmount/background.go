@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A mount lives in a background process: the command starts itself again in a
+// session of its own and waits on a pipe until the child says that the mount
+// answers, or why it does not. The child keeps the caller's stderr until then,
+// since fusermount3 prints its reasons there.
+
+// readyVar names the child's end of the pipe.
+const readyVar = "PFMOUNT_READY_FD"
+
+// readiness is what the child sends, once. An end of the pipe without it means
+// that the child died.
+type readiness struct {
+	Code    int    `json:"code"`
+	Message string `json:"message,omitempty"`
+}
+
+// remoteError is a failure that the child reported.
+type remoteError struct {
+	code    int
+	message string
+}
+
+func (e remoteError) Error() string { return e.message }
+
+// childGrace is how long a child may take to end after Ctrl-C: it has to take
+// down a mount (5 s at most) before it goes.
+const childGrace = 6 * time.Second
+
+func isChild() bool { return os.Getenv(readyVar) != "" }
+
+// startBackground starts the child and returns when the mount answers.
+func startBackground(ctx context.Context) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(os.Environ(), readyVar+"=3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return mountf("starting the background process: %w", err)
+	}
+	w.Close()
+	answer := make(chan error, 1)
+	go func() { answer <- awaitReady(r) }()
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = stopChild(cmd, answer)
+	}
+	if err != nil {
+		_ = cmd.Wait() // it has reported and is going, or is dead
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+// awaitReady reads the child's one message.
+func awaitReady(r io.Reader) error {
+	var msg readiness
+	if err := json.NewDecoder(io.LimitReader(r, 64<<10)).Decode(&msg); err != nil {
+		return mountf("the background process ended before the mount was ready")
+	}
+	if msg.Code != exitOK {
+		return remoteError{msg.Code, msg.Message}
+	}
+	return nil
+}
+
+// stopChild ends a child that was interrupted before it was ready.
+func stopChild(cmd *exec.Cmd, answer <-chan error) error {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-answer:
+		// Ready after all, or failed: either way it has the signal.
+		waitGone(cmd, childGrace)
+	case <-time.After(childGrace):
+		_ = cmd.Process.Kill()
+	}
+	return context.Canceled
+}
+
+func waitGone(cmd *exec.Cmd, limit time.Duration) {
+	t := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	defer t.Stop()
+	_, _ = cmd.Process.Wait()
+}
+
+// A reporter is the child's end of the pipe. Its methods may be called when
+// there is no parent, and do nothing then.
+type reporter struct{ pipe *os.File }
+
+func newReporter() (*reporter, error) {
+	fd, err := strconv.Atoi(os.Getenv(readyVar))
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s is not a descriptor", readyVar)
+	}
+	if err := os.Unsetenv(readyVar); err != nil {
+		return nil, err
+	}
+	syscall.CloseOnExec(fd)
+	return &reporter{os.NewFile(uintptr(fd), "ready")}, nil
+}
+
+// send tells the parent how the start went, once.
+func (r *reporter) send(err error) error {
+	if r.pipe == nil {
+		return nil
+	}
+	msg := readiness{Code: exitCode(err)}
+	if err != nil {
+		msg.Message = err.Error()
+		if errors.Is(err, context.Canceled) {
+			msg.Code = exitInterrupted
+		}
+	}
+	werr := json.NewEncoder(r.pipe).Encode(msg)
+	r.pipe.Close()
+	r.pipe = nil
+	return werr
+}
+
+// detach lets go of the caller: stdin reads nothing, stdout and stderr (where
+// the Go runtime writes a crash) go to the log, the working folder is /.
+func detach(logFile string) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	out := null
+	if f, err := os.OpenFile(logFile, os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+		defer f.Close()
+		out = f
+	}
+	for fd, f := range []*os.File{null, out, out} {
+		if err := syscall.Dup3(int(f.Fd()), fd, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	return os.Chdir("/")
+}

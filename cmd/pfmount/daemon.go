@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs"
+)
+
+// readGrace is how long waiting reads may still finish after a mount was told
+// to end; endLimit how long the end may take altogether.
+const (
+	readGrace = 3 * time.Second
+	endLimit  = 5 * time.Second
+)
+
+// daemon is a served mount.
+type daemon struct {
+	cfg     *mountConfig
+	log     *slog.Logger
+	lines   *lines
+	session *session
+	server  *fusefs.Server
+	started time.Time
+}
+
+// runForeground serves a mount in this process, logging to stderr.
+func runForeground(c *cli.Context, cfg *mountConfig) error {
+	kept := new(lines)
+	level := logLevel(cfg.verbose)
+	handlers := []slog.Handler{
+		slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}),
+		slog.NewTextHandler(kept, &slog.HandlerOptions{Level: level}),
+	}
+	if c.IsSet("log-file") {
+		file, err := logFile(cfg.logFile)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		handlers = append(handlers, slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}))
+	}
+	d := &daemon{cfg: cfg, lines: kept, log: slog.New(slog.NewMultiHandler(handlers...))}
+	return d.run(c, func() error { return nil })
+}
+
+// runChild serves a mount in the background process.
+func runChild(c *cli.Context, cfg *mountConfig) error {
+	rep, err := newReporter()
+	if err != nil {
+		return err
+	}
+	file, err := logFile(cfg.logFile)
+	if err != nil {
+		return shownError{errors.Join(err, rep.send(err))}
+	}
+	defer file.Close()
+	kept, level := new(lines), logLevel(cfg.verbose)
+	caller := new(slog.LevelVar) // what the caller still sees on stderr
+	caller.Set(slog.LevelWarn)
+	d := &daemon{cfg: cfg, lines: kept, log: slog.New(slog.NewMultiHandler(
+		newConsole(os.Stderr, caller),
+		slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}),
+		slog.NewTextHandler(kept, &slog.HandlerOptions{Level: level}),
+	))}
+	ready := func() error {
+		caller.Set(levelOff)
+		return errors.Join(detach(cfg.logFile), rep.send(nil))
+	}
+	if err := d.run(c, ready); err != nil {
+		caller.Set(levelOff)
+		d.log.Error("mount ended", "image", cfg.image, "mountpoint", cfg.mountpoint, "error", err)
+		if rep.pipe != nil {
+			return shownError{errors.Join(err, rep.send(err))}
+		}
+		return shownError{err}
+	}
+	return nil
+}
+
+func logLevel(verbose bool) slog.Level {
+	if verbose {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// run opens the image, mounts it, says so through ready, and serves until the
+// mount is gone.
+func (d *daemon) run(c *cli.Context, ready func() error) error {
+	ctx := c.Context
+	d.started = time.Now()
+	var err error
+	if d.session, err = openIndexed(ctx, c, d.cfg.image, d.log); err != nil {
+		return err
+	}
+	defer d.session.Close()
+	root, err := d.root()
+	if err != nil {
+		return err
+	}
+	// Again, and now for good: a stale mount is cleared only when the image
+	// is there to take its place.
+	if err := clearMountpoint(d.cfg, d.log); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
+		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
+		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, Log: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
+	}
+	state, err := d.serveState()
+	if err != nil {
+		d.log.Warn("no status socket: pfmount status will know little of this mount", "error", err)
+	} else {
+		defer state.Close()
+	}
+	d.log.Info("mounted", "image", d.session.image.Ref().String(), "digest", d.session.image.Digest(),
+		"mountpoint", d.cfg.mountpoint, "took", time.Since(d.started).Round(time.Millisecond))
+	if err := ready(); err != nil {
+		return errors.Join(err, d.end(ctx))
+	}
+	return d.end(ctx)
+}
+
+func (d *daemon) root() (pfimg.Row, error) {
+	if d.cfg.subdir == "" {
+		return pfimg.Root, nil
+	}
+	row, ok := d.session.index.Find(d.cfg.subdir)
+	if !ok {
+		return 0, usagef("--subdir: %s has no %q", d.session.image.Ref(), d.cfg.subdir)
+	}
+	if a, _ := d.session.index.Attr(row); a.Kind != pfimg.Dir {
+		return 0, usagef("--subdir: %q in %s is not a folder", d.cfg.subdir, d.session.image.Ref())
+	}
+	return row, nil
+}
+
+// end waits until the mount is gone, and makes it go when ctx ends (the first
+// signal): waiting reads get readGrace, then a plain unmount, then a lazy one.
+// A second signal goes straight to the lazy one.
+func (d *daemon) end(ctx context.Context) error {
+	gone := make(chan struct{})
+	go func() { d.server.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
+		return nil
+	case <-ctx.Done():
+	}
+	second := make(chan os.Signal, 1)
+	signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
+	d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
+	limit := time.After(endLimit)
+	drained := d.server.StopReads(readGrace)
+	err := d.server.Unmount()
+	if err != nil {
+		select {
+		case <-drained:
+			err = d.server.Unmount()
+		case <-second:
+		}
+	}
+	if err != nil {
+		d.log.Warn("busy: detached, and gone once its holders are", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint))
+		if err := d.server.Detach(); err != nil {
+			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
+		}
+		return nil // the connection ends with this process
+	}
+	select {
+	case <-gone:
+	case <-limit:
+	case <-second:
+	}
+	return nil
+}

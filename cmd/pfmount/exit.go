@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/sign"
+)
+
+// The exit codes, part of the command's contract (README, Exit codes).
+const (
+	exitOK          = 0
+	exitUsage       = 1
+	exitUnsupported = 2
+	exitAbsent      = 3
+	exitIntegrity   = 4
+	exitRegistry    = 5
+	exitMount       = 6
+	exitDisk        = 7
+	exitInterrupted = 130
+)
+
+// errUsage marks what the user typed wrong; errMount what is wrong with a
+// mount point or a mount.
+var (
+	errUsage = errors.New("usage")
+	errMount = errors.New("mount")
+)
+
+// A markedError says its own text only; the mark is for errors.Is.
+type markedError struct {
+	error
+	mark error
+}
+
+func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
+
+func usagef(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errUsage} }
+func mountf(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errMount} }
+
+// A shownError was already printed and only carries the exit code.
+type shownError struct{ error }
+
+func (e shownError) Unwrap() error { return e.error }
+
+// codes is the only table from errors to exit codes; the first match counts.
+// Order: what the user can mend first, then what must not be overlooked.
+var codes = []struct {
+	is   error
+	code int
+}{
+	{errUsage, exitUsage},
+	{fetch.ErrRef, exitUsage},
+	{sign.ErrKey, exitUsage},
+	{sign.ErrAlgorithm, exitUnsupported},
+	{pfimg.ErrUnsupported, exitUnsupported},
+	{sign.ErrSignature, exitIntegrity},
+	{pfimg.ErrIntegrity, exitIntegrity},
+	{cache.ErrDamaged, exitDisk},
+	{errMount, exitMount},
+	{fusefs.ErrMount, exitMount},
+	{fetch.ErrNotFound, exitRegistry},
+	{fetch.ErrDenied, exitRegistry},
+	{fetch.ErrOffline, exitRegistry},
+	{fetch.ErrRegistry, exitRegistry},
+	{context.Canceled, exitInterrupted},
+}
+
+// exitCode maps an error to the command's exit code; unknown means 1.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	var remote remoteError
+	if errors.As(err, &remote) {
+		return remote.code
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	var sys *os.SyscallError
+	var errno syscall.Errno
+	if errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &sys) || errors.As(err, &errno) {
+		return exitDisk
+	}
+	return exitUsage
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"testing"
+
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/sign"
+)
+
+func TestExitCode(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{usagef("x"), 1},
+		{fetch.ErrRef, 1},
+		{sign.ErrKey, 1},
+		{errors.New("anything"), 1},
+		{sign.ErrAlgorithm, 2},
+		{pfimg.ErrUnsupported, 2},
+		{sign.ErrSignature, 4},
+		{pfimg.ErrIntegrity, 4},
+		{fetch.ErrMissing, 4},
+		{fetch.ErrNotFound, 5},
+		{fetch.ErrDenied, 5},
+		{fetch.ErrRegistry, 5},
+		{fetch.ErrOffline, 5},
+		{mountf("x"), 6},
+		{mountf("x: %w", fs.ErrNotExist), 6},
+		{fusefs.ErrMount, 6},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, 7},
+		{syscall.ENOSPC, 7},
+		{context.Canceled, 130},
+		{remoteError{5, "the child said so"}, 5},
+		{errors.Join(fetch.ErrRegistry, pfimg.ErrIntegrity), 4},
+		{shownError{pfimg.ErrIntegrity}, 4},
+	} {
+		if got := exitCode(tt.err); got != tt.want {
+			t.Errorf("%v: got %d, want %d", tt.err, got, tt.want)
+		}
+		if tt.err == nil {
+			continue
+		}
+		if got := exitCode(fmt.Errorf("image: blob: %w", tt.err)); got != tt.want {
+			t.Errorf("%v, wrapped: got %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/sign"
+)
+
+// cacheFlags say where the disk cache is and how large it may grow.
+func cacheFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "cache-dir", Usage: "keep verified blobs in `DIR`, shared by all mounts and commands", DefaultText: "$XDG_CACHE_HOME/pfmount"},
+		&cli.StringFlag{Name: "cache-size", Usage: "let the cache grow to `SIZE`", Value: "10GiB"},
+		&cli.StringFlag{Name: "cache-min-free", Usage: "leave `PERCENT` of the cache's file system free", Value: "5%"},
+		&cli.StringFlag{Name: "cache-verify", Usage: "hash cached blobs `WHEN`: first (use in a process), always, never", Value: "first"},
+	}
+}
+
+// imageFlags say how an image is reached and whom to believe.
+func imageFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "key-file", Usage: "accept only images signed with the key in `FILE` (may repeat; any match passes)"},
+		&cli.BoolFlag{Name: "require-key", Usage: "refuse the public default key, which proves nothing about the author"},
+		&cli.BoolFlag{Name: "insecure-skip-verify", Usage: "skip the signature (never a digest)"},
+		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "64GiB"},
+		&cli.DurationFlag{Name: "stall-timeout", Usage: "give up a transfer without progress after `TIME`", Value: 30 * time.Second},
+		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
+		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP to the registry, credentials included"},
+		&cli.BoolFlag{Name: "offline", Usage: "use only what is in the cache"},
+	}
+}
+
+func verboseFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log more"}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print one JSON object"}
+}
+
+// openCache opens the disk cache that the flags name.
+func openCache(c *cli.Context, log *slog.Logger) (*cache.Store, error) {
+	dir, err := cacheDir(c)
+	if err != nil {
+		return nil, err
+	}
+	size, err := parseSize(c, "cache-size")
+	if err != nil {
+		return nil, err
+	}
+	free, err := parsePercent(c.String("cache-min-free"))
+	if err != nil {
+		return nil, err
+	}
+	mode, err := cache.ParseVerifyMode(c.String("cache-verify"))
+	if err != nil {
+		return nil, usagef("--cache-verify: %v", err)
+	}
+	return cache.New(cache.Options{Dir: dir, Size: size, MinFree: free, Verify: mode, Log: log})
+}
+
+// cacheDir is --cache-dir, else the user's cache folder; without a HOME, root
+// has /var/cache/pfmount.
+func cacheDir(c *cli.Context) (string, error) {
+	if dir := c.String("cache-dir"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		if os.Geteuid() == 0 {
+			return "/var/cache/pfmount", nil
+		}
+		return "", usagef("no cache folder: %v; give one with --cache-dir", err)
+	}
+	return filepath.Join(dir, "pfmount"), nil
+}
+
+func parseSize(c *cli.Context, flag string) (int64, error) {
+	n, err := humanize.ParseBytes(c.String(flag))
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, usagef("--%s: %q is not a size such as 500MB or 10GiB", flag, c.String(flag))
+	}
+	return int64(n), nil
+}
+
+// parsePercent reads "5%" as 0.05. Nothing kept free is a negative fraction,
+// since zero means the default to the cache.
+func parsePercent(s string) (float64, error) {
+	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || !(p >= 0 && p < 100) {
+		return 0, usagef("--cache-min-free: %q is not a percentage from 0 to 99", s)
+	}
+	if p == 0 {
+		return -1, nil
+	}
+	return p / 100, nil
+}
+
+// parseImage reads the IMAGE argument; local paths become absolute.
+func parseImage(image string) (fetch.Ref, error) {
+	ref, err := fetch.ParseRef(image)
+	if err != nil {
+		return ref, err
+	}
+	return ref.Abs()
+}
+
+// fetchOptions turns the image flags into what fetch.Open takes.
+func fetchOptions(c *cli.Context, ref fetch.Ref, meta fetch.Meta, log *slog.Logger) (fetch.Options, error) {
+	var o fetch.Options
+	policy, err := keyPolicy(c, ref)
+	if err != nil {
+		return o, err
+	}
+	maxBlob, err := parseSize(c, "max-blob-size")
+	if err != nil {
+		return o, err
+	}
+	if c.Int("max-connections") < 1 || c.Int("max-connections") > 1024 {
+		return o, usagef("--max-connections: %d is not between 1 and 1024", c.Int("max-connections"))
+	}
+	if c.Duration("stall-timeout") <= 0 {
+		return o, usagef("--stall-timeout: %v is not a positive time such as 30s", c.Duration("stall-timeout"))
+	}
+	return fetch.Options{
+		Policy: policy, Log: log, Getenv: os.Getenv, Meta: meta,
+		Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
+		StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
+		MaxBlobSize: maxBlob, Version: version,
+	}, nil
+}
+
+// keyPolicy collects the keys to trust: --key-file beats the environment, and
+// the variable depends on where the image lives.
+func keyPolicy(c *cli.Context, ref fetch.Ref) (sign.Policy, error) {
+	p := sign.Policy{Require: c.Bool("require-key"), Insecure: c.Bool("insecure-skip-verify")}
+	for _, name := range c.StringSlice("key-file") {
+		key, err := readKey(name)
+		if err != nil {
+			return p, err
+		}
+		p.Keys = append(p.Keys, key)
+	}
+	if name := ref.SignKeyVar(); name != "" && len(p.Keys) == 0 {
+		key, ok, err := sign.KeyFromEnv(name, os.LookupEnv)
+		if err != nil {
+			return p, err
+		}
+		if ok {
+			p.Keys = append(p.Keys, key)
+		}
+	}
+	return p, nil
+}
+
+// maxKeyFile is far above any real key, and keeps a wrong path cheap.
+const maxKeyFile = 64 << 10
+
+func readKey(name string) (sign.Key, error) {
+	fi, err := os.Stat(name)
+	if err != nil {
+		return nil, markedError{fmt.Errorf("key file: %w", err), errUsage}
+	}
+	if !fi.Mode().IsRegular() && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) == 0 || fi.Size() > maxKeyFile {
+		return nil, usagef("key file %q is not a file of at most %d bytes", name, maxKeyFile)
+	}
+	content, err := readLimited(name, maxKeyFile)
+	if err != nil {
+		return nil, markedError{fmt.Errorf("key file: %w", err), errUsage}
+	}
+	key, err := sign.KeyFromFile(content)
+	if err != nil {
+		return nil, fmt.Errorf("key file %q: %w", name, err)
+	}
+	return key, nil
+}
+
+// oneArg and the like return a command's positional arguments, or say which
+// are missing.
+func oneArg(c *cli.Context, name string) (string, error) {
+	if c.NArg() < 1 {
+		return "", usagef("no %s given (see pfmount %s--help)", name, commandPrefix(c))
+	}
+	if c.NArg() > 1 {
+		return "", usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(1), commandPrefix(c))
+	}
+	return c.Args().First(), nil
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"gopkg.in/natefinch/lumberjack.v2"
+)
+
+// levelOff is above every level that is used.
+const levelOff = slog.Level(100)
+
+// console writes warnings and errors for the person who typed the command:
+// one line each, in the form of the command's own errors.
+type console struct {
+	level slog.Leveler
+	attrs []slog.Attr
+
+	mu *sync.Mutex // guards w
+	w  io.Writer
+}
+
+func newConsole(w io.Writer, level slog.Leveler) *console {
+	return &console{level: level, mu: new(sync.Mutex), w: w}
+}
+
+func (h *console) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+func (h *console) Handle(_ context.Context, r slog.Record) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "pfmount: %s: %s", levelWord(r.Level), r.Message)
+	sep := " ("
+	add := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, "%s%s=%s", sep, a.Key, printable(a.Value.String()))
+		sep = ", "
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	if sep != " (" {
+		b.WriteByte(')')
+	}
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.w.Write(b.Bytes())
+	return err
+}
+
+func (h *console) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	c.attrs = append(append([]slog.Attr(nil), h.attrs...), attrs...)
+	return &c
+}
+
+func (h *console) WithGroup(string) slog.Handler { return h }
+
+// printable keeps a terminal safe from what an image or a registry says.
+func printable(s string) string {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return fmt.Sprintf("%q", s)
+		}
+	}
+	return s
+}
+
+// consoleLogger is the logger of commands that run and end.
+func consoleLogger(verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(newConsole(os.Stderr, level))
+}
+
+// logFile opens the rotating log of a mount: 10 MiB, and one older file.
+func logFile(name string) (*lumberjack.Logger, error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return nil, fmt.Errorf("log file: %w", err)
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("log file: %w", err)
+	}
+	f.Close()
+	return &lumberjack.Logger{Filename: name, MaxSize: 10, MaxBackups: 1}, nil
+}
+
+// lines is a bounded list of log lines, for `pfmount status`; a text handler writes them.
+type lines struct {
+	mu   sync.Mutex // guards all, errs
+	all  []string
+	errs []string
+}
+
+// keptLines and keptErrors bound what status and /log show.
+const (
+	keptLines  = 200
+	keptErrors = 16
+)
+
+func (l *lines) Write(p []byte) (int, error) {
+	line := strings.TrimSuffix(string(p), "\n")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = keep(append(l.all, line), keptLines)
+	if strings.Contains(line, "level=ERROR") {
+		l.errs = keep(append(l.errs, line), keptErrors)
+	}
+	return len(p), nil
+}
+
+func keep(s []string, n int) []string {
+	if len(s) > n {
+		return append(s[:0], s[len(s)-n:]...)
+	}
+	return s
+}
+
+func (l *lines) snapshot() (all, errs []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string{}, l.all...), append([]string{}, l.errs...)
+}
+
+func levelWord(l slog.Level) string {
+	switch {
+	case l >= slog.LevelError:
+		return "error"
+	case l >= slog.LevelWarn:
+		return "warning"
+	}
+	return "note"
+}

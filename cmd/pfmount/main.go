@@ -1,0 +1,49 @@
+// Pfmount mounts ProcessFork session images from OCI registries, lazily and
+// verified, as read-only FUSE file systems.
+//
+// This package is flags, wiring and the background process: one file per
+// command, the joint between the disk cache and the image (blobs.go), and the
+// one table from errors to exit codes (exit.go). What can be tested alone
+// lives in the packages below it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker (see Makefile).
+var version = "0.1.0-dev"
+
+func main() {
+	// A closed terminal or pipe must not end a mount: writes to it fail with
+	// EPIPE instead, and are dropped.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args)
+	interrupted := ctx.Err() != nil
+	stop()
+	code := exitCode(err)
+	if interrupted && err != nil {
+		code = exitInterrupted
+	}
+	var shown shownError
+	if err != nil && !errors.As(err, &shown) {
+		fmt.Fprintf(os.Stderr, "pfmount: %v\n", err)
+	}
+	os.Exit(code)
+}
+
+// run parses args (args[0] is the program) and carries out one command.
+func run(ctx context.Context, args []string) error {
+	app := newApp()
+	args, err := arrange(app, args)
+	if err != nil {
+		return err
+	}
+	return app.RunContext(ctx, args)
+}

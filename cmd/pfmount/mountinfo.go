@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// mountInfo is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+type mountInfo struct {
+	mountpoint string
+	fstype     string
+	source     string // IMAGE as it was typed, for ours
+	uid        int    // user_id of a FUSE mount, else -1
+}
+
+func (m *mountInfo) isPfmount() bool { return m.fstype == "fuse.pfmount" }
+func (m *mountInfo) isFuse() bool {
+	return m.fstype == "fuse" || m.fstype == "fuseblk" || strings.HasPrefix(m.fstype, "fuse.")
+}
+
+// mounts lists what this process sees mounted, later ones above earlier ones.
+func mounts() ([]mountInfo, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []mountInfo
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		if m, ok := parseMountInfo(s.Text()); ok {
+			all = append(all, m)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("mountinfo: %w", err)
+	}
+	return all, nil
+}
+
+func parseMountInfo(line string) (mountInfo, bool) {
+	left, right, ok := strings.Cut(line, " - ")
+	l, r := strings.Fields(left), strings.SplitN(right, " ", 3)
+	if !ok || len(l) < 5 || len(r) < 3 {
+		return mountInfo{}, false
+	}
+	m := mountInfo{mountpoint: unescape(l[4]), fstype: unescape(r[0]), source: unescape(r[1]), uid: -1}
+	for _, opt := range strings.Split(r[2], ",") {
+		if v, ok := strings.CutPrefix(opt, "user_id="); ok {
+			if n, err := strconv.Atoi(v); err == nil {
+				m.uid = n
+			}
+		}
+	}
+	return m, true
+}
+
+// unescape undoes the octal escapes of mountinfo (space, tab, newline,
+// backslash, #).
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// mountAt returns the topmost mount whose mount point is dir, or nil.
+func mountAt(dir string) (*mountInfo, error) {
+	all, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	var top *mountInfo
+	for i := range all {
+		if all[i].mountpoint == dir {
+			top = &all[i]
+		}
+	}
+	return top, nil
+}
+
+// holders names the processes that use a mount: open files, working folder,
+// mapped programs. At most a few, and only those this user may look at.
+func holders(dir string) []string {
+	const most = 8
+	var out []string
+	links, _ := filepath.Glob("/proc/[0-9]*/*")
+	seen := make(map[string]bool)
+	for _, name := range links {
+		pid := strings.Split(name, "/")[2]
+		if seen[pid] || len(out) == most {
+			continue
+		}
+		for _, link := range procLinks(name) {
+			if target, err := os.Readlink(link); err == nil && within(target, dir) {
+				seen[pid] = true
+				comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+				out = append(out, pid+" ("+printable(strings.TrimSpace(string(comm)))+")")
+				break
+			}
+		}
+	}
+	return out
+}
+
+// procLinks returns the links below one entry of /proc/PID that can hold a
+// mount.
+func procLinks(name string) []string {
+	switch filepath.Base(name) {
+	case "cwd", "root", "exe":
+		return []string{name}
+	case "fd", "map_files":
+		links, _ := filepath.Glob(name + "/*")
+		return links
+	}
+	return nil
+}

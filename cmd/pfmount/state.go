@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A mount tells its state through a Unix socket: HTTP over it, /status as
+// JSON, /metrics as Prometheus text, /log with the last lines. The socket's
+// name follows from the mount point, its folder from the user.
+
+// mountState is one mount in the JSON of `pfmount status`.
+type mountState struct {
+	Mountpoint     string    `json:"mountpoint"`
+	Image          string    `json:"image"`
+	ManifestDigest string    `json:"manifest_digest"`
+	PID            int       `json:"pid"`
+	Stale          bool      `json:"stale"`
+	Offline        bool      `json:"offline"`
+	Started        time.Time `json:"started,omitzero"`
+	FetchedBytes   int64     `json:"fetched_bytes"`
+	TotalBytes     int64     `json:"total_bytes"`
+	Requests       int64     `json:"requests"`
+	CacheHits      int64     `json:"cache_hits"`
+	CacheMisses    int64     `json:"cache_misses"`
+	Goroutines     int       `json:"goroutines"`
+	LastErrors     []string  `json:"last_errors"`
+}
+
+// stateDir is where a user's sockets are: $XDG_RUNTIME_DIR, else the usual
+// place for that user.
+func stateDir(uid int) string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && uid == os.Geteuid() {
+		return filepath.Join(dir, "pfmount")
+	}
+	if uid == 0 {
+		return "/run/pfmount"
+	}
+	if dir := fmt.Sprintf("/run/user/%d", uid); isOwnDir(dir, uid) {
+		return filepath.Join(dir, "pfmount")
+	}
+	return filepath.Join(os.TempDir(), "pfmount-"+strconv.Itoa(uid))
+}
+
+// isOwnDir reports whether dir is a folder, not a link, of that user.
+func isOwnDir(dir string, uid int) bool {
+	fi, err := os.Lstat(dir)
+	if err != nil || !fi.IsDir() {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == uid
+}
+
+func socketName(mountpoint string) string { return shortHash(mountpoint) + ".sock" }
+
+// stateServer is the daemon's side.
+type stateServer struct {
+	http *http.Server
+	path string
+}
+
+func (d *daemon) serveState() (*stateServer, error) {
+	dir := stateDir(os.Geteuid())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if !isOwnDir(dir, os.Geteuid()) {
+		return nil, fmt.Errorf("%s is not a folder of this user", dir)
+	}
+	path := filepath.Join(dir, socketName(d.cfg.mountpoint))
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := listenAt(dir, filepath.Base(path))
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(d.state())
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { d.writeMetrics(w) })
+	mux.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
+		all, _ := d.lines.snapshot()
+		for _, line := range all {
+			fmt.Fprintln(w, line)
+		}
+	})
+	s := &stateServer{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}, path}
+	go func() { _ = s.http.Serve(l) }() // ends in Close
+	return s, nil
+}
+
+// Close removes the socket and ends its server.
+func (s *stateServer) Close() error {
+	return errors.Join(os.Remove(s.path), s.http.Close())
+}
+
+// listenAt listens on a socket in dir, through /proc, since a socket's path
+// may have 107 bytes only (unix(7)).
+func listenAt(dir, name string) (net.Listener, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name))
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // that path is gone with f
+	return l, os.Chmod(filepath.Join(dir, name), 0o600)
+}
+
+func (d *daemon) state() mountState {
+	_, errs := d.lines.snapshot()
+	image, stats := d.session.image, d.session.store.Stats()
+	traffic := image.Fetched()
+	return mountState{
+		Mountpoint: d.cfg.mountpoint, Image: d.cfg.image, ManifestDigest: image.Digest(), PID: os.Getpid(),
+		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: image.WireBytes(),
+		Requests: traffic.Requests, CacheHits: int64(stats.Hits), CacheMisses: int64(stats.Misses),
+		Goroutines: runtime.NumGoroutine(), LastErrors: errs,
+	}
+}
+
+// writeMetrics answers in the Prometheus text format, version 0.0.4.
+func (d *daemon) writeMetrics(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	s, traffic := d.session.store.Stats(), d.session.image.Fetched()
+	for _, m := range []struct {
+		name, kind, help string
+		value            int64
+	}{
+		{"fetched_bytes_total", "counter", "Bytes read from the image's source.", traffic.Bytes},
+		{"requests_total", "counter", "Requests sent to the image's source.", traffic.Requests},
+		{"image_bytes", "gauge", "Size of all layers of the image.", d.session.image.WireBytes()},
+		{"cache_hits_total", "counter", "Blob opens answered by the cache.", int64(s.Hits)},
+		{"cache_misses_total", "counter", "Blob opens that had to wait for a fill.", int64(s.Misses)},
+		{"cache_fills_failed_total", "counter", "Fills that failed.", int64(s.Failed)},
+		{"cache_damaged_total", "counter", "Cached blobs found damaged and dropped.", int64(s.Damaged)},
+		{"cache_evicted_total", "counter", "Blobs evicted by this process.", int64(s.Evicted)},
+		{"goroutines", "gauge", "Goroutines of the process.", int64(runtime.NumGoroutine())},
+	} {
+		fmt.Fprintf(w, "# HELP pfmount_%s %s\n# TYPE pfmount_%s %s\npfmount_%s %d\n", m.name, m.help, m.name, m.kind, m.name, m.value)
+	}
+}
+
+// askState asks the daemon of a mount; uid is the mount's owner.
+func askState(ctx context.Context, mountpoint string, uid int) (*mountState, error) {
+	dir, err := os.Open(stateDir(uid))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName(mountpoint))
+	ctx, cancel := context.WithTimeout(ctx, statLimit)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://pfmount/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var s mountState
+	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(&s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// daemonPID returns the process that serves a mount, or 0 when it cannot be
+// asked.
+func daemonPID(ctx context.Context, mountpoint string, uid int) int {
+	s, err := askState(ctx, mountpoint, uid)
+	if err != nil {
+		return 0
+	}
+	return s.PID
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "list mounts: image, digest, process, what was fetched, last errors",
+		ArgsUsage: "[MOUNTPOINT]",
+		Description: `Asks the background process of each mount, or of the one given.
+
+Example: pfmount status --json | jq '.mounts[].fetched_bytes'
+
+Limitations: of other users' mounts only what mountinfo tells, unless you are
+root. A mount that does not answer within 2 s is listed as not answering.`,
+		Flags:  []cli.Flag{jsonFlag()},
+		Action: statusAction,
+	}
+}
+
+func statusAction(c *cli.Context) error {
+	var only string
+	if c.NArg() > 0 {
+		arg, err := oneArg(c, "MOUNTPOINT")
+		if err != nil {
+			return err
+		}
+		if only, err = resolveMountpoint(arg); err != nil {
+			return err
+		}
+	}
+	states, err := mountStates(c.Context, only)
+	if err != nil {
+		return err
+	}
+	if only != "" && len(states) == 0 {
+		return mountf("%s: not a mount of pfmount", only)
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, struct {
+			Schema int          `json:"schema"`
+			Mounts []mountState `json:"mounts"`
+		}{1, states})
+	}
+	return printStates(c.App.Writer, states)
+}
+
+// mountStates asks every mount of ours that this process can see.
+func mountStates(ctx context.Context, only string) ([]mountState, error) {
+	all, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	states := []mountState{}
+	for _, m := range all {
+		if !m.isPfmount() || only != "" && m.mountpoint != only {
+			continue
+		}
+		s, err := askState(ctx, m.mountpoint, m.uid)
+		if err != nil {
+			h := probe(m.mountpoint)
+			s = &mountState{Mountpoint: m.mountpoint, Image: m.source, Stale: h == stale, LastErrors: []string{}}
+			if h != stale {
+				s.LastErrors = append(s.LastErrors, "its process does not tell its state")
+			}
+		}
+		states = append(states, *s)
+	}
+	return states, nil
+}
+
+func printStates(w io.Writer, states []mountState) error {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, s := range states {
+		fmt.Fprintf(tw, "%s\t%s\n", printable(s.Mountpoint), printable(s.Image))
+		if s.Stale {
+			fmt.Fprintf(tw, "  stale\tits process died; pfmount umount %s\n", shellQuote(s.Mountpoint))
+			continue
+		}
+		if s.ManifestDigest != "" {
+			fmt.Fprintf(tw, "  digest\t%s\n", s.ManifestDigest)
+		}
+		if s.PID != 0 {
+			fmt.Fprintf(tw, "  process\t%d, since %s\n", s.PID, s.Started.Local().Format("2006-01-02 15:04:05"))
+			fmt.Fprintf(tw, "  fetched\t%s of %s in %d requests\n", humanize.IBytes(uint64(s.FetchedBytes)), humanize.IBytes(uint64(s.TotalBytes)), s.Requests)
+			fmt.Fprintf(tw, "  cache\t%d hits, %d misses\n", s.CacheHits, s.CacheMisses)
+		}
+		if s.Offline {
+			fmt.Fprintf(tw, "  offline\tmounted from the cache\n")
+		}
+		for _, e := range s.LastErrors {
+			fmt.Fprintf(tw, "  error\t%s\n", printable(e))
+		}
+	}
+	return tw.Flush()
+}
+
+// printJSON writes one indented JSON object.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+)
+
+func umountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "umount",
+		Aliases:   []string{"unmount"},
+		Usage:     "unmount, also a stale mount whose process died",
+		ArgsUsage: "MOUNTPOINT",
+		Description: `Unmounts and waits until the background process is gone. A mount in use is
+left alone and its holders are named; --lazy detaches it all the same.
+
+Example: pfmount umount /mnt/sess
+
+Limitations: only mounts of pfmount; a mount that does not answer is not stale
+and is left alone.`,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, end when the last user is gone"}},
+		Action: umountAction,
+	}
+}
+
+func umountAction(c *cli.Context) error {
+	arg, err := oneArg(c, "MOUNTPOINT")
+	if err != nil {
+		return err
+	}
+	dir, err := resolveMountpoint(arg)
+	if err != nil {
+		return err
+	}
+	top, err := mountAt(dir)
+	if err != nil {
+		return err
+	}
+	if top == nil || !top.isPfmount() {
+		return mountf("%s: not a mount of pfmount", dir)
+	}
+	state := probe(dir)
+	switch {
+	case state == hung:
+		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
+	case state == stale || c.Bool("lazy"):
+		if err := detachMount(dir); err != nil {
+			return mountf("%s: %w", dir, err)
+		}
+		return nil
+	}
+	pid := daemonPID(c.Context, dir, top.uid)
+	if err := plainUnmount(dir); err != nil {
+		if h := holders(dir); len(h) > 0 {
+			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
+		}
+		return mountf("%s: %w", dir, err)
+	}
+	return waitProcess(pid, endLimit)
+}
+
+// waitProcess waits until the daemon of an ended mount is gone too.
+func waitProcess(pid int, limit time.Duration) error {
+	if pid <= 0 {
+		return nil
+	}
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+	}
+	return mountf("unmounted, but process %d still runs", pid)
+}
+
+// plainUnmount takes a mount away unless it is in use.
+func plainUnmount(dir string) error {
+	if os.Geteuid() == 0 {
+		return os.NewSyscallError("umount", unix.Unmount(dir, unix.UMOUNT_NOFOLLOW))
+	}
+	return fusermount("-u", dir)
+}
+
+// detachMount takes a mount out of the tree at once; it ends with its last
+// user.
+func detachMount(dir string) error {
+	if os.Geteuid() == 0 {
+		return os.NewSyscallError("umount", unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+	}
+	return fusermount("-u", "-z", dir)
+}
+
+// fusermount runs the set-uid helper that lets users unmount.
+func fusermount(args ...string) error {
+	for _, name := range []string{"fusermount3", "fusermount", "/bin/fusermount3", "/bin/fusermount"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		var stderr bytes.Buffer
+		cmd := exec.Command(path, args...)
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s: %w: %s", name, err, printable(strings.TrimSpace(stderr.String())))
+		}
+		return nil
+	}
+	return errors.New("neither fusermount3 nor fusermount found (package fuse3)")
+}

@@ -1,0 +1,475 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// noise returns n bytes that do not compress.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+func encode(t testing.TB, b []byte, opts ...zstd.EOption) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	enc, err := zstd.NewWriter(&out, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := enc.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func skippable(n int) []byte {
+	b := binary.LittleEndian.AppendUint32([]byte{0x50, 0x2a, 0x4d, 0x18}, uint32(n))
+	return append(b, make([]byte, n)...)
+}
+
+// rleBomb is a frame of blocks of 128 KiB of zeroes, 4 bytes each, with a given window descriptor.
+func rleBomb(size int64, window byte) []byte {
+	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, window}
+	const block = 128 << 10
+	for ; size > 0; size -= block {
+		last := uint32(0)
+		if size <= block {
+			last = 1
+		}
+		h := last | 1<<1 | uint32(min(size, block))<<3
+		b = append(b, byte(h), byte(h>>8), byte(h>>16), 0)
+	}
+	return b
+}
+
+const window8M = 13 << 3 // 1 KiB << 13
+
+func TestBlob(t *testing.T) {
+	small, large := []byte("hello hello hello"), noise(3<<20)
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	bigWindow := encode(t, bytes.Repeat(large, 6), zstd.WithWindowSize(64<<20))
+	zeroes := make([]byte, 10<<20)
+	tests := []struct {
+		name    string
+		content []byte
+		wire    []byte // nil: compress(content)
+		sizes   []int64
+		want    error
+		text    string
+	}{
+		{"small", small, nil, []int64{17, -1}, nil, ""},
+		{"large", large, nil, []int64{3 << 20, -1}, nil, ""},
+		{"empty", nil, encode(t, nil, zstd.WithZeroFrames(true)), []int64{0, -1}, nil, ""},
+		{"exactly 1 MiB", large[:1<<20], nil, []int64{1 << 20, -1}, nil, ""},
+		{"1 MiB and a byte", large[:1<<20+1], nil, []int64{1<<20 + 1, -1}, nil, ""},
+		{"streamed, without content size", small, encode(t, small), []int64{17, -1}, nil, ""},
+		{"several frames", join(small, small), join(compress(small), compress(small)), []int64{34, -1}, nil, ""},
+		{"skippable frames", small, join(skippable(5), compress(small), skippable(0), skippable(9)), []int64{17, -1}, nil, ""},
+		{"large, several frames", join(large, small), join(encode(t, large), compress(small), skippable(3)), []int64{3<<20 + 17, -1}, nil, ""},
+		{"checksum", large, encode(t, large, zstd.WithEncoderCRC(true)), []int64{3 << 20, -1}, nil, ""},
+		{"window of 64 MiB", bytes.Repeat(large, 6), bigWindow, []int64{18 << 20, -1}, nil, ""},
+		{"window of 64 MiB in the second frame", join(small, bytes.Repeat(large, 6)), join(compress(small), bigWindow), []int64{18<<20 + 17, -1}, nil, ""},
+		{"zeroes", zeroes, nil, []int64{10 << 20, -1}, nil, ""},
+
+		{"signed size too small", small, nil, []int64{16}, pfimg.ErrIntegrity, "more than"},
+		{"signed size too large", small, nil, []int64{18}, pfimg.ErrIntegrity, "17 bytes, not 18"},
+		{"large, signed size too small", large, nil, []int64{3<<20 - 1}, pfimg.ErrIntegrity, "more than"},
+		{"large, signed size too large", large, nil, []int64{3<<20 + 1}, pfimg.ErrIntegrity, "bytes, not"},
+		{"bomb", small, rleBomb(10<<30, window8M), []int64{1 << 20, 5 << 20, 17}, pfimg.ErrIntegrity, ""},
+		{"window of 512 MiB", small, rleBomb(17, 19<<3), []int64{2 << 20, -1}, pfimg.ErrIntegrity, "128 MiB"},
+		{"one segment of 512 MiB", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x20, 1, 0, 0}, []int64{17, 2 << 20, -1}, pfimg.ErrIntegrity, "128 MiB"},
+		{"not zstd", small, []byte("this is not zstd at all"), []int64{17, 2 << 20, -1}, pfimg.ErrIntegrity, "not zstd"},
+		{"nothing stored", nil, []byte{}, []int64{0, -1}, pfimg.ErrIntegrity, "nothing is stored"},
+		{"one trailing byte", small, append(compress(small), 0), []int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"two trailing bytes", small, append(compress(small), 0x28, 0xb5), []int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"three trailing bytes", small, append(compress(small), 0x28, 0xb5, 0x2f), []int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"a trailing magic", small, append(compress(small), 0x28, 0xb5, 0x2f, 0xfd), []int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"trailing text", large, append(compress(large), "trailing"...), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "not zstd"},
+		{"truncated", small, compress(small)[:20], []int64{17, -1}, pfimg.ErrIntegrity, "early"},
+		{"large, truncated", large, compress(large)[:2<<20], []int64{3 << 20, -1}, pfimg.ErrIntegrity, "early"},
+		{"large, truncated skippable frame", large, append(compress(large), skippable(100)[:50]...), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "early"},
+		{"wrong checksum", large, badCRC(encode(t, large, zstd.WithEncoderCRC(true))), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "zstd"},
+		{"other content", small, compress([]byte("hullo hullo hullo")), []int64{17, -1}, pfimg.ErrIntegrity, "hashes to"},
+		{"a dictionary", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 1, 0, 7, 1, 0, 0}, []int64{17, -1}, pfimg.ErrIntegrity, "dictionary"},
+	}
+	for _, tt := range tests {
+		for _, size := range tt.sizes {
+			p := part{content: tt.content, wire: tt.wire}
+			f := newFake(t)
+			f.serve(t, p)
+			im := mustOpen(t, f.ref(t), testOptions())
+			var b buffer
+			err := im.Blob(context.Background(), p.logical(), size, &b)
+			if !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%s, size %d: got %v, want %v with %q", tt.name, size, err, tt.want, tt.text)
+				continue
+			}
+			if tt.want == nil && !bytes.Equal(b.Bytes(), tt.content) {
+				t.Errorf("%s, size %d: got %d other bytes", tt.name, size, b.Len())
+			}
+			if size >= 0 && int64(b.Len()) > size+1 {
+				t.Errorf("%s, size %d: the sink saw %d bytes", tt.name, size, b.Len())
+			}
+			if tt.want != nil && f.count(p.blobPath()) > 2 {
+				t.Errorf("%s, size %d: %d requests", tt.name, size, f.count(p.blobPath()))
+			}
+		}
+	}
+}
+
+func badCRC(b []byte) []byte {
+	b[len(b)-1] ^= 1
+	return b
+}
+
+// TestBlobBounds asks for blobs whose stored size alone says that they are no good.
+func TestBlobBounds(t *testing.T) {
+	content := []byte("x")
+	p := part{content: content, size: 500 << 30} // 500 GB of skippable frames
+	f := newFake(t)
+	f.serve(t, p)
+	im := mustOpen(t, f.ref(t), testOptions())
+	var b buffer
+	if err := im.Blob(context.Background(), p.logical(), 1, &b); !errors.Is(err, pfimg.ErrIntegrity) {
+		t.Errorf("got %v, want ErrIntegrity", err)
+	}
+	if n := f.count(p.blobPath()); n != 0 {
+		t.Errorf("%d requests, want none", n)
+	}
+
+	// Without a signed size the descriptor still bounds what is read, and MaxBlobSize what is decoded.
+	frames := part{content: content, wire: bytes.Repeat(skippable(64<<10), 40)}
+	bomb := part{content: []byte("y"), wire: rleBomb(1<<30, window8M)}
+	f.serve(t, frames, bomb)
+	o := testOptions()
+	o.MaxBlobSize = 1 << 20
+	im = mustOpen(t, f.ref(t), o)
+	for _, p := range []part{frames, bomb} {
+		if err := im.Blob(context.Background(), p.logical(), -1, &b); !errors.Is(err, pfimg.ErrIntegrity) || b.Len() > 1<<20 {
+			t.Errorf("got %v and %d bytes", err, b.Len())
+		}
+	}
+}
+
+// TestEndlessSkippableFrames serves a body that never ends: it is read as far as the descriptor goes.
+func TestEndlessSkippableFrames(t *testing.T) {
+	p := part{content: []byte("x"), wire: skippable(1 << 20)}
+	f := newFake(t)
+	f.serve(t, p)
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/"+p.wireDigest()) {
+			return false
+		}
+		for frame := skippable(64 << 10); ; {
+			if _, err := w.Write(frame); err != nil {
+				return true
+			}
+		}
+	})
+	im := mustOpen(t, f.ref(t), testOptions())
+	var b buffer
+	if err := im.Blob(context.Background(), p.logical(), 1<<20, &b); !errors.Is(err, pfimg.ErrIntegrity) {
+		t.Errorf("got %v, want ErrIntegrity", err)
+	}
+	if got := im.Fetched().Bytes; got > 4<<20 {
+		t.Errorf("%d bytes were read", got)
+	}
+}
+
+func TestAnnotatedSizeIsHeld(t *testing.T) {
+	content := []byte("annotated")
+	path := "blobs/sha256/" + part{content: content}.logical().Hex() + ".zst"
+	for _, tt := range []struct {
+		size string
+		want error
+		hint int64
+	}{{"9", nil, 9}, {"8", pfimg.ErrIntegrity, 8}, {"10", pfimg.ErrIntegrity, 10}, {"-3", nil, -1}, {"x", nil, -1}} {
+		p := part{content: content, notes: map[string]string{PathAnnotation: path, DecodedSizeAnnotation: tt.size}}
+		f := newFake(t)
+		f.serve(t, p)
+		im := mustOpen(t, f.ref(t), testOptions())
+		if _, decoded, ok := im.Wire(p.logical()); !ok || decoded != tt.hint {
+			t.Errorf("%s: the hint is %d, %v, want %d", tt.size, decoded, ok, tt.hint)
+		}
+		if err := im.Blob(context.Background(), p.logical(), -1, &buffer{}); !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.size, err, tt.want)
+		}
+	}
+}
+
+func TestTwoLayersClaimOneDigest(t *testing.T) {
+	content := []byte("the right one")
+	bad := part{content: content, wire: compress([]byte("a wrong one"))}
+	f := newFake(t)
+	f.serve(t, bad, part{content: content})
+	im := mustOpen(t, f.ref(t), testOptions())
+	for _, size := range []int64{int64(len(content)), -1} {
+		var b buffer
+		if err := im.Blob(context.Background(), bad.logical(), size, &b); err != nil || b.String() != string(content) {
+			t.Errorf("size %d: got %q, %v", size, &b, err)
+		}
+	}
+	f.serve(t, bad)
+	im = mustOpen(t, f.ref(t), testOptions())
+	if err := im.Blob(context.Background(), bad.logical(), -1, &buffer{}); !errors.Is(err, pfimg.ErrIntegrity) {
+		t.Errorf("only a wrong layer: got %v", err)
+	}
+}
+
+func TestUnnamedLayers(t *testing.T) {
+	none := map[string]string{}
+	a := part{content: []byte("unnamed a"), notes: none}
+	bad := part{content: []byte("bad"), wire: []byte("no zstd"), notes: none}
+	big := part{content: noise(2 << 20), notes: map[string]string{PathAnnotation: "elsewhere"}}
+	named := part{content: []byte("named")}
+	f := newFake(t)
+	f.serve(t, a, bad, big, named)
+	im := mustOpen(t, f.ref(t), testOptions())
+	read := func(p part) error {
+		var b buffer
+		err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &b)
+		if err == nil && !bytes.Equal(b.Bytes(), p.content) {
+			t.Errorf("%.20q: got %d other bytes", p.content, b.Len())
+		}
+		return err
+	}
+	if err := read(named); err != nil || f.count(a.blobPath()) != 0 {
+		t.Errorf("named: %v, and %d requests for a layer that was not needed", err, f.count(a.blobPath()))
+	}
+	if wire, _, ok := im.Wire(big.logical()); !ok || wire != -1 {
+		t.Errorf("before looking Wire says %d, %v", wire, ok)
+	}
+	for _, p := range []part{big, a} {
+		if err := read(p); err != nil {
+			t.Errorf("%.20q: %v", p.content, err)
+		}
+	}
+	missing := part{content: []byte("nowhere")}
+	for range 2 {
+		if err := read(missing); !errors.Is(err, ErrMissing) || !errors.Is(err, pfimg.ErrIntegrity) {
+			t.Errorf("got %v, want ErrMissing", err)
+		}
+	}
+	if _, _, ok := im.Wire(missing.logical()); ok {
+		t.Error("Wire has a blob that is nowhere")
+	}
+	if n := f.count(a.blobPath()); n != 2 {
+		t.Errorf("%d requests for a, want one to look and one to read", n)
+	}
+	if n := f.count(bad.blobPath()); n != 1 {
+		t.Errorf("%d requests for the damaged layer, want 1", n)
+	}
+}
+
+func TestSinkErrorComesBack(t *testing.T) {
+	full := errors.New("disk full")
+	parts := []part{{content: []byte("small")}, {content: noise(4 << 20)}}
+	f := newFake(t)
+	f.serve(t, parts...)
+	im := mustOpen(t, f.ref(t), testOptions())
+	for _, p := range parts {
+		for _, size := range []int64{int64(len(p.content)), -1} {
+			if err := im.Blob(context.Background(), p.logical(), size, &buffer{fail: full}); err != full {
+				t.Errorf("got %v, want the sink's own error", err)
+			}
+		}
+	}
+}
+
+func TestCloseEndsBlob(t *testing.T) {
+	p := part{content: noise(2 << 20)}
+	f := newFake(t)
+	f.serve(t, p)
+	release := make(chan struct{})
+	defer close(release)
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != p.blobPath() {
+			return false
+		}
+		_, _ = w.Write(p.stored()[:1<<20])
+		w.(http.Flusher).Flush()
+		<-release
+		return true
+	})
+	im := mustOpen(t, f.ref(t), testOptions())
+	got := make(chan error, 2)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { got <- im.Blob(ctx, p.logical(), -1, &buffer{}) }()
+	time.Sleep(50 * time.Millisecond)
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	go func() { got <- im.Blob(context.Background(), p.logical(), -1, &buffer{}) }()
+	time.Sleep(50 * time.Millisecond)
+	if err := im.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: got %v", err)
+	}
+	if err := im.Blob(context.Background(), p.logical(), -1, &buffer{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: got %v", err)
+	}
+}
+
+func TestNoGoroutineStays(t *testing.T) {
+	p := part{content: noise(4 << 20)}
+	f := newFake(t)
+	f.serve(t, p)
+	im := mustOpen(t, f.ref(t), testOptions())
+	before := runtime.NumGoroutine()
+	for range 20 {
+		_ = im.Blob(context.Background(), p.logical(), -1, &buffer{fail: io.ErrShortWrite})
+		_ = im.Blob(context.Background(), p.logical(), 100, &buffer{})
+	}
+	im.use.idle()
+	f.CloseClientConnections()
+	for i := 0; runtime.NumGoroutine() > before+2; i++ {
+		if i > 100 {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// layoutWith writes a layout with these layers and opens it.
+func layoutWith(t testing.TB, parts ...part) *Image {
+	t.Helper()
+	dir := t.TempDir()
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	if err := os.MkdirAll(blobs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	raw := makeManifest(t, parts...)
+	pf, sig := signedManifest(t)
+	content := [][]byte{raw, pf, sig}
+	for _, p := range parts {
+		content = append(content, p.stored())
+	}
+	for _, b := range content {
+		if err := os.WriteFile(filepath.Join(blobs, strings.TrimPrefix(digestOf(b), "sha256:")), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, mustRef(t, "oci-layout:"+dir+"@"+digestOf(raw)), testOptions())
+}
+
+func TestSmallBlobAllocations(t *testing.T) {
+	p := part{content: noise(4 << 10)}
+	im := layoutWith(t, p)
+	sink := discardSink{}
+	allocs := testing.AllocsPerRun(200, func() {
+		if err := im.Blob(context.Background(), p.logical(), 4<<10, sink); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs > 40 {
+		t.Errorf("%.0f allocations a blob of 4 KiB, want at most 40", allocs)
+	}
+}
+
+type discardSink struct{}
+
+func (discardSink) Write(p []byte) (int, error) { return len(p), nil }
+func (discardSink) Reset() error                { return nil }
+
+type fileSink struct{ *os.File }
+
+func (f fileSink) Reset() error {
+	_, err := f.Seek(0, io.SeekStart)
+	return errors.Join(err, f.Truncate(0))
+}
+
+// half returns n bytes that compress to about a half.
+func half(n int) []byte {
+	b := noise(n)
+	for i := range b {
+		b[i] &= 0x0f
+	}
+	return b
+}
+
+// BenchmarkBlob compares Blob with the same work in one plain loop.
+func BenchmarkBlob(b *testing.B) {
+	const size = 256 << 20
+	p := part{content: half(size)}
+	p.wire = encode(b, p.content)
+	im := layoutWith(b, p)
+	out, err := os.Create(filepath.Join(b.TempDir(), "out"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Blob", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			s := fileSink{out}
+			if err := errors.Join(s.Reset(), im.Blob(context.Background(), p.logical(), size, s)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("loop", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			if err := plainLoop(im, p, fileSink{out}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func plainLoop(im *Image, p part, out fileSink) error {
+	if err := out.Reset(); err != nil {
+		return err
+	}
+	from, err := im.src.read(context.Background(), im.root.find(p.logical())[0], false)
+	if err != nil {
+		return err
+	}
+	wire, content := sha256.New(), sha256.New()
+	dec, err := zstd.NewReader(io.TeeReader(from, wire), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	_, err = io.Copy(io.MultiWriter(content, out), dec)
+	return errors.Join(err, from.Close())
+}
+
+// BenchmarkSmallBlob is one file of a tree.
+func BenchmarkSmallBlob(b *testing.B) {
+	p := part{content: noise(4 << 10)}
+	im := layoutWith(b, p)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := im.Blob(context.Background(), p.logical(), 4<<10, discardSink{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// Bounds of decoding, in bytes.
+const (
+	smallBlob     = 1 << 20   // signed sizes up to this are decoded in memory, into a buffer of exactly that size
+	pooledWindow  = 8 << 20   // what the reference tool writes, and the largest window a pooled decoder keeps
+	largestWindow = 128 << 20 // what zstd --ultra -22 needs; larger is an error
+)
+
+// maxWire is how many stored bytes a blob of a signed size may have. zstd makes nothing twice as long; the rest would be
+// skippable frames, which decode to nothing for ever.
+func maxWire(signed int64) int64 { return 2*signed + 1<<20 }
+
+// decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
+// at a time and closed after use.
+type decoders struct {
+	all    *zstd.Decoder // stateless use only
+	pool   sync.Pool     // *zstd.Decoder for streams
+	big    chan struct{} // held by him who decodes a window above pooledWindow
+	small  sync.Pool     // *scratch up to scratchSmall
+	large  sync.Pool     // *scratch
+	chunks sync.Pool     // *chunk
+}
+
+func newDecoders() *decoders {
+	all, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxWindow(largestWindow))
+	if err != nil {
+		panic("fetch: constant zstd options: " + err.Error())
+	}
+	d := &decoders{all: all, big: make(chan struct{}, 1)}
+	d.chunks.New = func() any { return new(chunk) }
+	return d
+}
+
+func (d *decoders) close() { d.all.Close() }
+
+// decodeAll decodes all of src into dst[:0], whose capacity is the bound.
+func (d *decoders) decodeAll(src, dst []byte) ([]byte, error) {
+	if len(src) == 0 {
+		return nil, errEmpty
+	}
+	out, err := d.all.DecodeAll(src, dst[:0])
+	return out, explainZstd(err)
+}
+
+var (
+	errEmpty     = fmt.Errorf("nothing is stored, not even an empty zstd frame: %w", pfimg.ErrIntegrity)
+	errBigWindow = errors.New("a frame further on needs a larger window")
+)
+
+// copy decodes from r to w until both the frames and r are at their end. big allows the largest window; without it a
+// frame that needs one gives errBigWindow, and the caller starts over.
+func (d *decoders) copy(ctx context.Context, w io.Writer, r io.Reader, big bool) error {
+	if big {
+		select {
+		case d.big <- struct{}{}:
+			defer func() { <-d.big }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		dec, err := newStream(largestWindow)
+		if err != nil {
+			return err
+		}
+		defer dec.Close()
+		return explainZstd(decodeStream(dec, w, r))
+	}
+	dec, _ := d.pool.Get().(*zstd.Decoder)
+	if dec == nil {
+		var err error
+		if dec, err = newStream(pooledWindow); err != nil {
+			return err
+		}
+	}
+	err := decodeStream(dec, w, r)
+	_ = dec.Reset(nil)
+	d.pool.Put(dec)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return errBigWindow
+	}
+	return explainZstd(err)
+}
+
+// newStream makes a stream decoder without goroutines of its own. The option on memory bounds the window of frames that
+// are one segment, too.
+func newStream(window uint64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window),
+		zstd.WithDecoderMaxMemory(window))
+}
+
+func decodeStream(dec *zstd.Decoder, w io.Writer, r io.Reader) error {
+	if err := dec.Reset(r); err != nil {
+		return err
+	}
+	_, err := dec.WriteTo(w)
+	return err
+}
+
+// needsBig looks at the first frame's header for a window above what pooled decoders keep.
+func needsBig(head []byte) bool {
+	var h zstd.Header
+	if h.Decode(head) != nil || h.Skippable {
+		return false
+	}
+	return max(h.WindowSize, h.FrameContentSize*b2u(h.SingleSegment)) > pooledWindow
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// explainZstd names what is wrong with compressed bytes.
+func explainZstd(err error) error {
+	text := ""
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, zstd.ErrMagicMismatch):
+		text = "not zstd, or bytes after its end"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		text = "the zstd stream ends early"
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		text = "it decodes to more than its size, or needs a window above 128 MiB"
+	case errors.Is(err, zstd.ErrUnknownDictionary):
+		text = "it needs a dictionary, which no image has"
+	default:
+		text = "zstd: " + clip(err.Error(), 120)
+	}
+	return fmt.Errorf("%s: %w", text, pfimg.ErrIntegrity)
+}

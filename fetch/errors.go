@@ -1,0 +1,34 @@
+package fetch
+
+import (
+	"errors"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// What can go wrong, by what the user can do about it. Errors of pfimg (ErrIntegrity, ErrUnsupported), of sign and
+// of the context come through as they are.
+var (
+	// ErrRef says that a reference does not parse, or does not name one image: a mistake of the caller.
+	ErrRef = errors.New("not an image reference")
+	// ErrNotFound says that the image is not there: 404, or no such folder, tag or id.
+	ErrNotFound = errors.New("image not found")
+	// ErrDenied says that the registry wants other credentials: 401 or 403.
+	ErrDenied = errors.New("access denied")
+	// ErrRegistry says that a registry, or the way to it, failed otherwise.
+	ErrRegistry = errors.New("registry failed")
+	// ErrOffline says that something is not cached and the network may not be asked.
+	ErrOffline = errors.New("offline, and not in the cache")
+	// ErrMissing says that the image names a blob that is not there. It is also pfimg.ErrIntegrity.
+	ErrMissing error = missing{}
+	// ErrClosed says that the image was closed.
+	ErrClosed = errors.New("image is closed")
+)
+
+type missing struct{}
+
+func (missing) Error() string        { return "missing from the image" }
+func (missing) Is(target error) bool { return target == pfimg.ErrIntegrity }
+
+// errStalled ends a request that brought nothing for Options.StallTimeout.
+var errStalled = errors.New("no byte arrived in time")

@@ -1,0 +1,91 @@
+package fetch
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// gate stands before a host. While the host answers it lets everybody through. After some failures in a row the host
+// counts as down: then at most one request an interval goes out, and all who wait share its result.
+type gate struct {
+	downAfter int
+	interval  time.Duration
+
+	mu     sync.Mutex // guards the fields below
+	failed int        // in a row
+	last   time.Time  // of the last failure
+	probe  *probe     // under way, nil when none
+}
+
+// probe is the one request to a host that is down.
+type probe struct {
+	done chan struct{} // closed when err is set
+	err  error         // nil: the host answered, or nothing was learnt
+}
+
+// enter waits for leave to send a request. A probe comes back to him who must send it; leave must be called then.
+// The error is the context's, or the failure of somebody else's probe.
+func (g *gate) enter(ctx context.Context) (*probe, error) {
+	for {
+		g.mu.Lock()
+		if g.failed < g.downAfter {
+			g.mu.Unlock()
+			return nil, nil
+		}
+		p := g.probe
+		wait := g.interval - time.Since(g.last)
+		if p == nil && wait <= 0 {
+			p = &probe{done: make(chan struct{})}
+			g.probe = p
+			g.mu.Unlock()
+			return p, nil
+		}
+		g.mu.Unlock()
+		if p != nil {
+			select {
+			case <-p.done:
+				if p.err != nil {
+					return nil, p.err
+				}
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// down says that the host is down.
+func (g *gate) down() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failed >= g.downAfter
+}
+
+// leave notes the result of a request. learnt is false when it says nothing of the host: the asker went away.
+func (g *gate) leave(p *probe, err error, learnt bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if learnt && err == nil {
+		g.failed = 0
+	} else if learnt {
+		g.failed++
+		g.last = time.Now()
+	}
+	if p == nil {
+		return
+	}
+	if learnt {
+		p.err = err
+	}
+	g.probe = nil
+	close(p.done)
+}

@@ -1,0 +1,189 @@
+// Package fetch is where images come from: references, registries, layouts on disk, folders and local stores. It
+// promises that an Image is opened only after its signature was verified, that a blob is handed over only as bytes that
+// hash to the digest the signed manifest knows it by (what a failed call wrote before is void), that whatever a server
+// sends is bounded in memory and time, and that no error or log line holds a credential or a signed URL. It does not
+// know what a blob means, keeps nothing on disk, and serves nobody but its caller.
+//
+// Memory under load: each blob of more than 1 MiB that is under way holds a zstd window of at most 8 MiB and 2 MiB of
+// buffers, so Options.MaxConns of them about 320 MiB; one at a time may have a window of up to 128 MiB.
+package fetch
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/sign"
+)
+
+// Options say how images are opened. The zero value is usable.
+type Options struct {
+	Policy       sign.Policy
+	Log          *slog.Logger        // nil: nothing is logged
+	Getenv       func(string) string // for OCI_BEARER, OCI_USERNAME, OCI_PASSWORD; nil: os.Getenv
+	Meta         Meta                // nil: nothing is kept
+	Offline      bool                // never ask a registry
+	PlainHTTP    bool                // registries speak plain HTTP, and may have credentials over it
+	StallTimeout time.Duration       // a request that brings nothing for so long fails; 0: 30 s
+	MaxConns     int                 // requests at once to a host; 0: 32
+	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 64 GiB
+	Version      string              // for the User-Agent pfmount/VERSION
+
+	retry *retryPolicy // tests; nil: defaultRetry
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Meta == nil {
+		o.Meta = noMeta{}
+	}
+	if o.StallTimeout <= 0 {
+		o.StallTimeout = 30 * time.Second
+	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = 32
+	}
+	if o.MaxBlobSize <= 0 {
+		o.MaxBlobSize = 64 << 30
+	}
+	if o.retry == nil {
+		p := defaultRetry()
+		o.retry = &p
+	}
+	return o
+}
+
+// Sink takes a blob's bytes. Reset drops what was written so far: the bytes come again from the start. Write and Reset
+// are never called at once, but not always from the goroutine that called Blob; they are not called after it returned.
+type Sink interface {
+	io.Writer
+	Reset() error
+}
+
+// Traffic says what an image fetched: HTTP requests sent (tokens and redirects count) and bytes of their bodies; for
+// local images files opened and bytes read.
+type Traffic struct{ Requests, Bytes int64 }
+
+// Image is an opened image: its verified manifest and where its blobs are. It is safe for use by several goroutines.
+type Image struct {
+	ref      Ref
+	options  Options
+	manifest *pfimg.Manifest
+	root     *root
+	src      source
+	decoders *decoders
+	unnamed  *unnamedLayers
+	traffic  *counters
+	stale    bool
+	use      usage
+}
+
+// usage lets Close end what is under way and wait for it.
+type usage struct {
+	ctx  context.Context // ends at Close
+	end  context.CancelCauseFunc
+	idle func() // gives connections back
+
+	mu       sync.Mutex // guards the fields below
+	running  sync.WaitGroup
+	closed   bool
+	warnings []string
+}
+
+// begin registers a call. The context that it returns ends with the caller's, and at Close.
+func (u *usage) begin(ctx context.Context) (context.Context, func(), error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return nil, nil, ErrClosed
+	}
+	u.running.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(u.ctx, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		u.running.Done()
+	}, nil
+}
+
+func (u *usage) warn(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !slices.Contains(u.warnings, text) {
+		u.warnings = append(u.warnings, text)
+	}
+}
+
+// Ref returns the reference that the image was opened by.
+func (im *Image) Ref() Ref { return im.ref }
+
+// Manifest returns the signed manifest.
+func (im *Image) Manifest() *pfimg.Manifest { return im.manifest }
+
+// Digest returns "sha256:…" of the OCI manifest, "" for folders and stores, which have none.
+func (im *Image) Digest() string { return im.root.digest }
+
+// Layers returns how many layers the OCI manifest lists, the signature's included; 0 for folders and stores.
+func (im *Image) Layers() int {
+	if im.root.oci == nil {
+		return 0
+	}
+	return im.root.oci.layers
+}
+
+// WireBytes returns the stored bytes of config, signature and all blobs that the OCI manifest lists; 0 for folders and
+// stores, where only Wire of each blob tells.
+func (im *Image) WireBytes() int64 {
+	if im.root.oci == nil {
+		return 0
+	}
+	return im.root.oci.wireBytes
+}
+
+// Warnings returns what the user should know about how the image was opened, one sentence each.
+func (im *Image) Warnings() []string {
+	im.use.mu.Lock()
+	defer im.use.mu.Unlock()
+	return slices.Clone(im.use.warnings)
+}
+
+// Stale says that the image was opened from the cache and not from its registry, which was not asked or did not answer.
+func (im *Image) Stale() bool { return im.stale }
+
+// Fetched returns the traffic so far.
+func (im *Image) Fetched() Traffic {
+	return Traffic{Requests: im.traffic.requests.Load(), Bytes: im.traffic.bytes.Load()}
+}
+
+// Wire returns a blob's stored size in bytes, and its decoded size when an annotation tells (-1: none does). The latter
+// is not signed: a hint of what to expect. ok is false when the image does not have the blob. An image may hold layers
+// that do not say which blob they are; then a blob without a layer of its own is ok with a size of -1: Blob will look.
+func (im *Image) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
+	if l := im.root.find(d); len(l) > 0 {
+		return l[0].size, l[0].decoded, true
+	}
+	return im.unnamed.wire(d)
+}
+
+// Close ends what is under way, waits for it, and gives all connections back. It returns no error.
+func (im *Image) Close() error {
+	im.use.mu.Lock()
+	im.use.closed = true
+	im.use.mu.Unlock()
+	im.use.end(ErrClosed)
+	im.use.running.Wait()
+	im.use.idle()
+	im.decoders.close()
+	return nil
+}

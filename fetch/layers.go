@@ -1,0 +1,67 @@
+package fetch
+
+import (
+	"bytes"
+	"encoding/hex"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// maxSize is the largest size that a descriptor may claim, in bytes: 1 PiB. It keeps sums and doubled bounds far from
+// overflow.
+const maxSize = 1 << 50
+
+// wireDigest is the SHA-256 of stored (compressed) bytes. It has a type of its own so that it cannot be mistaken for
+// the digest of a blob's content.
+type wireDigest [32]byte
+
+// String returns "sha256:" and lower-case hex.
+func (d wireDigest) String() string { return "sha256:" + d.hex() }
+
+func (d wireDigest) hex() string { return hex.EncodeToString(d[:]) }
+
+// descriptor says what the bytes on the wire must be.
+type descriptor struct {
+	wire wireDigest
+	size int64 // bytes; -1: unknown, for a manifest that is asked for by its digest
+}
+
+// layer is where one blob is stored: 80 bytes, since an image of a GPU session has 77,000 of them.
+type layer struct {
+	logical pfimg.Digest // of the decoded bytes, as the layer claims
+	wire    wireDigest   // zero where nothing names the stored bytes (folders and stores)
+	size    int64        // stored bytes
+	decoded int64        // annotated, a hint; -1: unknown
+}
+
+// hashed says whether the stored bytes have a digest of their own.
+func (l layer) hashed() bool { return l.wire != wireDigest{} }
+
+// layerTable is sorted by logical digest; layers of one digest keep the manifest's order.
+type layerTable []layer
+
+func (t *layerTable) sort() {
+	slices.SortStableFunc(*t, func(a, b layer) int { return bytes.Compare(a.logical[:], b.logical[:]) })
+	*t = slices.Clip(slices.CompactFunc(*t, func(a, b layer) bool { return a.logical == b.logical && a.wire == b.wire }))
+}
+
+// find returns the layers that claim a digest, in the manifest's order.
+func (t layerTable) find(d pfimg.Digest) []layer {
+	from := sort.Search(len(t), func(i int) bool { return bytes.Compare(t[i].logical[:], d[:]) >= 0 })
+	to := from
+	for to < len(t) && t[to].logical == d {
+		to++
+	}
+	return t[from:to:to]
+}
+
+// addSize adds sizes without overflow.
+func addSize(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}

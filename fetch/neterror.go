@@ -1,0 +1,173 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// errRule marks what pfmount itself refuses to do on the network, whatever the server wants.
+var errRule = errors.New("refused")
+
+// statusError is an HTTP answer that is no success, rebuilt without the URL's query, which may be signed.
+type statusError struct {
+	target     string // method, host and path
+	code       int
+	wait       time.Duration // Retry-After; 0: not said
+	words      string        // the server's own, escaped
+	redirected bool          // the answer came from where the registry sent us
+	login      string        // for 401 and 403: which credentials were used, never the secret
+}
+
+func (e *statusError) Error() string {
+	s := e.target + ": " + strconv.Itoa(e.code) + " " + http.StatusText(e.code)
+	if e.words != "" {
+		s += " (" + e.words + ")"
+	}
+	if e.login != "" {
+		s += ", " + e.login
+	}
+	return s + ": " + e.Unwrap().Error()
+}
+
+func (e *statusError) Unwrap() error {
+	switch e.code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return ErrDenied
+	case http.StatusNotFound:
+		return ErrNotFound
+	}
+	return ErrRegistry
+}
+
+// requestError is a request without an answer. Its text is built from errors known to hold no secret.
+type requestError struct {
+	target string
+	text   string
+	kind   error // ErrRegistry or ErrDenied
+	cause  error // never a *url.Error
+}
+
+func (e *requestError) Error() string   { return e.target + ": " + e.text + ": " + e.kind.Error() }
+func (e *requestError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// target names a request in messages: no query, no user, no fragment.
+func target(req *http.Request) string {
+	return req.Method + " " + clip(req.URL.Host+req.URL.EscapedPath(), maxWords)
+}
+
+// rebuild turns an error of auth.Client.Do into one of ours. They hold URLs with signed queries, realm URLs and
+// proxies' passwords, so none is printed as it comes.
+func rebuild(ctx context.Context, req *http.Request, login string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	at := target(req)
+	var answer *errcode.ErrorResponse
+	if errors.As(err, &answer) { // the token server's
+		where := answer.Method + " " + clip(answer.URL.Host+answer.URL.EscapedPath(), maxWords)
+		e := &statusError{target: where, code: answer.StatusCode, words: errorWords(answer.Errors)}
+		if e.Unwrap() == ErrDenied {
+			e.login = login
+		}
+		return e
+	}
+	var status *statusError
+	if errors.As(err, &status) {
+		return status
+	}
+	var viaURL *url.Error
+	if errors.As(err, &viaURL) {
+		return &requestError{target: at, text: plainText(viaURL.Err), kind: ErrRegistry, cause: viaURL.Err}
+	}
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return &requestError{target: at, text: "401 Unauthorized, " + login, kind: ErrDenied, cause: auth.ErrBasicCredentialNotFound}
+	}
+	text := "the login failed: " + plainText(errors.Unwrap(err))
+	return &requestError{target: at, text: text, kind: ErrDenied, cause: errRule}
+}
+
+// plainText says what went wrong on the network. Errors of known types speak for themselves; of any other only a text
+// that holds nothing like an address passes.
+func plainText(err error) string {
+	var (
+		dns    *net.DNSError
+		op     *net.OpError
+		errno  syscall.Errno
+		verify *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		alert  tls.AlertError
+	)
+	switch {
+	case err == nil:
+		return "no reason given"
+	case errors.Is(err, errRule), errors.Is(err, errStalled):
+		return clip(err.Error(), maxWords)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "the server speaks plain HTTP, not HTTPS"
+	case errors.As(err, &dns):
+		if dns.IsNotFound {
+			return "no such host " + clip(dns.Name, 255)
+		}
+		return "the name " + clip(dns.Name, 255) + " could not be looked up"
+	case errors.As(err, &verify), isX509(err):
+		return "TLS: " + clip(innermost(err).Error(), maxWords)
+	case errors.As(err, &alert), errors.As(err, &record):
+		return "TLS: " + clip(innermost(err).Error(), maxWords)
+	case errors.As(err, &errno):
+		if errors.As(err, &op) && op.Op == "proxyconnect" {
+			return "the proxy: " + errno.Error()
+		}
+		return errno.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed early"
+	case isTimeout(err):
+		return "timed out"
+	}
+	text := innermost(err).Error()
+	if strings.Contains(text, "://") || strings.ContainsAny(text, "@?") || strings.Contains(text, "proxy") {
+		return fmt.Sprintf("the request failed (%T)", innermost(err))
+	}
+	return clip(text, maxWords)
+}
+
+func innermost(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// isX509 says that the server's certificate does not pass. That is never a reason to try again, or otherwise.
+func isX509(err error) bool {
+	var (
+		verify    *tls.CertificateVerificationError
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		roots     x509.SystemRootsError
+	)
+	return errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &name) ||
+		errors.As(err, &invalid) || errors.As(err, &roots)
+}

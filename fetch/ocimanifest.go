@@ -1,0 +1,233 @@
+package fetch
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// Media types and annotations of ProcessFork images, and of what else a registry may answer with.
+const (
+	MediaTypeConfig    = "application/vnd.processfork.image.v1+json"     // the pf manifest
+	MediaTypeSignature = "application/vnd.processfork.signature.v1+json" // its signature
+	MediaTypeLayer     = "application/vnd.processfork.layer.v1+zstd"     // one blob
+
+	// PathAnnotation names a layer's blob: blobs/sha256/<aa>/<hex>.zst, by the digest of the decoded bytes.
+	PathAnnotation = "org.processfork.path"
+	// DecodedSizeAnnotation is a layer's decoded size in bytes, a hint for blobs that have no signed size.
+	DecodedSizeAnnotation = "dev.pfmount.decoded-size"
+
+	mediaTypeManifest   = "application/vnd.oci.image.manifest.v1+json"
+	mediaTypeIndex      = "application/vnd.oci.image.index.v1+json"
+	mediaTypeDocker     = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerList = "application/vnd.docker.distribution.manifest.list.v2+json"
+	refNameAnnotation   = "org.opencontainers.image.ref.name"
+)
+
+// ociManifest is what a mount needs of an OCI manifest.
+type ociManifest struct {
+	config     descriptor
+	signatures []descriptor // one in a good image; the second is kept to say so
+	named      layerTable
+	unnamed    []layer // layers of blobs that say no logical digest, in order; their logical field is not set
+	layers     int     // all that the manifest lists, of whatever type
+	wireBytes  int64   // of config, signature and blobs
+}
+
+// manifestJSON is the document as it is read, before it is judged.
+type manifestJSON struct {
+	schema       int64
+	mediaType    string
+	artifactType string
+	config       *rawDescriptor
+	hasManifests bool // an index
+	hasFSLayers  bool // docker's schema 1
+	hasLayers    bool
+	out          ociManifest
+}
+
+type rawDescriptor struct {
+	mediaType, digest, path, decoded, refName string
+	size                                      int64
+}
+
+// decodeManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each. contentType is what the
+// server called it, for manifests that do not say themselves. Errors of r come through as they are.
+func decodeManifest(r io.Reader, contentType string) (*ociManifest, error) {
+	m := manifestJSON{schema: 2}
+	j := newJSONReader(r)
+	err := j.document(func(name string) (err error) {
+		switch name {
+		case "schemaVersion":
+			m.schema, err = j.integer()
+		case "mediaType":
+			m.mediaType, err = j.text()
+		case "artifactType":
+			m.artifactType, err = j.text()
+		case "config":
+			m.config = new(rawDescriptor)
+			err = m.config.read(j)
+		case "layers":
+			m.hasLayers = true
+			err = j.array(func() error { return m.addLayer(j) })
+		default:
+			m.hasManifests = m.hasManifests || name == "manifests"
+			m.hasFSLayers = m.hasFSLayers || name == "fsLayers"
+			err = j.skip()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.mediaType == "" {
+		m.mediaType = contentType
+	}
+	return m.judge()
+}
+
+// judge says what the document is, and finishes it when it is a ProcessFork image.
+func (m *manifestJSON) judge() (*ociManifest, error) {
+	switch {
+	case m.hasManifests || m.mediaType == mediaTypeIndex || m.mediaType == mediaTypeDockerList:
+		return nil, notOurs("an image index (a list of images, one a platform: %s)", m.mediaType)
+	case m.schema == 1 || m.hasFSLayers:
+		return nil, notOurs("a docker image of the old schema 1")
+	case m.schema != 2:
+		return nil, fmt.Errorf("OCI manifest: schemaVersion %d, not 2: %w", m.schema, pfimg.ErrUnsupported)
+	case m.config == nil || !m.hasLayers:
+		return nil, notOurs("a document without config and layers (media type %q)", clip(m.mediaType, 120))
+	case m.config.mediaType != MediaTypeConfig:
+		return nil, notOurs("%s", m.kind())
+	}
+	var err error
+	if m.out.config, err = m.config.descriptor(); err != nil {
+		return nil, fmt.Errorf("OCI manifest: config: %w", err)
+	}
+	m.out.wireBytes = addSize(m.out.wireBytes, m.out.config.size)
+	m.out.named.sort()
+	return &m.out, nil
+}
+
+// kind names an artifact of another kind by the media type of its config.
+func (m *manifestJSON) kind() string {
+	what := "an artifact"
+	switch m.config.mediaType {
+	case "application/vnd.docker.container.image.v1+json":
+		what = "a docker image"
+	case "application/vnd.oci.image.config.v1+json":
+		what = "a container image"
+	case "application/vnd.cncf.helm.config.v1+json":
+		what = "a helm chart"
+	}
+	s := what + " with a config of type " + strconv.Quote(clip(m.config.mediaType, 120))
+	if m.artifactType != "" {
+		s += " and the artifact type " + strconv.Quote(clip(m.artifactType, 120))
+	}
+	return s
+}
+
+func notOurs(format string, args ...any) error {
+	return fmt.Errorf("not a ProcessFork image but "+format+": %w", append(args, pfimg.ErrUnsupported)...)
+}
+
+// read reads a descriptor; fields that are not asked for are passed over, whatever they hold.
+func (d *rawDescriptor) read(j *jsonReader) error {
+	d.size = -1
+	return j.object(func(name string) (err error) {
+		switch name {
+		case "mediaType":
+			d.mediaType, err = j.text()
+		case "digest":
+			d.digest, err = j.text()
+		case "size":
+			d.size, err = j.integer()
+		case "annotations":
+			if j.dec.PeekKind() == 'n' {
+				return j.skip()
+			}
+			err = j.object(func(key string) (err error) {
+				switch key {
+				case PathAnnotation:
+					d.path, err = j.text()
+				case DecodedSizeAnnotation:
+					d.decoded, err = j.text()
+				case refNameAnnotation:
+					d.refName, err = j.text()
+				default:
+					err = j.skip()
+				}
+				return err
+			})
+		default:
+			err = j.skip()
+		}
+		return err
+	})
+}
+
+// descriptor checks what the bytes on the wire must be.
+func (d *rawDescriptor) descriptor() (descriptor, error) {
+	w, err := pfimg.ParseDigest(d.digest)
+	if err != nil {
+		return descriptor{}, fmt.Errorf("digest %q is not sha256: and 64 hex digits: %w", clip(d.digest, 90), pfimg.ErrIntegrity)
+	}
+	if d.size < 0 || d.size > maxSize {
+		return descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", wireDigest(w), d.size, pfimg.ErrIntegrity)
+	}
+	return descriptor{wire: wireDigest(w), size: d.size}, nil
+}
+
+// addLayer reads one element of layers. Only layers of our two types count: others belong to somebody else.
+func (m *manifestJSON) addLayer(j *jsonReader) error {
+	var raw rawDescriptor
+	if err := raw.read(j); err != nil {
+		return err
+	}
+	n := m.out.layers
+	m.out.layers++
+	if raw.mediaType != MediaTypeSignature && raw.mediaType != MediaTypeLayer {
+		return nil
+	}
+	d, err := raw.descriptor()
+	if err != nil {
+		return fmt.Errorf("OCI manifest: layer %d: %w", n, err)
+	}
+	m.out.wireBytes = addSize(m.out.wireBytes, d.size)
+	if raw.mediaType == MediaTypeSignature {
+		if len(m.out.signatures) < 2 {
+			m.out.signatures = append(m.out.signatures, d)
+		}
+		return nil
+	}
+	l := layer{wire: d.wire, size: d.size, decoded: -1}
+	if size, err := strconv.ParseInt(raw.decoded, 10, 64); err == nil && size >= 0 && size <= maxSize {
+		l.decoded = size
+	}
+	var ok bool
+	if l.logical, ok = blobName(raw.path); ok {
+		m.out.named = append(m.out.named, l)
+	} else {
+		m.out.unnamed = append(m.out.unnamed, l)
+	}
+	return nil
+}
+
+// blobName reads the logical digest in blobs/sha256/[<any>/]<hex>.zst.
+func blobName(path string) (pfimg.Digest, bool) {
+	name, ok := strings.CutPrefix(path, "blobs/sha256/")
+	if !ok {
+		return pfimg.Digest{}, false
+	}
+	if name, ok = strings.CutSuffix(name, ".zst"); !ok {
+		return pfimg.Digest{}, false
+	}
+	if _, hex, ok := strings.Cut(name, "/"); ok {
+		name = hex
+	}
+	d, err := pfimg.ParseDigest("sha256:" + name)
+	return d, err == nil
+}

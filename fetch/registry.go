@@ -1,0 +1,204 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// accepted are the media types asked for: also those that are no image of ours, so that the error can say what they are.
+var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTypeDocker, mediaTypeDockerList}, ", ")
+
+// registry reads an image from an OCI registry.
+// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
+type registry struct {
+	ref  Ref
+	c    *client
+	meta Meta
+	log  *slog.Logger
+	down error // the network is not asked: the answer is this
+}
+
+var _ source = (*registry)(nil)
+
+func (r *registry) root(ctx context.Context) (*root, error) {
+	raw, digest, err := r.manifest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := decodeManifest(bytes.NewReader(raw), "")
+	if err != nil {
+		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
+	}
+	return readOCI(ctx, m, digest.String(), r.small)
+}
+
+// manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked once,
+// and the body read only when the digest that it names is not in the cache.
+func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
+	if r.ref.pinned {
+		return r.manifestByDigest(ctx, wireDigest(r.ref.digest), nil)
+	}
+	if r.down != nil {
+		return nil, wireDigest{}, r.down
+	}
+	retry := retrier{policy: r.c.policy}
+	for {
+		raw, digest, err := r.manifestByTag(ctx)
+		if err == nil {
+			return raw, digest, nil
+		}
+		if err = retry.again(ctx, err); err != nil {
+			return nil, wireDigest{}, err
+		}
+	}
+}
+
+func (r *registry) manifestByTag(ctx context.Context) ([]byte, wireDigest, error) {
+	resp, err := r.c.get(ctx, "manifests/"+r.ref.tag, http.Header{"Accept": {accepted}})
+	if err != nil {
+		return nil, wireDigest{}, err
+	}
+	if err := manifestAnswer(resp); err != nil {
+		_ = resp.Body.Close()
+		return nil, wireDigest{}, err
+	}
+	if d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {
+		raw, digest, err := r.manifestByDigest(ctx, wireDigest(d), resp)
+		if err != nil {
+			err = final{err} // it tried as often as it may
+		}
+		return raw, digest, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var m memory
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(h, &m), io.LimitReader(resp.Body, maxManifest+1))
+	if err != nil {
+		return nil, wireDigest{}, (&download{ctx: ctx, size: -1, off: n, from: target(resp.Request)[4:]}).cut(err)
+	}
+	if n > maxManifest {
+		return nil, wireDigest{}, tooLong()
+	}
+	return m.bytes(), wireDigest(h.Sum(nil)), nil
+}
+
+// final marks an error that is not worth another try.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// manifestByDigest gets a manifest through the cache. first, when not nil, is an answer to start with; it is closed.
+func (r *registry) manifestByDigest(ctx context.Context, digest wireDigest, first *http.Response) ([]byte, wireDigest, error) {
+	defer func() {
+		if first != nil {
+			_ = first.Body.Close()
+		}
+	}()
+	raw, err := r.meta.Bytes(ctx, digest, -1, func(ctx context.Context, w Sink) error {
+		if r.down != nil {
+			return r.down
+		}
+		err := r.twice(ctx, digest.String(), w, func(ctx context.Context, fresh bool) error {
+			d := r.download(ctx, "manifests/"+digest.String(), -1, fresh)
+			d.header.Set("Accept", accepted)
+			d.check = manifestAnswer
+			if first != nil {
+				d.body, d.from = first.Body, origin(first)
+				first = nil
+			}
+			defer func() { _ = d.Close() }()
+			return copyHashed(w, d.stored(), descriptor{wire: digest, size: -1}, maxManifest)
+		})
+		if err != nil {
+			return fmt.Errorf("OCI manifest %s: %w", digest, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, digest, err
+	}
+	if len(raw) > maxManifest {
+		return nil, digest, tooLong()
+	}
+	return raw, digest, nil
+}
+
+func tooLong() error {
+	return fmt.Errorf("OCI manifest: longer than %d bytes: %w", maxManifest, pfimg.ErrIntegrity)
+}
+
+// manifestAnswer refuses answers that no registry gives.
+func manifestAnswer(resp *http.Response) error {
+	if kind := resp.Header.Get("Content-Type"); hasType(kind, "text/html") {
+		return &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
+			text: "the answer is a web page (text/html), so this is no registry, or a login page stands before it",
+		}
+	}
+	return nil
+}
+
+// small returns the config or the signature, from the cache or the registry.
+func (r *registry) small(ctx context.Context, d descriptor) ([]byte, error) {
+	return r.meta.Bytes(ctx, d.wire, d.size, func(ctx context.Context, w Sink) error {
+		return r.twice(ctx, d.wire.String(), w, func(ctx context.Context, fresh bool) error {
+			from, err := r.read(ctx, layer{wire: d.wire, size: d.size}, fresh)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = from.Close() }()
+			return copyHashed(w, from, d, maxSmall)
+		})
+	})
+}
+
+// twice runs try, and once more past every cache on the way when it got wrong bytes.
+func (r *registry) twice(ctx context.Context, what string, w Sink, try func(ctx context.Context, fresh bool) error) error {
+	err := try(ctx, false)
+	var wrong *wrongBytes
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.from, "cause", err)
+	if err := w.Reset(); err != nil {
+		return err
+	}
+	return try(ctx, true)
+}
+
+func (r *registry) read(ctx context.Context, l layer, fresh bool) (*stored, error) {
+	if r.down != nil {
+		return nil, r.down
+	}
+	d := r.download(ctx, "blobs/"+l.wire.String(), l.size, fresh)
+	d.ranges = true
+	return d.stored(), nil
+}
+
+func (r *registry) download(ctx context.Context, path string, size int64, fresh bool) *download {
+	d := &download{ctx: ctx, c: r.c, path: path, size: size, header: http.Header{}, retry: retrier{policy: r.c.policy}}
+	if fresh {
+		d.header.Set("Cache-Control", "no-cache")
+		d.header.Set("Pragma", "no-cache")
+	}
+	return d
+}
+
+// stored makes a download the stored bytes of something.
+func (d *download) stored() *stored {
+	return &stored{ReadCloser: d, size: d.size, net: true, from: func() string {
+		if d.resumed > 0 {
+			return fmt.Sprintf("%s (resumed at byte %d)", d.from, d.resumed)
+		}
+		return d.from
+	}}
+}

@@ -1,0 +1,139 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// retryPolicy holds the numbers of trying again.
+type retryPolicy struct {
+	tries     int           // without progress
+	base      time.Duration // of the first wait; it doubles
+	ceiling   time.Duration // of one wait
+	maxAfter  time.Duration // the longest Retry-After that is obeyed
+	progress  int64         // bytes that make the count start again
+	downAfter int           // failures in a row after which a host counts as down
+	probe     time.Duration // between two requests to a host that is down
+}
+
+func defaultRetry() retryPolicy {
+	return retryPolicy{
+		tries: 5, base: 250 * time.Millisecond, ceiling: 4 * time.Second, maxAfter: 30 * time.Second,
+		progress: 16 << 20, downAfter: 3, probe: time.Second,
+	}
+}
+
+// retrier counts the tries of one download.
+type retrier struct {
+	policy retryPolicy
+	failed int   // tries since the last progress
+	moved  int64 // bytes since then
+}
+
+// progressed notes n bytes that arrived.
+func (r *retrier) progressed(n int) {
+	if r.failed == 0 {
+		return
+	}
+	if r.moved += int64(n); r.moved >= r.policy.progress {
+		r.failed, r.moved = 0, 0
+	}
+}
+
+// again waits before the next try. It returns the final error when there is none.
+func (r *retrier) again(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if !retriable(err) {
+		return err
+	}
+	r.failed++
+	if r.failed >= r.policy.tries {
+		return fmt.Errorf("after %d tries: %w", r.failed, err)
+	}
+	wait := rand.N(r.window())
+	var status *statusError
+	if errors.As(err, &status) && status.wait > 0 {
+		if status.wait > r.policy.maxAfter {
+			return fmt.Errorf("the server asks to wait %s, the limit is %s: %w", status.wait.Round(time.Second), r.policy.maxAfter, err)
+		}
+		wait = max(wait, status.wait)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// window is the longest wait before the next try; the real one is anything up to it, so that many readers that failed
+// together do not come back together.
+func (r *retrier) window() time.Duration {
+	return max(1, min(r.policy.base<<min(r.failed-1, 16), r.policy.ceiling))
+}
+
+// retriable says whether the same request may fare better soon. A stall may not: it has used up the time that a
+// download without progress has.
+func retriable(err error) bool {
+	var done final
+	if errors.As(err, &done) {
+		return false
+	}
+	var status *statusError
+	if errors.As(err, &status) {
+		switch status.code {
+		case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		}
+		return false
+	}
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
+		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
+		isX509(err), errors.As(err, &record), errors.As(err, &alert):
+		return false
+	}
+	return true
+}
+
+// silent says that a registry did not answer, as against answering no: then an image may be opened from the cache.
+func silent(err error) bool {
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.code >= 500 && status.code != http.StatusNotImplemented
+	}
+	var failed *requestError
+	if !errors.As(err, &failed) || failed.kind != ErrRegistry {
+		return false
+	}
+	return retriable(err) || errors.Is(err, errStalled)
+}
+
+// retryAfter reads the header in both its forms; 0: absent or senseless.
+// https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if secs, err := strconv.ParseUint(v, 10, 32); err == nil {
+		return time.Duration(secs) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}

@@ -1,0 +1,259 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxHosts bounds the table of hosts: redirects name them. Hosts beyond it share one place.
+const maxHosts = 256
+
+// maxHops is the number of redirects that are followed.
+const maxHops = 5
+
+// transport is the last RoundTripper before the network. It keeps credentials off plain HTTP, admits MaxConns requests
+// at once to a host (a request holds its place until its body is at the end or closed), keeps away from hosts that are
+// down, ends requests that bring nothing for the stall time, and counts.
+type transport struct {
+	base    http.RoundTripper
+	plain   bool // credentials over plain HTTP are allowed
+	stall   time.Duration
+	slots   int
+	policy  retryPolicy
+	traffic *counters
+
+	mu    sync.Mutex // guards hosts
+	hosts map[string]*host
+}
+
+// counters count what an image fetched.
+type counters struct{ requests, bytes atomic.Int64 }
+
+type host struct {
+	gate  gate
+	slots chan struct{}
+}
+
+var _ http.RoundTripper = (*transport)(nil)
+
+// newTransport returns the transport and the http.Client around it.
+func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
+	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
+	return &transport{
+		base: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         dialer.DialContext,
+			ForceAttemptHTTP2:   true,
+			DisableCompression:  true, // stored bytes are hashed as they come
+			MaxIdleConnsPerHost: o.MaxConns,
+			IdleConnTimeout:     90 * time.Second,
+			TLSHandshakeTimeout: o.StallTimeout,
+			// A connection that died quietly is noticed before a retry runs into it.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		},
+		plain: o.PlainHTTP, stall: o.StallTimeout, slots: o.MaxConns, policy: policy, traffic: traffic,
+		hosts: map[string]*host{},
+	}
+}
+
+func (t *transport) host(req *http.Request) *host {
+	key := req.URL.Scheme + "://" + strings.ToLower(req.URL.Host)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.hosts[key]
+	if h == nil && len(t.hosts) >= maxHosts {
+		key = ""
+		h = t.hosts[key]
+	}
+	if h == nil {
+		h = &host{
+			gate:  gate{downAfter: t.policy.downAfter, interval: t.policy.probe},
+			slots: make(chan struct{}, t.slots),
+		}
+		t.hosts[key] = h
+	}
+	return h
+}
+
+// RoundTrip sends one request.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.guard(req); err != nil {
+		return nil, err
+	}
+	ctx := req.Context()
+	h := t.host(req)
+	p, release, err := h.admit(ctx, isToken(req))
+	if err != nil {
+		return nil, err
+	}
+	w := newWatch(ctx, t.stall)
+	w.start()
+	t.traffic.requests.Add(1)
+	resp, err := t.base.RoundTrip(req.WithContext(w.ctx))
+	w.stop()
+	if err != nil {
+		err = w.explain(err)
+		h.gate.leave(p, err, ctx.Err() == nil)
+		w.cancel(nil)
+		release()
+		return nil, err
+	}
+	h.gate.leave(p, answered(resp), true)
+	resp.Body = &watchedBody{
+		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
+		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
+	}
+	return resp, nil
+}
+
+// answered tells a host that is down behind its proxy from one that answers.
+func answered(resp *http.Response) error {
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return newStatusError(resp, "another reader was just told")
+	}
+	return nil
+}
+
+func newStatusError(resp *http.Response, words string) *statusError {
+	return &statusError{
+		target: target(resp.Request), code: resp.StatusCode, words: words,
+		wait: retryAfter(resp.Header, time.Now()), redirected: resp.Request.Response != nil,
+	}
+}
+
+// guard refuses to send secrets where everybody on the way can read them.
+func (t *transport) guard(req *http.Request) error {
+	if req.URL.Scheme == "https" || t.plain || isLoopback(req.URL.Host) {
+		return nil
+	}
+	if req.Header.Get("Authorization") == "" && (req.Body == nil || req.Body == http.NoBody) {
+		return nil
+	}
+	return fmt.Errorf("%w to send credentials over plain HTTP to %s; --plain-http allows it", errRule, clip(req.URL.Host, 255))
+}
+
+// isToken says that a request asks for a token. Those do not queue behind the blobs that wait for them.
+func isToken(req *http.Request) bool {
+	return req.Response == nil && !strings.HasPrefix(req.URL.Path, "/v2/")
+}
+
+// admit waits for the host's gate and for a place.
+func (h *host) admit(ctx context.Context, token bool) (*probe, func(), error) {
+	for {
+		p, err := h.gate.enter(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if token {
+			return p, func() {}, nil
+		}
+		select {
+		case h.slots <- struct{}{}:
+		case <-ctx.Done():
+			h.gate.leave(p, nil, false)
+			return nil, nil, context.Cause(ctx)
+		}
+		if p != nil || !h.gate.down() {
+			return p, sync.OnceFunc(func() { <-h.slots }), nil
+		}
+		<-h.slots // it went down while this request waited for its place
+	}
+}
+
+// checkRedirect is http.Client's: at most maxHops, never down from https to http, and no Referer, since the URL of a
+// private repository is nobody's business. Authorization is dropped by auth.Client when the origin changes.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	req.Header.Del("Referer")
+	if len(via) > maxHops {
+		return fmt.Errorf("%w to follow more than %d redirects", errRule, maxHops)
+	}
+	if req.URL.Scheme == "http" && via[len(via)-1].URL.Scheme == "https" {
+		return fmt.Errorf("%w to follow a redirect from https to http, to %s", errRule, clip(req.URL.Host, 255))
+	}
+	return nil
+}
+
+// watch ends a request that brings nothing for a while. Its clock runs only while somebody waits for bytes.
+type watch struct {
+	ctx    context.Context
+	parent context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	limit  time.Duration
+}
+
+func newWatch(parent context.Context, limit time.Duration) *watch {
+	w := &watch{parent: parent, limit: limit}
+	w.ctx, w.cancel = context.WithCancelCause(parent)
+	w.timer = time.AfterFunc(limit, func() { w.cancel(errStalled) })
+	w.timer.Stop()
+	return w
+}
+
+func (w *watch) start() { w.timer.Reset(w.limit) }
+func (w *watch) stop()  { w.timer.Stop() }
+
+// explain replaces the error of a request that the watch ended.
+func (w *watch) explain(err error) error {
+	if w.parent.Err() == nil && errors.Is(context.Cause(w.ctx), errStalled) {
+		return fmt.Errorf("%w (%s)", errStalled, w.limit)
+	}
+	return err
+}
+
+// watchedBody is a response's body: it holds the request's place at its host and restarts the stall clock at each read.
+type watchedBody struct {
+	rc      io.ReadCloser
+	watch   *watch
+	release func()
+	bytes   *atomic.Int64
+	left    int64 // of Content-Length; negative: unknown
+	h1      bool
+	err     error
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.watch.start()
+	n, err := b.rc.Read(p)
+	b.watch.stop()
+	b.bytes.Add(int64(n))
+	if b.left >= 0 {
+		b.left -= int64(n)
+	}
+	if err == nil && n > 0 && b.left == 0 && b.h1 {
+		// net/http gives the connection back when it has said io.EOF, which costs no wait here.
+		_, err = b.rc.Read(make([]byte, 1))
+	}
+	if err != nil {
+		if err != io.EOF {
+			err = b.watch.explain(err)
+		}
+		b.err = err
+		b.release()
+	}
+	return n, err
+}
+
+// Close gives up the rest. What is short and announced is read first, so that the connection can be used again.
+func (b *watchedBody) Close() error {
+	if b.err == nil && b.h1 && b.left > 0 && b.left <= maxErrorBody {
+		_, _ = io.Copy(io.Discard, io.LimitReader(b, b.left))
+	}
+	err := b.rc.Close()
+	b.watch.stop()
+	b.watch.cancel(nil)
+	b.release()
+	return err
+}

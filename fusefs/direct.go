@@ -1,0 +1,66 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// direct mounts with mount(2), which needs CAP_SYS_ADMIN.
+type direct struct{ opts Options }
+
+var _ attacher = direct{}
+
+func (d direct) attach(point string) (int, error) {
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, deviceError(err)
+	}
+	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions",
+		fd, unix.S_IFDIR, os.Geteuid(), os.Getegid(), requestSize)
+	if d.opts.AllowOther {
+		data += ",allow_other"
+	}
+	err = unix.Mount(d.opts.FSName, point, "fuse."+typeName, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
+	if err == nil {
+		return fd, nil
+	}
+	unix.Close(fd)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return -1, fmt.Errorf("%w: %s", ErrBusy, point)
+	case errors.Is(err, unix.EPERM):
+		return -1, fmt.Errorf("mount(2): %w: it needs CAP_SYS_ADMIN, which a container gives only when asked to", err)
+	case errors.Is(err, unix.ENODEV):
+		return -1, fmt.Errorf("%w: the kernel has no FUSE (modprobe fuse)", ErrDevice)
+	}
+	return -1, fmt.Errorf("mount(2): %w", err)
+}
+
+func (direct) detach(point string, lazy bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if lazy {
+		flags |= unix.MNT_DETACH
+	}
+	err := unix.Unmount(point, flags)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: %s: files are open below it, or it is a working directory", ErrBusy, point)
+	}
+	if err != nil {
+		return fmt.Errorf("umount2(2): %s: %w", point, err)
+	}
+	return nil
+}
+
+// deviceError says what to do when the device cannot be opened because of err.
+func deviceError(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%w: it is missing: load the module with 'modprobe fuse', or give the container the device: %w", ErrDevice, err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: it may not be opened (udev gives it mode 0666; a container must be given the device): %w", ErrDevice, err)
+	}
+	return fmt.Errorf("%w: %w", ErrDevice, err)
+}

@@ -1,0 +1,152 @@
+package fusefs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestHelperOptions(t *testing.T) {
+	const fixed = "ro,nosuid,nodev,default_permissions,max_read=131072,subtype=pfmount,fsname="
+	for _, test := range []struct {
+		opts Options
+		want string
+	}{
+		{Options{FSName: "localhost/a:b"}, fixed + "localhost/a:b"},
+		{Options{FSName: `a,suid,dev\`}, fixed + `a\,suid\,dev\\`},
+		{Options{FSName: "x", AllowOther: true}, "allow_other," + fixed + "x"},
+	} {
+		if got := (helper{opts: test.opts}).options(); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.opts, got, test.want)
+		}
+	}
+}
+
+// TestHelper mounts and unmounts with the real fusermount3, as users do.
+func TestHelper(t *testing.T) {
+	for _, name := range []string{"localhost:5000/a/b:tag", `odd, name\with "all",suid,of=it`} {
+		im, dir := newImage(t, file("a", "content")), t.TempDir()
+		f := New(im.ix, im.blobs, Options{FSName: name})
+		h := helper{opts: f.opts}
+		fd, err := h.attach(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{fs: f, point: dir, attacher: h, done: make(chan struct{})}
+		if err := s.start(fd); err != nil {
+			t.Fatal(err)
+		}
+		open, err := os.Open(filepath.Join(dir, "world/fs/a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info := mountLine(t, dir)
+		if info.source != name || info.kind != "fuse.pfmount" || info.flags != "ro,nosuid,nodev,relatime" || !strings.Contains(info.super, "default_permissions") {
+			t.Errorf("mount table: %+v, want %q", info, name)
+		}
+		if err := s.Unmount(); !errors.Is(err, ErrBusy) {
+			t.Errorf("unmount: %v, want ErrBusy", err)
+		}
+		if err := s.Detach(); err != nil {
+			t.Error(err)
+		}
+		open.Close()
+		s.Wait()
+	}
+	if _, err := (helper{}).attach(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("a mount point that is not there: %v, want the helper's own words", err)
+	}
+}
+
+func TestFindHelper(t *testing.T) {
+	for _, test := range []struct {
+		have string // space-separated
+		want string
+	}{
+		{"fusermount3 fusermount", "fusermount3"},
+		{"fusermount", "fusermount"},
+		{"/bin/fusermount3", "/bin/fusermount3"},
+		{"/usr/bin/fusermount /bin/fusermount3", "/usr/bin/fusermount"},
+		{"", ""},
+	} {
+		got, err := findHelper(func(name string) (string, error) {
+			for _, have := range strings.Fields(test.have) {
+				if have == name {
+					return name, nil
+				}
+			}
+			return "", errors.New("not found")
+		})
+		if got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%q: %q, %v, want %q", test.have, got, err, test.want)
+		}
+		if err == nil {
+			continue
+		}
+		for _, word := range []string{"fusermount3", "fusermount", "fuse3"} {
+			if !errors.Is(err, ErrHelper) || !strings.Contains(err.Error(), word) {
+				t.Errorf("%v: want ErrHelper that names %s", err, word)
+			}
+		}
+	}
+}
+
+func TestAllowsOther(t *testing.T) {
+	for conf, want := range map[string]bool{
+		"":                                       false,
+		"user_allow_other":                       true,
+		"# x\nmount_max = 5\nuser_allow_other\n": true,
+		"  user_allow_other  # why\n":            true,
+		"#user_allow_other\n":                    false,
+		"user_allow_others\n":                    false,
+		"no user_allow_other\n":                  false,
+	} {
+		name := filepath.Join(t.TempDir(), "fuse.conf")
+		if err := os.WriteFile(name, []byte(conf), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := checkAllowOther(name)
+		if (err == nil) != want {
+			t.Errorf("%q: %v, want permission: %v", conf, err, want)
+		}
+		if err != nil && (!errors.Is(err, ErrAllowOther) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "user_allow_other")) {
+			t.Errorf("%v: want ErrAllowOther that names the file and the line", err)
+		}
+	}
+	if err := checkAllowOther(filepath.Join(t.TempDir(), "none")); !errors.Is(err, ErrAllowOther) {
+		t.Errorf("no such file: %v, want ErrAllowOther", err)
+	}
+}
+
+func TestReceive(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	if fd, err := receive(fds[0]); err == nil {
+		t.Errorf("nothing was sent, and came as %d", fd)
+	}
+	if err := unix.Sendmsg(fds[1], []byte{0}, nil, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if fd, err := receive(fds[0]); err == nil {
+		t.Errorf("no descriptor was sent, and came as %d", fd)
+	}
+	if err := unix.Sendmsg(fds[1], []byte{0}, unix.UnixRights(fds[1]), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := receive(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("flags %x, %v: not closed on exec", flags, err)
+	}
+}

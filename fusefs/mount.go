@@ -1,0 +1,162 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+const (
+	typeName    = "pfmount"   // the mount's type is fuse.pfmount
+	device      = "/dev/fuse" // the kernel's side of FUSE
+	requestSize = 128 << 10   // bytes of the largest READ; larger ones measured no faster and multiply the memory bound
+	noPoll      = ".go-fuse-epoll-hack"
+)
+
+// What can be wrong with a mount beside the image. Every error of Mount is an ErrMount, whatever else it is.
+var (
+	ErrMount      = errors.New("mount")
+	ErrDevice     = errors.New("no access to " + device)
+	ErrHelper     = errors.New("no fusermount3 and no fusermount")
+	ErrAllowOther = errors.New("allow_other is not permitted")
+	ErrMountPoint = errors.New("bad mount point")
+	ErrBusy       = errors.New("busy") // the mount point is in use; of Unmount: files of the mount are
+)
+
+// Mount shows ix at the directory dir and returns once the mount answers. It is always read-only, without set-id bits and
+// devices, and the kernel checks permissions. Root mounts by itself, anybody else with the help of fusermount3.
+func Mount(dir string, ix *pfimg.Index, blobs Blobs, o Options) (*Server, error) {
+	fs := New(ix, blobs, o)
+	s, err := fs.mount(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMount, err)
+	}
+	return s, nil
+}
+
+// mount attaches f to dir and begins to serve.
+func (f *FS) mount(dir string) (*Server, error) {
+	point, err := resolve(dir)
+	if err != nil {
+		return nil, err
+	}
+	a := attacher(helper{opts: f.opts})
+	if os.Geteuid() == 0 {
+		a = direct{opts: f.opts}
+	}
+	fd, err := a.attach(point)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{fs: f, point: point, attacher: a, done: make(chan struct{})}
+	if err := s.start(fd); err != nil {
+		if derr := a.detach(point, true); derr != nil {
+			err = errors.Join(err, derr)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// attacher is a way to mount and unmount.
+type attacher interface {
+	// attach mounts on point and returns the kernel's end of the connection.
+	attach(point string) (fd int, err error)
+	// detach unmounts point; lazy: also when it is in use.
+	detach(point string, lazy bool) error
+}
+
+// resolve returns the absolute path of the directory dir, without symbolic links, as the mount table will show it.
+func resolve(dir string) (string, error) {
+	point, err := filepath.Abs(dir)
+	if err == nil {
+		point, err = filepath.EvalSymlinks(point)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	fi, err := os.Stat(point)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	if !fi.IsDir() {
+		return "", fmt.Errorf("%w: %s is not a directory", ErrMountPoint, point)
+	}
+	return point, nil
+}
+
+// fuseOptions returns what go-fuse needs to know. It does not mount: it is given the open connection.
+func (f *FS) fuseOptions() *fuse.MountOptions {
+	log := f.opts.Log
+	return &fuse.MountOptions{
+		Name:                typeName,
+		MaxWrite:            requestSize,
+		MaxBackground:       f.opts.MaxBackground,
+		CongestionThreshold: f.opts.MaxBackground,
+		DisableXAttrs:       true, // to answer them at all costs a round trip a file
+		DisableSplice:       true, // measured: no gain
+
+		EnableSymlinkCaching:     true,
+		ExplicitDataCacheControl: true, // nothing changes, so nothing is to be dropped
+
+		// A file handle outlives the kernel's memory of the file, since rows are stable (NFS, overlayfs indexes).
+		ExtraCapabilities: fuse.CAP_EXPORT_SUPPORT,
+		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		PanicHandler: func(v any) fuse.Status {
+			log.Error("panic in a file system call", "image", f.opts.Image, "panic", v, "stack", string(debug.Stack()))
+			return fuse.EIO
+		},
+	}
+}
+
+// start serves the connection fd, which it takes over, and waits until the mount answers.
+func (s *Server) start(fd int) (err error) {
+	// The connection is looked at from beside go-fuse, which keeps the descriptor to itself.
+	watch, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("%s: %w", device, err)
+	}
+	s.watch = os.NewFile(uintptr(watch), device)
+	s.fs.gate.dead = s.dead
+	raw, err := fuse.NewServer(s.fs, "/dev/fd/"+strconv.Itoa(fd), s.fs.fuseOptions())
+	if err != nil {
+		s.watch.Close()
+		return fmt.Errorf("the kernel and the file system do not agree: %w", err)
+	}
+	go s.serve(raw)
+	if err := disablePoll(s.point); err != nil {
+		return fmt.Errorf("the mount does not answer: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(s.point, &st); err != nil {
+		return fmt.Errorf("the mount does not answer: %w", err)
+	}
+	s.dev = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	return nil
+}
+
+// disablePoll makes the kernel ask for poll(2) once: go-fuse has a name for it, and answers ENOSYS for good. A Go program
+// that is its own reader could otherwise run out of threads, since its runtime polls every file that it opens.
+func disablePoll(point string) error {
+	fd, err := unix.Open(filepath.Join(point, noPoll), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	if errors.Is(err, syscall.EINTR) { // the question was sent all the same
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,297 @@
+package fusefs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// TestMain lets the test binary be its own reader: a page fault on the mount would block the thread that has to answer it.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("FUSEFS_TEST_MMAP"); name != "" {
+		os.Exit(mmapChild(name))
+	}
+	os.Exit(m.Run())
+}
+
+// mount is a mount of a test.
+type mount struct {
+	*image
+	*Server
+	dir string
+	log *lines
+}
+
+// testMount mounts the image until the test ends.
+func testMount(t testing.TB, im *image, o Options) *mount {
+	t.Helper()
+	m := &mount{image: im, dir: t.TempDir(), log: new(lines)}
+	o.Log = slog.New(slog.NewTextHandler(m.log, nil))
+	s, err := Mount(m.dir, im.ix, im.blobs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Server = s
+	t.Cleanup(func() {
+		if err := s.Unmount(); err != nil {
+			t.Errorf("unmount: %v", err)
+			if err := s.Detach(); err != nil {
+				t.Errorf("detach: %v", err)
+			}
+		}
+		select {
+		case <-s.Done():
+		case <-time.After(10 * time.Second):
+			t.Error("the server goes on after the unmount")
+		}
+	})
+	return m
+}
+
+// path returns the path of a file of the mount.
+func (m *mount) path(name string) string { return filepath.Join(m.dir, name) }
+
+// read returns a file's content.
+func (m *mount) read(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(m.path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// lstat returns what the kernel says of a file.
+func (m *mount) lstat(t testing.TB, name string) unix.Stat_t {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(m.path(name), &st); err != nil {
+		t.Fatalf("lstat %s: %v", name, err)
+	}
+	return st
+}
+
+// lines is a log.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// with returns the lines that hold every one of the texts.
+func (l *lines) with(texts ...string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+next:
+	for line := range strings.Lines(l.buf.String()) {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue next
+			}
+		}
+		found = append(found, line)
+	}
+	return found
+}
+
+func TestMountTable(t *testing.T) {
+	for _, name := range []string{"", "localhost:5000/a/b:tag", `odd, name\with "all", of=it`, "with space\tand tab"} {
+		t.Run(name, func(t *testing.T) {
+			m := testMount(t, newImage(t), Options{FSName: name})
+			info := mountLine(t, m.dir)
+			for _, opt := range []string{"ro", "nosuid", "nodev"} {
+				if !strings.Contains(","+info.flags+",", ","+opt+",") {
+					t.Errorf("flags %q: no %s", info.flags, opt)
+				}
+			}
+			if !strings.Contains(info.super, "ro") || !strings.Contains(info.super, "default_permissions") {
+				t.Errorf("options %q: want ro and default_permissions", info.super)
+			}
+			if strings.Contains(info.super, "allow_other") {
+				t.Errorf("options %q: allow_other without having asked for it", info.super)
+			}
+			if info.kind != "fuse.pfmount" {
+				t.Errorf("type %q", info.kind)
+			}
+			if want := name; info.source != want && !(want == "" && info.source == "pfmount") {
+				t.Errorf("source %q, want %q", info.source, want)
+			}
+		})
+	}
+}
+
+// tableLine is a line of the mount table.
+type tableLine struct{ flags, kind, source, super string }
+
+func mountLine(t *testing.T, dir string) tableLine {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		left, right, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		l, r := strings.Split(left, " "), strings.Split(right, " ")
+		if unescape(l[4]) == dir {
+			return tableLine{flags: l[5], kind: r[0], source: unescape(r[1]), super: r[2]}
+		}
+	}
+	t.Fatalf("%s is not mounted", dir)
+	return tableLine{}
+}
+
+func TestAllowOther(t *testing.T) {
+	m := testMount(t, newImage(t), Options{AllowOther: true})
+	if info := mountLine(t, m.dir); !strings.Contains(info.super, "allow_other") {
+		t.Errorf("options %q: no allow_other", info.super)
+	}
+}
+
+func TestMountErrors(t *testing.T) {
+	im := newImage(t)
+	plain := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(plain, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, dir string
+		want      []error
+	}{
+		{"missing", filepath.Join(t.TempDir(), "none"), []error{ErrMount, ErrMountPoint, fs.ErrNotExist}},
+		{"a file", plain, []error{ErrMount, ErrMountPoint}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := Mount(test.dir, im.ix, im.blobs, Options{})
+			if err == nil {
+				s.Detach()
+				t.Fatal("mounted")
+			}
+			for _, want := range test.want {
+				if !errors.Is(err, want) {
+					t.Errorf("%v: is not %v", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestDeviceError(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{unix.ENOENT, "modprobe fuse"},
+		{unix.ENODEV, "modprobe fuse"},
+		{unix.EACCES, "0666"},
+		{unix.EPERM, "0666"},
+		{unix.EMFILE, "too many open files"},
+	} {
+		err := deviceError(test.err)
+		if !errors.Is(err, ErrDevice) || !errors.Is(err, test.err) {
+			t.Errorf("%v: is not ErrDevice and %v", err, test.err)
+		}
+		for _, want := range []string{"/dev/fuse", test.want} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: says nothing of %q", err, want)
+			}
+		}
+	}
+}
+
+// TestMountSymlink mounts through a symbolic link: the mount table names the directory behind it.
+func TestMountSymlink(t *testing.T) {
+	im := newImage(t, file("a", "content"))
+	real, name := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(real, name); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Mount(name, im.ix, im.blobs, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(name, "world/fs/a")); err != nil || string(b) != "content" {
+		t.Errorf("read: %q, %v", b, err)
+	}
+	if err := s.Unmount(); err != nil {
+		t.Error(err)
+	}
+	s.Wait()
+	if names, err := os.ReadDir(real); err != nil || len(names) != 0 {
+		t.Errorf("after the unmount: %v, %v", names, err)
+	}
+}
+
+// TestPanic has a panic in a call end as EIO, with the stack in the log and the mount going on.
+func TestPanic(t *testing.T) {
+	im := newImage(t, file("bad", "panics"), file("good", "reads"))
+	im.blobs.change("panics", func(b *fakeBlob) {
+		b.read = func([]byte, int64, int) (int, error) { panic("a bug") }
+	})
+	m := testMount(t, im, Options{Image: "the/image"})
+	if _, err := os.ReadFile(m.path("world/fs/bad")); !errors.Is(err, unix.EIO) {
+		t.Errorf("read: %v, want EIO", err)
+	}
+	if got := m.read(t, "world/fs/good"); got != "reads" {
+		t.Errorf("the other file: %q", got)
+	}
+	if m.log.with("a bug", "the/image", "TestPanic") == nil {
+		t.Error("no log line with the stack")
+	}
+}
+
+// TestOverlay has the mount as the lower layer of an overlay: writes go on top.
+func TestOverlay(t *testing.T) {
+	m := testMount(t, newImage(t, file("d/a", "lower"), file("d/b", "gone"), link("l", "d/a")), Options{})
+	top := t.TempDir()
+	// The upper layer cannot lie on an overlay, which test machines often have below their temporary files.
+	if err := unix.Mount("tmpfs", top, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(top, unix.MNT_DETACH) })
+	for _, name := range []string{"upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(top, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged := filepath.Join(top, "merged")
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", m.path("world/fs"), top, top)
+	if err := unix.Mount("overlay", merged, "overlay", 0, opts); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
+	out, err := exec.Command("sh", "-ec", `cd "$1"; cat l; echo more >>d/a; rm d/b; echo new >d/c; mv d e; cat e/a e/c; ls e`, "sh", merged).CombinedOutput()
+	if want := "lowerlowermore\nnew\na\nc\n"; err != nil || string(out) != want {
+		t.Errorf("on the overlay: %q, %v, want %q", out, err, want)
+	}
+	if got := m.read(t, "world/fs/d/a"); got != "lower" {
+		t.Errorf("the lower file: %q", got)
+	}
+}
+
+// find returns the row of a path that the image has.
+func (im *image) find(t testing.TB, path string) pfimg.Row {
+	t.Helper()
+	r, ok := im.ix.Find(path)
+	if !ok {
+		t.Fatalf("the image has no %s", path)
+	}
+	return r
+}

@@ -1,0 +1,92 @@
+package fusefs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Server is a mount that is being served. Its methods may be called at any time and from anywhere.
+type Server struct {
+	fs       *FS
+	point    string // absolute
+	dev      string // major:minor of the mount
+	attacher attacher
+	watch    *os.File // a second descriptor of the connection, to see whether it is alive
+	done     chan struct{}
+}
+
+// serve answers the kernel until the mount is gone.
+func (s *Server) serve(raw *fuse.Server) {
+	defer close(s.done)
+	raw.Serve()
+	s.watch.Close()
+}
+
+// dead reports whether the kernel has dropped the connection: readers have had their answer, and what is read for them is
+// read for nobody.
+func (s *Server) dead() bool {
+	gone := false
+	conn, err := s.watch.SyscallConn()
+	if err == nil {
+		err = conn.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd)}}
+			_, perr := unix.Poll(p, 0)
+			gone = perr == nil && p[0].Revents&(unix.POLLERR|unix.POLLNVAL) != 0
+		})
+	}
+	return gone || err != nil
+}
+
+// Done is closed when the mount is gone and every call is answered. After a Detach that is when its last user has left.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Wait waits for Done.
+func (s *Server) Wait() { <-s.done }
+
+// StopReads begins the end of the mount: from now on no read begins a fill, and those that wait get the time grace, then
+// EIO. What is at hand is read as before. The channel is closed when nobody waits any more, soon after grace at the latest.
+// A second call can shorten the grace.
+func (s *Server) StopReads(grace time.Duration) <-chan struct{} { return s.fs.gate.stop(grace) }
+
+// Unmount unmounts, which fails with ErrBusy while anything of the mount is in use. It tries for about 100 ms, since the
+// kernel lets go of a file somewhat after its close. It is no error when the mount is gone already, whoever removed it, and
+// somebody else's mount at the same place is left alone.
+func (s *Server) Unmount() error {
+	err := s.detach(false)
+	for delay := 10 * time.Millisecond; errors.Is(err, ErrBusy) && delay < 100*time.Millisecond; delay *= 2 {
+		time.Sleep(delay)
+		err = s.detach(false)
+	}
+	return err
+}
+
+// Detach unmounts also what is in use. Nobody new gets in; files that are open stay so, and are served, until they are
+// closed or this process ends.
+func (s *Server) Detach() error { return s.detach(true) }
+
+func (s *Server) detach(lazy bool) error {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	where, err := standing(s.point, s.dev)
+	if err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	switch where {
+	case absent:
+		return nil
+	case covered:
+		return fmt.Errorf("unmount: %w: another mount lies over %s", ErrBusy, s.point)
+	}
+	if err := s.attacher.detach(s.point, lazy); err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+// Demo shows pfmount at work: it starts a registry on this machine, pushes a sample session of the fixtures into it,
+// mounts it, reads a few things, says what each of them fetched, and unmounts. demo BINARY
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pfmount/pfmount/test/faultreg"
+	"github.com/pfmount/pfmount/test/imgbuild"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: demo BINARY")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(binary string) (err error) {
+	binary, err = filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "pfmount-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	srv, err := faultreg.New(faultreg.Options{})
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	img, err := imgbuild.FromLayout("testdata/fixtures/layout", "many")
+	if err != nil {
+		return err
+	}
+	if err := srv.Push(context.Background(), img, "bikes/routes", "many"); err != nil {
+		return err
+	}
+	total := int64(0)
+	for _, l := range img.Layers {
+		total += l.Size
+	}
+	fmt.Printf("A registry on %s holds the session bikes/routes:many: %d layers, %d KB.\n", srv.Host(), len(img.Layers), total/1000)
+	mnt := filepath.Join(dir, "sess")
+	if err := os.Mkdir(mnt, 0o700); err != nil {
+		return err
+	}
+	s := stage{dir: dir, binary: binary, srv: srv}
+	defer func() { _ = s.quiet("umount", "--lazy", mnt) }() // when a step failed
+	for _, step := range []struct{ what, command string }{
+		{"Mount it. The signature is checked before anything is shown.", "pfmount " + srv.Ref("bikes/routes", "many") + " sess"},
+		{"Look around: names and sizes are signed facts, nothing is fetched.", "ls -l sess sess/world/fs | head -12; find sess/world/fs -type f | wc -l"},
+		{"Read one file: one layer is fetched, checked, cached.", "f=$(find sess/world/fs -type f | sort | head -1); echo \"$f\"; cat \"$f\""},
+		{"Read it again: from the cache.", "f=$(find sess/world/fs -type f | sort | head -1); md5sum \"$f\""},
+		{"Search everything: now the rest is fetched.", "grep -rl gamma sess/world/fs | wc -l"},
+		{"What did the mount do?", "pfmount status"},
+		{"Unmount. Mounted again, the session comes from the cache.", "pfmount umount sess && pfmount " + srv.Ref("bikes/routes", "many") + " sess && grep -rl gamma sess/world/fs | wc -l && pfmount umount sess"},
+	} {
+		if err := s.step(step.what, step.command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stage runs the steps in a folder of their own, with a cache of their own.
+type stage struct {
+	dir, binary string
+	srv         *faultreg.Server
+}
+
+// step runs a command as a user would type it and says what the registry was asked.
+func (s stage) step(what, command string) error {
+	fmt.Printf("\n# %s\n$ %s\n", what, command)
+	s.srv.Reset()
+	start := time.Now()
+	cmd := s.command("sh", "-ec", command)
+	out, err := cmd.CombinedOutput()
+	fmt.Print(string(bytes.TrimLeft(out, "\n")))
+	if err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	bytes := int64(0)
+	log := s.srv.Log()
+	for _, x := range log {
+		bytes += x.Bytes
+	}
+	fmt.Printf("  → %d requests, %.1f KB, %v\n", len(log), float64(bytes)/1000, time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+func (s stage) quiet(args ...string) error { return s.command(s.binary, args...).Run() }
+
+func (s stage) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = s.dir
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PATH=") && !strings.HasPrefix(v, "XDG_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(s.binary)+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+s.dir+"/cache",
+		"XDG_STATE_HOME="+s.dir+"/state", "XDG_RUNTIME_DIR="+s.dir+"/run", "LC_ALL=C")
+	return cmd
+}
