@@ -67,15 +67,30 @@ func umountAction(c *cli.Context) error {
 	return waitProcess(pid, endLimit)
 }
 
-// waitProcess waits until the daemon of an ended mount is gone too.
+// waitProcess waits until the daemon of an ended mount is gone too. A pidfd
+// tells at once, and also of a process that has ended but whose parent, the
+// init of a container say, takes seconds to notice: signal 0 still finds that.
 func waitProcess(pid int, limit time.Duration) error {
 	if pid <= 0 {
 		return nil
 	}
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
+	end := time.Now().Add(limit)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	for time.Now().Before(end) {
+		if err == nil {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			if n, _ := unix.Poll(p, int(time.Until(end).Milliseconds())+1); n > 0 {
+				return nil
+			}
+			continue // interrupted, or time is up
+		}
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 			return nil
 		}
+		time.Sleep(5 * time.Millisecond) // no pidfd before Linux 5.3
 	}
 	return mountf("unmounted, but process %d still runs", pid)
 }
