@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -134,6 +135,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err := ready(); err != nil {
 		return errors.Join(err, d.end(ctx))
 	}
+	debug.FreeOSMemory() // what building the index took is not needed again
 	return d.end(ctx)
 }
 

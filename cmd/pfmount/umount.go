@@ -95,6 +95,17 @@ func waitProcess(pid int, limit time.Duration) error {
 	return mountf("unmounted, but process %d still runs", pid)
 }
 
+// running reports whether a process lives. One that ended and was not waited
+// for, as where process 1 of a container does not care, does not.
+func running(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := bytes.Cut(stat, []byte(") "))
+	return !bytes.HasPrefix(after, []byte("Z"))
+}
+
 // plainUnmount takes a mount away unless it is in use.
 func plainUnmount(dir string) error {
 	if os.Geteuid() == 0 {
