@@ -45,6 +45,10 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 	}
 	fl := t.flights[key]
 	if fl == nil {
+		if err := ctx.Err(); err != nil {
+			t.mu.Unlock()
+			return nil, err
+		}
 		fl = &flight{done: make(chan struct{})}
 		t.flights[key] = fl
 		s.life.wg.Go(func() { s.fly(fl, key, size, fill) })

@@ -189,12 +189,10 @@ func openFiles() int {
 
 // Open returns the blob of key, from the cache or after fill. size is its length in bytes, -1 when it is unknown.
 // However many callers want a key at once, in this process or others, one fill runs; each caller waits under its own
-// ctx and may leave. A fill's error goes to all who wait and to those who ask within the next second. ctx also bounds
-// the wait of a later read that finds the blob damaged. The caller must Close the File.
+// ctx and may leave. Under a ctx that is done, what is open is still returned and nothing is begun. A fill's error goes
+// to all who wait and to those who ask within the next second. ctx also bounds the wait of a later read that finds the
+// blob damaged. The caller must Close the File.
 func (s *Store) Open(ctx context.Context, key [32]byte, size int64, fill Fill) (*File, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	e, err := s.enter(ctx, key, size, fill)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ import (
 const (
 	typeName    = "pfmount"   // the mount's type is fuse.pfmount
 	device      = "/dev/fuse" // the kernel's side of FUSE
-	requestSize = 128 << 10   // bytes of the largest READ; larger ones measured no faster and multiply the memory bound
+	requestSize = 128 << 10   // bytes of the largest READ; 1 MiB was no faster and multiplies the memory bound
 	noPoll      = ".go-fuse-epoll-hack"
 )
 
@@ -143,6 +143,9 @@ func (s *Server) start(fd int) (err error) {
 		return fmt.Errorf("the mount does not answer: %w", err)
 	}
 	s.dev = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	if err := raiseReadAhead(readAheadFile(s.dev)); err != nil { // users may not, and read as well without
+		s.fs.opts.Log.Debug("read-ahead stays as it is", "image", s.fs.opts.Image, "err", err)
+	}
 	return nil
 }
 
