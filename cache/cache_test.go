@@ -224,6 +224,29 @@ func du(t *testing.T, dir string) (n int64) {
 	return n
 }
 
+// stored is du of a cache folder without the fills under way. Nobody can add a blob meanwhile.
+func stored(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	lock, err := os.OpenFile(filepath.Join(dir, "usage"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"blobs", "records", "usage", "CACHEDIR.TAG"} {
+		n += du(t, filepath.Join(dir, name))
+	}
+	for _, name := range []string{dir, filepath.Join(dir, "tmp")} {
+		var st unix.Stat_t
+		if unix.Lstat(name, &st) == nil {
+			n += st.Blocks * 512
+		}
+	}
+	return n
+}
+
 // usageOf reads the usage file.
 func usageOf(t *testing.T, dir string) int64 {
 	t.Helper()

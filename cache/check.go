@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +51,7 @@ func (s *Store) inspect(ctx context.Context, f *folder, fd int, key digest, size
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, diskError("stat blob", err)
 	}
-	if !ours(&st) {
+	if !s.ours(&st) {
 		return nil, damage("not a regular file of this user")
 	}
 	b := &blob{fd: fd, ino: st.Ino, size: st.Size, touched: atime(&st)}
@@ -90,8 +89,8 @@ func (s *Store) inspect(ctx context.Context, f *folder, fd int, key digest, size
 }
 
 // ours says whether a file can be a blob: regular and this user's.
-func ours(st *unix.Stat_t) bool {
-	return st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid()
+func (s *Store) ours(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == s.disk.uid
 }
 
 // exact says whether mode and mtime are those that a fill gave the file.
@@ -158,8 +157,8 @@ func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why
 	s.count.damaged.Add(1)
 	s.opt.Log.Warn("a damaged blob is dropped from the cache", "digest", fmt.Sprintf("sha256:%x", key), "cause", why)
 	aa := shardName(key[0])
-	dir, _, err := s.openShard(ctx, f, aa, false)
-	if err == unix.ELOOP || err == unix.ENOTDIR { // the directory itself is a symlink: the link goes, nothing beyond it
+	dir, err := s.openShard(ctx, f, aa)
+	if notDir(err) { // the directory itself is a symlink: the link goes, nothing beyond it
 		_ = remove(f.blobs, aa)
 		return
 	}

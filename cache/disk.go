@@ -140,29 +140,64 @@ func openBeneath(f *folder, path string, flags int) (fd int, err error) {
 	return rawOpen(dir, path[3:], flags, 0)
 }
 
-// openShard opens the directory of key's file, making it when create is set. A symlink or file in its place, which
-// only somebody else can have put there, is removed.
-func (s *Store) openShard(ctx context.Context, f *folder, aa string, create bool) (dir int, made bool, err error) {
+// openShard opens the directory of the keys that begin with aa.
+func (s *Store) openShard(ctx context.Context, f *folder, aa string) (int, error) {
+	return s.openat(ctx, f.blobs, aa, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// makeShard is openShard for one that is missing. A symlink or file in its place, which only somebody else can have
+// put there, is removed.
+func (s *Store) makeShard(ctx context.Context, f *folder, aa string) (dir int, err error) {
 	for range 3 {
-		dir, err = s.openat(ctx, f.blobs, aa, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		dir, err = s.openShard(ctx, f, aa)
 		switch {
-		case err == nil || !create:
-			return dir, made, err
 		case err == unix.ENOENT:
-			err = unix.Mkdirat(f.blobs, aa, 0o700)
-			made = err == nil
-			if err != nil && err != unix.EEXIST {
-				return -1, false, err
-			}
-		case err == unix.ELOOP || err == unix.ENOTDIR:
-			if err := remove(f.blobs, aa); err != nil {
-				return -1, false, err
-			}
+			err = makeDir(f.blobs, aa)
+		case notDir(err):
+			err = remove(f.blobs, aa)
 		default:
-			return -1, false, err
+			return dir, err
+		}
+		if err != nil && err != unix.EEXIST && err != unix.ENOENT {
+			return -1, err
 		}
 	}
-	return -1, false, err
+	return -1, errOr(err, errBusy)
+}
+
+// notDir says that a symlink or a file sits in a directory's place.
+func notDir(err error) bool { return err == unix.ELOOP || err == unix.ENOTDIR }
+
+func errOr(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// makeDir makes a directory of mode 0700, also under a umask that takes from the owner.
+func makeDir(at int, name string) error {
+	if err := unix.Mkdirat(at, name, 0o700); err != nil {
+		return err
+	}
+	return unix.Fchmodat(at, name, 0o700, 0)
+}
+
+// openState opens a file that processes share, usage or evict.lock, making it when it is missing.
+func openState(root int, name string) (int, error) {
+	fd, err := rawOpen(root, name, unix.O_RDWR|unix.O_CREAT, 0o600)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&0o777 != 0o600 { // a umask as above
+		err = unix.Fchmod(fd, 0o600)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // remove unlinks a name, or an empty directory that sits in its place.

@@ -40,9 +40,10 @@ read.
 Nothing is synced, with one exception below. A rename may reach the disk before the bytes of the file do, so after a
 power cut a file may have its name and holes or zeros for content. That file is noticed before a byte of it is served:
 its content is hashed at its first use in each process, and a process does not outlive a power cut. For the same
-reason a torn sidecar or record is noticed: each holds its own SHA-256. The number in usage may be older than the last
-fills, so after a boot it is counted anew, in the background of the first fill. A partial file without a lock is a
-leftover. VerifyNever does not hash, so a Store of that mode does sync what it fills (fdatasync before the rename) and
+reason a torn sidecar or record is noticed: each holds its own SHA-256. The number in usage may come back older than
+the files. It is kept a second time as the file's mtime, which a journal keeps in step with the renames: when the two
+differ the folder is counted before anything is added. For file systems without a journal it is counted after each
+boot, too, in the background of the first fill. A partial file without a lock is a leftover. VerifyNever does not hash, so a Store of that mode does sync what it fills (fdatasync before the rename) and
 notes it in the last bit of the file's mtime; files without that note are checked as in VerifyFirst.
 
 # Damage

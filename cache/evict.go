@@ -22,7 +22,7 @@ type eviction struct {
 func (s *Store) lockEvict(ctx context.Context, f *folder, try bool, limit time.Duration) (fd int, ok bool, err error) {
 	wait := backoff{limit: limit}
 	for {
-		fd, err := s.openat(ctx, f.root, "evict.lock", unix.O_RDWR|unix.O_CREAT, 0o600)
+		fd, err := s.opening(ctx, func() (int, error) { return openState(f.root, "evict.lock") })
 		if err != nil {
 			return -1, false, diskError("open evict.lock", err)
 		}
@@ -92,7 +92,7 @@ func (s *Store) evict(ctx context.Context, f *folder, ev eviction) (freed int64,
 // evictRound scans once and removes the oldest of what it saw. The caller holds evict.lock, so nobody else takes
 // bytes out of the usage number; those that were added since before the scan are added to its sum.
 func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *int64) (freed int64, n int, done bool, err error) {
-	before, known, err := s.readUsage(ctx, f)
+	before, _, err := s.readUsage(ctx, f) // 0 when it is not known: a Store that has just made the folder may start it
 	if err != nil {
 		return 0, 0, true, err
 	}
@@ -121,7 +121,7 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 	}
 	defer u.unlock()
 	sum := left
-	if known && u.known {
+	if u.known {
 		sum += max(0, u.n-before)
 	}
 	u.boot = s.quota.boot
@@ -140,7 +140,7 @@ func (s *Store) readUsage(ctx context.Context, f *folder) (n int64, known bool, 
 // unlink removes a victim and its sidecar, and its directory with the last of them. A blob that was used since the
 // scan stays, unless force is set.
 func (s *Store) unlink(ctx context.Context, f *folder, v *victim, c *census, force bool) (bytes int64, ok bool) {
-	dir, _, err := s.openShard(ctx, f, shardName(v.key[0]), false)
+	dir, err := s.openShard(ctx, f, shardName(v.key[0]))
 	if err != nil {
 		return 0, false
 	}

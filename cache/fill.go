@@ -89,12 +89,12 @@ func (s *Store) fits(f *folder, size int64) error {
 	if size <= free {
 		return nil
 	}
-	fd, err := openUsage(f.root) // its own descriptor and no lock: this is an estimate
+	fd, err := openState(f.root, "usage") // its own descriptor and no lock: this is an estimate
 	if err != nil {
 		return diskError("open usage", err)
 	}
 	defer unix.Close(fd)
-	var buf [64]byte
+	var buf [usageSize]byte
 	n, _ := preadFull(fd, buf[:], 0)
 	used, _, known := parseUsage(string(buf[:n]))
 	if known && size > free+used {

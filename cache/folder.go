@@ -17,6 +17,7 @@ const cacheTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
 // disk is the cache folder by its path. When the folder is deleted or replaced, a new incarnation of it is opened.
 type disk struct {
 	path string
+	uid  int // whose files are ours
 
 	mu  sync.Mutex // guards cur and the refs of every folder
 	cur *folder
@@ -127,11 +128,11 @@ func openFolder(path string) (_ *folder, err error) {
 		return nil, diskError("make folder", err)
 	}
 	made := false
-	switch err := os.Mkdir(path, 0o700); {
+	switch err := makeDir(unix.AT_FDCWD, path); {
 	case err == nil:
 		made = true
-	case !errors.Is(err, os.ErrExist):
-		return nil, diskError("make folder", err)
+	case err != unix.EEXIST:
+		return nil, diskError("make folder "+path, err)
 	}
 	f := &folder{root: -1, blobs: -1, tmp: -1, usage: -1}
 	defer func() {
@@ -172,7 +173,7 @@ func openFolder(path string) (_ *folder, err error) {
 func openDir(at int, name, path string) (fd int, made bool, err error) {
 	fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err == unix.ENOENT && at != unix.AT_FDCWD {
-		if err = unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
+		if err = makeDir(at, name); err != nil && err != unix.EEXIST {
 			return -1, false, diskError("make "+path, err)
 		}
 		made = err == nil
@@ -187,9 +188,6 @@ func openDir(at int, name, path string) (fd int, made bool, err error) {
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = ownDir(&st, path)
-	}
-	if err == nil && made && st.Mode&0o777 != 0o700 { // a umask that takes from the owner
-		err = unix.Fchmod(fd, 0o700)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -261,7 +259,7 @@ func (f *folder) tag() error {
 
 // startUsage opens the usage file, finds out whether flock works here, and starts the number of a fresh cache.
 func (f *folder) startUsage(path string, fresh bool) (err error) {
-	if f.usage, err = openUsage(f.root); err != nil {
+	if f.usage, err = openState(f.root, "usage"); err != nil {
 		return diskError("open "+path+"/usage", err)
 	}
 	locked, err := tryLock(f.usage)
@@ -273,14 +271,16 @@ func (f *folder) startUsage(path string, fresh bool) (err error) {
 	}
 	defer unix.Flock(f.usage, unix.LOCK_UN)
 	if st := (unix.Stat_t{}); fresh && unix.Fstat(f.usage, &st) == nil && st.Size == 0 {
-		return diskError("write "+path+"/usage", writeUsage(f.usage, f.overhead()+blockSize, bootID()))
+		return diskError("write "+path+"/usage", writeUsage(f.usage, f.overhead(), bootID()))
 	}
 	return nil
 }
 
-// overhead is what the folder takes without blobs and records, in bytes.
-func (f *folder) overhead() (n int64) {
-	for _, name := range []string{".", "blobs", "tmp", "records", "usage", "evict.lock", "CACHEDIR.TAG"} {
+// overhead is what the folder takes without blobs and records, in bytes. The usage file counts a block although it
+// may be about to get it.
+func (f *folder) overhead() int64 {
+	n := int64(blockSize)
+	for _, name := range []string{".", "blobs", "tmp", "records", "evict.lock", "CACHEDIR.TAG"} {
 		var st unix.Stat_t
 		if unix.Fstatat(f.root, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 			n += blocks(&st)

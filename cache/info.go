@@ -149,7 +149,7 @@ func (s *Store) verifyBlob(ctx context.Context, f *folder, it *item) error {
 	if err := unix.Fstat(fd, &it.st); err != nil {
 		return err
 	}
-	if !ours(&it.st) {
+	if !s.ours(&it.st) {
 		return damage("not a regular file of this user")
 	}
 	sums, err := s.hashFile(ctx, fd, it.key, it.st.Size)

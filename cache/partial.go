@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +31,7 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 		if err != nil {
 			return nil, nil, diskError("create partial file", err)
 		}
-		ok, err := tryLock(fd)
-		if err == nil && ok {
-			ok, err = linked(fd) // only who holds the lock unlinks, and someone may have locked it before us
-		}
+		ok, err := lockNew(fd)
 		if err == nil && ok {
 			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
 			if b == nil && err == nil {
@@ -51,10 +49,35 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 	}
 }
 
-func linked(fd int) (bool, error) {
+// lockNew locks a file that this process has just made. It says no when one who cleans up was there first: only who
+// holds the lock unlinks, so a locked file with a name is the one at the path.
+func lockNew(fd int) (bool, error) {
+	if ok, err := tryLock(fd); !ok || err != nil {
+		return false, err
+	}
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
 	return st.Nlink > 0, err
+}
+
+// newTmp makes and locks a file in tmp/ under a name of its own, for what is no blob.
+func (s *Store) newTmp(ctx context.Context, f *folder, base string) (fd int, name string, err error) {
+	for range 10 {
+		name = fmt.Sprintf("%s.%016x", base, rand.Uint64())
+		fd, err = s.openat(ctx, f.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o400)
+		if err != nil {
+			return -1, "", diskError("create "+name, err)
+		}
+		ok, err := lockNew(fd)
+		if ok && err == nil {
+			return fd, name, nil
+		}
+		_ = unix.Close(fd)
+		if err != nil {
+			return -1, "", diskError("lock "+name, err)
+		}
+	}
+	return -1, "", diskError("create "+name, errBusy)
 }
 
 // failedMode marks an unlinked partial file whose fill failed: its content is then the error's text.

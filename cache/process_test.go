@@ -1,7 +1,346 @@
 package cache
 
-func helpOpen(a []string) error  { return nil }
-func helpHold(a []string) error  { return nil }
-func helpChurn(a []string) error { return nil }
-func helpMany(a []string) error  { return nil }
-func helpLimit(a []string) error { return nil }
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func helperNumber(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// counted fills data slowly and leaves one byte for it in the file counter.
+func counted(counter string, data []byte) Fill {
+	return func(_ context.Context, w Sink) error {
+		f, err := os.OpenFile(counter, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write([]byte("x"))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		if err := writePieces(w, data[:len(data)/2], 1000); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+		return writePieces(w, data[len(data)/2:], 1000)
+	}
+}
+
+// helpOpen opens blobs 0 to count, of size bytes, in DIR; each is filled as counted says. DIR COUNTER COUNT SIZE
+func helpOpen(args []string) error {
+	s, err := tryStore(Options{Dir: args[0]})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range helperNumber(args[2]) {
+		wg.Go(func() {
+			data := content(i, helperNumber(args[3]))
+			if e := get(s, data, counted(args[1], data)); e != nil {
+				mu.Lock()
+				err = errors.Join(err, e)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return err
+}
+
+func TestProcessesShareFills(t *testing.T) {
+	dir, counter := t.TempDir(), filepath.Join(t.TempDir(), "counter")
+	const count, size = 10, 50000
+	var wg sync.WaitGroup
+	for range 4 {
+		cmd := helper(t, "open", dir, counter, strconv.Itoa(count), strconv.Itoa(size))
+		wg.Go(func() {
+			if err := cmd.Run(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if fills, err := os.ReadFile(counter); err != nil || len(fills) != count {
+		t.Errorf("%d fills among 4 processes, want %d; %v", len(fills), count, err)
+	}
+	audit(t, dir)
+}
+
+// helpHold starts a fill, says so, and never ends. DIR SIZE
+func helpHold(args []string) error {
+	s, err := tryStore(Options{Dir: args[0]})
+	if err != nil {
+		return err
+	}
+	data := content(0, helperNumber(args[1]))
+	return get(s, data, func(_ context.Context, w Sink) error {
+		if err := writePieces(w, data[:len(data)/2], 1000); err != nil {
+			return err
+		}
+		fmt.Println("started")
+		select {}
+	})
+}
+
+// The holder of a fill is killed: a waiter takes over and starts the file over.
+func TestHolderDies(t *testing.T) {
+	for name, size := range map[string]int{"small": 200_000, "large": 10 << 20} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := helper(t, "hold", dir, strconv.Itoa(size))
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "started\n" {
+				t.Fatalf("helper said %q, %v", line, err)
+			}
+			s := testStore(t, Options{Dir: dir})
+			src := &source{}
+			data := content(0, size)
+			done := make(chan error, 1)
+			go func() { done <- get(s, data, src.fill(data)) }()
+			select {
+			case err := <-done:
+				t.Fatalf("did not wait for the other process: %v", err)
+			case <-time.After(100 * time.Millisecond):
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			select {
+			case err := <-done:
+				if err != nil || src.fills.Load() != 1 {
+					t.Errorf("%d fills, %v", src.fills.Load(), err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the waiter did not take over")
+			}
+			audit(t, dir)
+		})
+	}
+}
+
+// A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long.
+func TestFailureElsewhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		patient   time.Duration
+		wantErr   error
+		wantFills int64
+	}{
+		"short wait": {time.Hour, nil, 1},
+		"long wait":  {20 * time.Millisecond, ErrElsewhere, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, data := t.TempDir(), content(1, 1000)
+			a := testStore(t, Options{Dir: dir})
+			b := testStore(t, Options{Dir: dir}, func(l *limits) { l.patient = c.patient })
+			started, fail := make(chan bool), make(chan bool)
+			done := make(chan error, 1)
+			go func() {
+				done <- get(a, data, func(context.Context, Sink) error {
+					close(started)
+					<-fail
+					return errors.New("registry on fire")
+				})
+			}()
+			<-started
+			src := &source{}
+			got := make(chan error, 1)
+			go func() { got <- get(b, data, src.fill(data)) }()
+			time.Sleep(100 * time.Millisecond)
+			close(fail)
+			if err := <-done; err == nil || err.Error() != "registry on fire" {
+				t.Errorf("the failing process got %v", err)
+			}
+			if err := <-got; !errors.Is(err, c.wantErr) || src.fills.Load() != c.wantFills {
+				t.Errorf("%d fills and %v, want %d and %v", src.fills.Load(), err, c.wantFills, c.wantErr)
+			}
+		})
+	}
+}
+
+// Leftovers of dead fills go at the next start, in the background; those in use stay.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, Options{Dir: dir})
+	data := content(1, 100)
+	started, finish := make(chan bool), make(chan bool)
+	done := make(chan error, 1)
+	go func() {
+		done <- get(s, data, func(_ context.Context, w Sink) error {
+			close(started)
+			<-finish
+			return writePieces(w, data, 0)
+		})
+	}()
+	<-started
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dead := []string{blobName([32]byte{1}), blobName([32]byte{2}) + ".sums", "junk"}
+	for _, name := range dead {
+		if err := os.WriteFile(filepath.Join(dir, "tmp", name), []byte("half"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "tmp", blobName([32]byte{3}))); err != nil {
+		t.Fatal(err)
+	}
+	testStore(t, Options{Dir: dir})
+	eventually(t, "only the live file is left", func() bool {
+		names, err := os.ReadDir(filepath.Join(dir, "tmp"))
+		return err == nil && len(names) == 1
+	})
+	close(finish)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(outside); err != nil || string(got) != "mine" {
+		t.Errorf("the target of a planted symlink: %q, %v", got, err)
+	}
+}
+
+const (
+	churnBlobs = 60
+	churnLimit = 1 << 20
+)
+
+func churnSize(i int) int { return []int{0, 1, 100, 4096, 4097, 20000, 70000, 150000}[i%8] }
+
+// helpChurn opens blobs at random for a while and checks each byte, prunes now and then, and dies somewhere when it
+// is told to. DIR SEED MILLISECONDS
+func helpChurn(args []string) error {
+	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) { l.tick = 50 * time.Millisecond })
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(time.Duration(helperNumber(args[2])) * time.Millisecond)
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	for worker := range 4 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(helperNumber(args[1])), uint64(worker)))
+			for time.Now().Before(end) {
+				i := rnd.IntN(churnBlobs)
+				data := content(i, churnSize(i))
+				src := &source{piece: 5000, delay: time.Duration(rnd.IntN(3)) * time.Millisecond}
+				if err := get(s, data, src.fill(data)); err != nil {
+					errs <- fmt.Errorf("blob %d: %w", i, err)
+					return
+				}
+				if rnd.IntN(200) == 0 {
+					if _, _, err := s.Prune(context.Background(), churnLimit/2); err != nil {
+						errs <- err
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return errors.Join(<-errs, s.Close())
+}
+
+// Several processes fill, read and evict in one small cache, and some are killed at random. Every byte is checked by
+// them, the folder after each round, and the limit all the time.
+func TestProcessesChurn(t *testing.T) {
+	dir := t.TempDir()
+	const rounds, procs = 8, 3
+	seed := time.Now().UnixNano() % 1e9
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
+	for round := range rounds {
+		var wg sync.WaitGroup
+		for p := range procs {
+			cmd := helper(t, "churn", dir, strconv.FormatInt(seed+int64(round*procs+p), 10), "500")
+			kill := time.Duration(0)
+			if p > 0 {
+				kill = time.Duration(50+rnd.IntN(400)) * time.Millisecond
+			}
+			wg.Go(func() {
+				if err := cmd.Start(); err != nil {
+					t.Error(err)
+					return
+				}
+				if kill > 0 {
+					time.Sleep(kill)
+					_ = cmd.Process.Kill()
+				}
+				if err := cmd.Wait(); err != nil && kill == 0 {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		ended := make(chan bool)
+		go func() { wg.Wait(); close(ended) }()
+		for done := false; !done; {
+			select {
+			case <-ended:
+				done = true
+			case <-time.After(20 * time.Millisecond):
+			}
+			if n := stored(t, dir); n > churnLimit {
+				t.Fatalf("round %d: %d bytes on disk, limit %d", round, n, churnLimit)
+			}
+		}
+		audit(t, dir)
+	}
+}
+
+// audit checks a folder that nobody uses: whole blobs only, each with its content, and a usage that covers them.
+func audit(t *testing.T, dir string) {
+	t.Helper()
+	blobs := filepath.Join(dir, "blobs")
+	err := filepath.WalkDir(blobs, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) == sumsSuffix {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return err
+		}
+		key, ok := parseName(filepath.Base(path))
+		if !ok || sha256.Sum256(data) != key || !exact(key, &st) {
+			return fmt.Errorf("%s: not a sound blob", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if used, usage := stored(t, dir), usageOf(t, dir); used > usage {
+		t.Errorf("usage says %d, %d are on disk", usage, used)
+	}
+}

@@ -73,23 +73,39 @@ func (s *Store) name(ctx context.Context, p *partial, b *blob, st *unix.Stat_t) 
 	}
 }
 
+// rename is one try of name. A directory that is missing is counted before it is made.
 func (s *Store) rename(ctx context.Context, p *partial, b *blob, cost int64) (bool, error) {
-	dir, made, err := s.openShard(ctx, p.f, shardName(p.key[0]), true)
-	if err != nil {
+	aa, name := shardName(p.key[0]), blobName(p.key)
+	dir, err := s.openShard(ctx, p.f, aa)
+	missing := err == unix.ENOENT || notDir(err)
+	if err != nil && !missing {
 		return false, diskError("open shard", err)
 	}
-	defer unix.Close(dir)
-	if made {
+	if missing {
 		cost += blockSize
 	}
-	return s.reserve(ctx, p.f, cost, func() error {
+	defer func() {
+		if dir >= 0 {
+			_ = unix.Close(dir)
+		}
+	}()
+	return s.reserve(ctx, p.f, cost, func() (err error) {
+		if missing {
+			if dir, err = s.makeShard(ctx, p.f, aa); err != nil {
+				return diskError("make shard", err)
+			}
+			defer func() {
+				if err != nil {
+					_ = unix.Unlinkat(p.f.blobs, aa, unix.AT_REMOVEDIR) // if it is empty
+				}
+			}()
+		}
 		if b.sums != nil {
 			if err := s.writeSums(ctx, p.f, dir, p.key, encodeSums(p.key, b.size, s.lim.chunk, b.sums)); err != nil {
 				return err
 			}
 		}
-		name := blobName(p.key)
-		err := unix.Renameat(p.f.tmp, name, dir, name)
+		err = unix.Renameat(p.f.tmp, name, dir, name)
 		if err != nil && b.sums != nil {
 			_ = remove(dir, name+sumsSuffix)
 		}

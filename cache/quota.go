@@ -20,6 +20,7 @@ const (
 	nameCost = 160
 	// usageFormat is the usage file: bytes on disk, and the boot in which they were last counted.
 	usageFormat = "%020d %s\n"
+	usageSize   = 20 + 1 + 36 + 1
 )
 
 // quota keeps the cache folder within its limit, together with the other processes that share it.
@@ -49,13 +50,25 @@ func bootID() string {
 	return strings.Repeat("-", 36)
 }
 
-func openUsage(root int) (int, error) {
-	return rawOpen(root, "usage", unix.O_RDWR|unix.O_CREAT, 0o600)
+// writeUsage writes the number, and once more as the file's mtime. That is metadata, so journaling file systems keep
+// it in step with the renames; the content may come back from a power cut older than the files it counts, and differs
+// from the mtime then.
+func writeUsage(fd int, n int64, boot string) error {
+	n = max(n, 0)
+	if _, err := pwriteFull(fd, fmt.Appendf(nil, usageFormat, n, boot), 0); err != nil {
+		return err
+	}
+	return setTimes(fd, time.Time{}, usageTime(n))
 }
 
-func writeUsage(fd int, n int64, boot string) error {
-	_, err := pwriteFull(fd, fmt.Appendf(nil, usageFormat, max(n, 0), boot), 0)
-	return err
+// usageTime is a time that stands for n: seconds for the MiB, and the rest in a fraction that survives rounding to
+// 100 ns.
+func usageTime(n int64) time.Time { return time.Unix(n>>20, n&(1<<20-1)*900) }
+
+// agrees says whether the mtime of the usage file is that of n, as far as the file system keeps it.
+func agrees(st *unix.Stat_t, n int64) bool {
+	want := usageTime(n)
+	return int64(st.Mtim.Sec) == want.Unix() && (st.Mtim.Nsec == 0 || int64(st.Mtim.Nsec) == int64(want.Nanosecond()))
 }
 
 // usageLock is the usage number while it is locked.
@@ -74,19 +87,23 @@ func (s *Store) lockUsage(ctx context.Context, f *folder) (*usageLock, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	fd, err := s.flockUsage(ctx, f)
+	var st unix.Stat_t
+	fd, err := s.flockUsage(ctx, f, &st)
 	if err != nil {
 		s.quota.turn <- struct{}{}
 		return nil, diskError("lock usage", err)
 	}
 	u := &usageLock{q: s.quota, fd: fd}
-	var buf [64]byte
+	var buf [usageSize]byte // a longer file is as good: what counts is at its start
 	n, err := preadFull(fd, buf[:], 0)
 	if err != nil {
 		u.unlock()
 		return nil, diskError("read usage", err)
 	}
 	u.n, u.boot, u.known = parseUsage(string(buf[:n]))
+	if u.known = u.known && agrees(&st, u.n); !u.known {
+		u.n = 0
+	}
 	return u, nil
 }
 
@@ -100,7 +117,7 @@ func parseUsage(text string) (n int64, boot string, ok bool) {
 }
 
 // flockUsage locks the file that is at the path now: somebody may have deleted the one that is open.
-func (s *Store) flockUsage(ctx context.Context, f *folder) (int, error) {
+func (s *Store) flockUsage(ctx context.Context, f *folder, st *unix.Stat_t) (int, error) {
 	wait := backoff{limit: s.lim.patient}
 	for {
 		ok, err := tryLock(f.usage)
@@ -113,11 +130,10 @@ func (s *Store) flockUsage(ctx context.Context, f *folder) (int, error) {
 			}
 			continue
 		}
-		var st unix.Stat_t
-		if err := unix.Fstat(f.usage, &st); err != nil || st.Nlink > 0 {
+		if err := unix.Fstat(f.usage, st); err != nil || st.Nlink > 0 {
 			return f.usage, err
 		}
-		fd, err := openUsage(f.root)
+		fd, err := openState(f.root, "usage")
 		if err != nil {
 			_ = unix.Flock(f.usage, unix.LOCK_UN)
 			return -1, err
@@ -151,6 +167,8 @@ func (u *usageLock) unlock() {
 // helped. A crash between the two leaves the number too high, never too low.
 func (s *Store) reserve(ctx context.Context, f *folder, n int64, name func() error) (ok bool, err error) {
 	if n > s.opt.Size {
+		s.warn.warn("a blob is larger than the whole cache may be: it is kept only while it is in use",
+			"dir", s.opt.Dir, "bytes", n, "limit", s.opt.Size)
 		return false, nil
 	}
 	if ok, err := s.floor(ctx, f, n); !ok || err != nil {

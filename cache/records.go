@@ -67,10 +67,9 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 	}
 	defer unix.Close(dir)
 	final := recordName(name)
-	tmp := fmt.Sprintf("%s.%d.%d", final, unix.Getpid(), s.count.records.Add(1))
-	fd, err := s.openat(ctx, f.tmp, tmp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	fd, tmp, err := s.newTmp(ctx, f, final)
 	if err != nil {
-		return diskError("create record", err)
+		return err
 	}
 	defer unix.Close(fd)
 	done := false
@@ -79,9 +78,6 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 			_ = remove(f.tmp, tmp)
 		}
 	}()
-	if ok, err := tryLock(fd); err != nil || !ok { // those who clean up keep away from a locked file
-		return diskError("lock record", errOr(err, errBusy))
-	}
 	sum := recordSum(name, data)
 	if _, err := pwriteFull(fd, slices.Concat([]byte(recordMagic), sum[:], data), 0); err != nil {
 		return diskError("write record", err)
@@ -99,13 +95,6 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 		return nil
 	}
 	return s.trimRecords(ctx, f, dir)
-}
-
-func errOr(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }
 
 // Get returns the record of name, or an error that Is fs.ErrNotExist when there is none that is sound.
@@ -142,7 +131,7 @@ func (s *Store) getRecord(ctx context.Context, name string) ([]byte, error) {
 		return nil, diskError("stat record", err)
 	}
 	n := st.Size - int64(recordHeader)
-	if ours(&st) && n >= 0 && n <= maxRecord {
+	if s.ours(&st) && n >= 0 && n <= maxRecord {
 		all := make([]byte, st.Size)
 		got, err := preadFull(fd, all, 0)
 		data := all[recordHeader:]

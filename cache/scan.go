@@ -30,8 +30,8 @@ func (s *Store) walk(ctx context.Context, f *folder, enter func(aa byte, st *uni
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		fd, _, err := s.openShard(ctx, f, shardName(byte(aa)), false)
-		if err == unix.ENOENT || err == unix.ELOOP || err == unix.ENOTDIR {
+		fd, err := s.openShard(ctx, f, shardName(byte(aa)))
+		if err == unix.ENOENT || notDir(err) {
 			continue
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -103,7 +104,7 @@ type life struct {
 
 // counters are what Stats reports, but for the numbers that the table knows.
 type counters struct {
-	hits, misses, fills, fillBytes, failed, damaged, evicted, records atomic.Int64
+	hits, misses, fills, fillBytes, failed, damaged, evicted atomic.Int64
 }
 
 // Stats counts what a Store did since it was made. OpenFiles and MemoryBytes are of this moment.
@@ -153,7 +154,7 @@ func open(o Options, lim limits) (*Store, error) {
 	s := &Store{
 		opt:   o,
 		lim:   lim,
-		disk:  &disk{path: path},
+		disk:  &disk{path: path, uid: os.Geteuid()},
 		table: newTable(o.OpenFiles, lim),
 		quota: newQuota(),
 		check: newChecker(),
@@ -215,7 +216,7 @@ func (s *Store) Stat(key [32]byte) (size int64, ok bool) {
 	if err := unix.Fstatat(f.blobs, blobPath(key), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return 0, false
 	}
-	if !ours(&st) || !exact(key, &st) {
+	if !s.ours(&st) || !exact(key, &st) {
 		return 0, false
 	}
 	return st.Size, true

@@ -62,7 +62,7 @@ func (s *Store) loadSums(ctx context.Context, f *folder, key digest, size int64)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || !ours(&st) || st.Size != sumsSize(size, s.lim.chunk) {
+	if unix.Fstat(fd, &st) != nil || !s.ours(&st) || st.Size != sumsSize(size, s.lim.chunk) {
 		return nil
 	}
 	data := make([]byte, st.Size) // a blob that is really there bounds it: 32 bytes a chunk
@@ -75,31 +75,24 @@ func (s *Store) loadSums(ctx context.Context, f *folder, key digest, size int64)
 // writeSums puts a sidecar, as encodeSums makes it, beside its blob, whole or not at all.
 func (s *Store) writeSums(ctx context.Context, f *folder, dir int, key digest, data []byte) error {
 	name := blobName(key) + sumsSuffix
-	fd, err := s.openat(ctx, f.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o400)
-	if err == unix.EEXIST { // left by a dead process
-		_ = remove(f.tmp, name)
-		fd, err = s.openat(ctx, f.tmp, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o400)
-	}
+	fd, tmp, err := s.newTmp(ctx, f, name)
 	if err != nil {
-		return diskError("create sidecar", err)
+		return err
 	}
 	defer unix.Close(fd)
-	if _, err := tryLock(fd); err != nil { // those who clean up keep away from a locked file
-		return diskError("lock sidecar", err)
-	}
 	_, err = pwriteFull(fd, data, 0)
 	if err == nil {
-		err = unix.Renameat(f.tmp, name, dir, name)
+		err = unix.Renameat(f.tmp, tmp, dir, name)
 	}
 	if err != nil {
-		_ = remove(f.tmp, name)
+		_ = remove(f.tmp, tmp)
 	}
 	return diskError("write sidecar", err)
 }
 
 // repairSums writes a sidecar that was missing or damaged. It is a help, so trouble is no error.
 func (s *Store) repairSums(ctx context.Context, f *folder, key digest, size int64, sums []byte) {
-	dir, _, err := s.openShard(ctx, f, shardName(key[0]), false)
+	dir, err := s.openShard(ctx, f, shardName(key[0]))
 	if err != nil {
 		return
 	}

@@ -1,0 +1,117 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestRecords(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, Options{Dir: dir})
+	for name, data := range map[string][]byte{
+		"":                           []byte("of no name"),
+		"localhost:5000/a/b:tag":     []byte("manifest"),
+		"../../outside":              []byte("stays inside"),
+		"empty":                      {},
+		"a\x00b\n":                   []byte("odd"),
+		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), maxRecord),
+	} {
+		for _, content := range [][]byte{[]byte("first"), data} {
+			must(t, s.Put(name, content))
+		}
+		got, err := testStore(t, Options{Dir: dir}).Get(name)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("Get(%.20q) = %.20q, %v", name, got, err)
+		}
+	}
+	if _, err := s.Get("unknown"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an unknown record: %v", err)
+	}
+	if err := s.Put("large", make([]byte, maxRecord+1)); err == nil {
+		t.Error("a record over the limit was taken")
+	}
+	audit(t, dir)
+}
+
+func TestRecordDamage(t *testing.T) {
+	for name, do := range map[string]func(t *testing.T, path string){
+		"short":   func(t *testing.T, path string) { cut(t, path, 45) },
+		"empty":   func(t *testing.T, path string) { cut(t, path, 0) },
+		"long":    func(t *testing.T, path string) { cut(t, path, 5<<20) },
+		"altered": func(t *testing.T, path string) { rewrite(t, path, 42, []byte("!")) },
+		"symlink": func(t *testing.T, path string) {
+			must(t, errors.Join(os.Rename(path, path+"x"), os.Symlink(path+"x", path)))
+		},
+		"another's": func(t *testing.T, path string) {
+			must(t, os.Rename(filepath.Join(filepath.Dir(path), recordName("other")), path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := testStore(t, Options{Dir: dir})
+			must(t, errors.Join(s.Put("name", []byte("content")), s.Put("other", []byte("content"))))
+			do(t, filepath.Join(dir, "records", recordName("name")))
+			if got, err := s.Get("name"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("got %q, %v", got, err)
+			}
+			must(t, s.Put("name", []byte("again")))
+			if got, err := s.Get("name"); err != nil || string(got) != "again" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// Records are bounded in number; those put longest ago go.
+func TestRecordBound(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, Options{Dir: dir})
+	old := filepath.Join(dir, "records")
+	for i := range maxRecords {
+		path := filepath.Join(old, recordName(fmt.Sprint(i)))
+		must(t, os.WriteFile(path, nil, 0o400))
+		at := time.Now().Add(-time.Duration(maxRecords-i) * time.Minute)
+		must(t, os.Chtimes(path, at, at))
+	}
+	for i := range 3 {
+		must(t, s.Put(fmt.Sprint("new", i), []byte("x")))
+	}
+	names, err := os.ReadDir(old)
+	if err != nil || len(names) != maxRecords {
+		t.Errorf("%d records, %v", len(names), err)
+	}
+	for i, want := range []bool{false, false, false, true} {
+		if got := exists(filepath.Join(old, recordName(fmt.Sprint(i)))); got != want {
+			t.Errorf("record %d is there: %v, want %v", i, got, want)
+		}
+	}
+}
+
+// Several Stores put one record at once: it is always one of theirs, whole.
+func TestRecordRace(t *testing.T) {
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for w := range 4 {
+		s := testStore(t, Options{Dir: dir})
+		wg.Go(func() {
+			for range 30 {
+				if err := s.Put("name", bytes.Repeat([]byte{byte(w)}, 1000)); err != nil {
+					t.Error(err)
+				}
+				got, err := s.Get("name")
+				if err != nil || len(got) != 1000 || !bytes.Equal(got, bytes.Repeat(got[:1], 1000)) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	audit(t, dir)
+}
