@@ -8,7 +8,7 @@ BIN      = bin/pfmount
 # Longer fuzzing and soaking are up to the caller.
 FUZZTIME ?= 20s
 
-.PHONY: help build demo test unit e2e fuzz-short fuzz lint bench install clean setup
+.PHONY: help build demo test unit e2e interop fuzz-short fuzz lint bench install clean setup
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -35,6 +35,10 @@ unit: ## unit tests of all packages with the race detector
 e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
 	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./e2e/...'
+
+interop: setup build ## against the reference tool, pf, which it builds the first time (8 minutes)
+	@test/part 'reference tool' test/interop/setup.sh
+	@test/part interop sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./interop/...'
 
 # One fuzz target at a time is all that go test takes.
 fuzz-short: ## every fuzz target for FUZZTIME (20s)

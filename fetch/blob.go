@@ -27,6 +27,11 @@ func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 		return err
 	}
 	defer done()
+	return im.blob(ctx, d, size, w)
+}
+
+// blob is Blob within its bounds.
+func (im *Image) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
 	layers := im.root.find(d)
 	if len(layers) == 0 {
 		l, err := im.unnamed.find(ctx, d)
@@ -80,8 +85,9 @@ func (im *Image) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int
 		if l.decoded >= 0 {
 			want.limit = min(want.limit, l.decoded)
 		}
-	} else if l.size > maxWire(size) {
-		return fmt.Errorf("%d stored bytes for %d decoded ones: %w", l.size, size, pfimg.ErrIntegrity)
+	}
+	if l.size > maxWire(want.limit) {
+		return fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.size, want.limit, pfimg.ErrIntegrity)
 	}
 	return im.fill(ctx, l, want, w)
 }

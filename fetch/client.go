@@ -22,6 +22,7 @@ type client struct {
 	api    string // host[:port] that answers for the registry
 	repo   string
 	plain  bool
+	write  bool // uploads are meant, and tokens must allow them
 	log    *slog.Logger
 	policy retryPolicy
 	warn   func(string)
@@ -62,19 +63,24 @@ func newClient(r Ref, o Options, policy retryPolicy, rt http.RoundTripper, warn 
 
 // get asks for /v2/<repo>/<path>. Any answer but 200, 206 and 416 is an error.
 func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	return c.do(ctx, call{method: http.MethodGet, path: path, header: header})
+}
+
+// do sends a request and returns the answer, when it is what the method hopes for.
+func (c *client) do(ctx context.Context, what call) (*http.Response, error) {
 	c.mu.Lock()
 	scheme := c.scheme
 	c.mu.Unlock()
 	if scheme != "" {
-		return c.send(ctx, scheme, path, header)
+		return c.send(ctx, scheme, what)
 	}
 	first, second := c.schemes()
-	resp, err := c.send(ctx, first, path, header)
+	resp, err := c.send(ctx, first, what)
 	if second == "" || !c.wrongScheme(first, err) {
 		c.settle(first, err)
 		return resp, err
 	}
-	other, otherErr := c.send(ctx, second, path, header)
+	other, otherErr := c.send(ctx, second, what)
 	var status *statusError
 	switch {
 	case otherErr == nil, errors.As(otherErr, &status):
@@ -130,18 +136,24 @@ func (c *client) settle(scheme string, err error) {
 	}
 }
 
-func (c *client) send(ctx context.Context, scheme, path string, header http.Header) (*http.Response, error) {
+func (c *client) send(ctx context.Context, scheme string, what call) (*http.Response, error) {
 	if scheme == "http" && !c.plain && !isLoopback(c.api) {
 		ctx = context.WithValue(ctx, anonymousKey{}, true)
 	}
-	ctx = auth.AppendScopesForHost(ctx, c.api, auth.ScopeRepository(c.repo, auth.ActionPull))
-	u := url.URL{Scheme: scheme, Host: c.api, Path: "/v2/" + c.repo + "/" + path}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", clip(u.Host, 255), ErrRegistry)
+	actions := []string{auth.ActionPull}
+	if c.write {
+		actions = append(actions, auth.ActionPush)
 	}
-	for name, values := range header {
-		req.Header[name] = values
+	ctx = auth.AppendScopesForHost(ctx, c.api, auth.ScopeRepository(c.repo, actions...))
+	req, err := what.request(ctx, url.URL{Scheme: scheme, Host: c.api, Path: "/v2/" + c.repo + "/" + what.path})
+	if err != nil {
+		return nil, err
+	}
+	if what.writes() && anonymous(ctx) {
+		return nil, &requestError{
+			target: target(req), kind: ErrRegistry, cause: errRule,
+			text: "refused to upload over plain HTTP to another machine; --plain-http allows it",
+		}
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	c.login.sign(req)
@@ -154,6 +166,9 @@ func (c *client) send(ctx context.Context, scheme, path string, header http.Head
 
 // check passes on the answers that carry what was asked for.
 func (c *client) check(ctx context.Context, resp *http.Response) (*http.Response, error) {
+	if resp.Request.Method != http.MethodGet && resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
 		coding := resp.Header.Get("Content-Encoding")

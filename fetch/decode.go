@@ -19,9 +19,9 @@ const (
 	largestWindow = 128 << 20 // what zstd --ultra -22 needs; larger is an error
 )
 
-// maxWire is how many stored bytes a blob of a signed size may have. zstd makes nothing twice as long; the rest would be
-// skippable frames, which decode to nothing for ever.
-func maxWire(signed int64) int64 { return 2*signed + 1<<20 }
+// maxWire is how many stored bytes a blob of at most so many decoded bytes may have. zstd makes nothing twice as long;
+// the rest would be skippable frames, which decode to nothing for ever.
+func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 
 // decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
 // at a time and closed after use.

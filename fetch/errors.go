@@ -21,6 +21,10 @@ var (
 	ErrOffline = errors.New("offline, and not in the cache")
 	// ErrMissing says that the image names a blob that is not there. It is also pfimg.ErrIntegrity.
 	ErrMissing error = missing{}
+	// ErrTaken says that the place where an image shall go holds another one.
+	ErrTaken = errors.New("the destination is taken")
+	// ErrTooLarge says that an image has more blobs than a registry takes.
+	ErrTooLarge = errors.New("too large for a registry")
 	// ErrClosed says that the image was closed.
 	ErrClosed = errors.New("image is closed")
 )

@@ -2,7 +2,7 @@
 // promises that an Image is opened only after its signature was verified, that a blob is handed over only as bytes that
 // hash to the digest the signed manifest knows it by (what a failed call wrote before is void), that whatever a server
 // sends is bounded in memory and time, and that no error or log line holds a credential or a signed URL. It does not
-// know what a blob means, keeps nothing on disk, and serves nobody but its caller.
+// know what a blob means, keeps nothing on disk but what Pull is asked for, and serves nobody but its caller.
 //
 // Memory under load: each blob of more than 1 MiB that is under way holds a zstd window of at most 8 MiB and 2 MiB of
 // buffers, so Options.MaxConns of them about 320 MiB; one at a time may have a window of up to 128 MiB.
@@ -33,6 +33,7 @@ type Options struct {
 	MaxConns     int                 // requests at once to a host; 0: 32
 	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 64 GiB
 	Version      string              // for the User-Agent pfmount/VERSION
+	TrustFolder  string              // why a file:// folder without a signature is trusted; "": it is not
 
 	retry *retryPolicy // tests; nil: defaultRetry
 }

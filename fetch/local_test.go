@@ -107,7 +107,8 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// copyTree returns a folder with links to a fixture's files, each of which a test may replace.
+// copyTree returns a folder with links to a fixture's files, each of which a test may replace. Of the layout it takes
+// what the manifests of two tags need.
 func copyTree(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
@@ -115,17 +116,44 @@ func copyTree(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		to := filepath.Join(dir, path[len(from):])
-		if err == nil && d.IsDir() {
-			return os.MkdirAll(to, 0o700)
+	var files []string
+	if name == "layout" {
+		files = layoutFiles(t)
+	} else if err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, path[len(from):])
 		}
-		return errors.Join(err, os.Symlink(path, to))
-	})
-	if err != nil {
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range files {
+		to := filepath.Join(dir, f)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.Symlink(filepath.Join(from, f), to)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return dir
+}
+
+func layoutFiles(t *testing.T) []string {
+	files := []string{"index.json", "oci-layout"}
+	add := func(d wireDigest) { files = append(files, "blobs/sha256/"+d.hex()) }
+	for _, tag := range []string{"minimal", "keyed"} {
+		l := &layout{ref: Ref{kind: Layout, dir: filepath.Join(fixtures, "layout"), tag: tag}, traffic: new(counters)}
+		r, err := l.root(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := pfimg.ParseDigest(r.digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(wireDigest(d))
+		add(r.oci.config.wire)
+		add(r.oci.signatures[0].wire)
+	}
+	return files
 }
 
 // TestLocalRefuses changes a copy of a fixture and asserts what Open then says.

@@ -150,7 +150,8 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		if len(raw) < 30<<10 && bytes.Contains(raw, []byte(`"layers":`)) {
+		// Short ones: the engine would spend its time on making long ones shorter.
+		if len(raw) < 4<<10 && bytes.Contains(raw, []byte(`"layers":`)) {
 			f.Add(raw)
 		}
 	}

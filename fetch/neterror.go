@@ -91,6 +91,10 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 	}
 	var viaURL *url.Error
 	if errors.As(err, &viaURL) {
+		// What failed may be the token server, or the target of a redirect.
+		if u, perr := url.Parse(viaURL.URL); perr == nil && u.Host != "" && u.Host != req.URL.Host {
+			at += ": " + clip(u.Host+u.EscapedPath(), maxWords)
+		}
 		return &requestError{target: at, text: plainText(viaURL.Err), kind: ErrRegistry, cause: viaURL.Err}
 	}
 	if errors.Is(err, auth.ErrBasicCredentialNotFound) {

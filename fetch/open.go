@@ -35,7 +35,7 @@ func (im *Image) open(ctx context.Context) error {
 	case Layout:
 		im.src = &layout{ref: im.ref, traffic: im.traffic}
 	case Folder:
-		im.src = &folder{ref: im.ref, traffic: im.traffic}
+		im.src = &folder{ref: im.ref, traffic: im.traffic, trusted: im.options.TrustFolder}
 	case StoreImage:
 		im.src = &store{ref: im.ref, traffic: im.traffic}
 	default:

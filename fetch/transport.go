@@ -85,20 +85,26 @@ func (t *transport) host(req *http.Request) *host {
 
 // RoundTrip sends one request.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := t.guard(req); err != nil {
-		return nil, err
-	}
 	ctx := req.Context()
 	h := t.host(req)
-	p, release, err := h.admit(ctx, isToken(req))
+	err := t.guard(req)
+	var p *probe
+	var release func()
+	if err == nil {
+		p, release, err = h.admit(ctx, isToken(req))
+	}
 	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
 		return nil, err
 	}
 	w := newWatch(ctx, t.stall)
+	sent := w.upload(req)
 	w.start()
 	t.traffic.requests.Add(1)
-	resp, err := t.base.RoundTrip(req.WithContext(w.ctx))
-	w.stop()
+	resp, err := t.base.RoundTrip(sent)
+	w.settle()
 	if err != nil {
 		err = w.explain(err)
 		h.gate.leave(p, err, ctx.Err() == nil)
@@ -176,6 +182,9 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxHops {
 		return fmt.Errorf("%w to follow more than %d redirects", errRule, maxHops)
 	}
+	if req.Method != http.MethodGet && req.Method != http.MethodHead && !sameOrigin(req.URL, via[0].URL) {
+		return fmt.Errorf("%w to upload to another host, %s", errRule, clip(req.URL.Host, 255))
+	}
 	if req.URL.Scheme == "http" && via[len(via)-1].URL.Scheme == "https" {
 		return fmt.Errorf("%w to follow a redirect from https to http, to %s", errRule, clip(req.URL.Host, 255))
 	}
@@ -189,6 +198,9 @@ type watch struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	limit  time.Duration
+
+	mu       sync.Mutex // guards answered
+	answered bool
 }
 
 func newWatch(parent context.Context, limit time.Duration) *watch {

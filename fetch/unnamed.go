@@ -83,7 +83,13 @@ func (u *unnamedLayers) look(ctx context.Context) error {
 	var n int64
 	var got pfimg.Digest
 	var err error
+	if l.size > maxWire(u.budget) {
+		err = fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.size, u.budget, pfimg.ErrIntegrity)
+	}
 	for _, big := range []bool{false, true} {
+		if err != nil && !errors.Is(err, errBigWindow) {
+			break
+		}
 		n, got, err = u.im.stream(ctx, pass{layer: l, limit: u.budget, big: big}, io.Discard)
 		u.budget -= n
 		if !errors.Is(err, errBigWindow) {

@@ -20,7 +20,7 @@ func newApp() *cli.App {
 		Version:   version,
 		Commands: []*cli.Command{
 			mount, umountCommand(), statusCommand(), inspectCommand(), lsCommand(), catCommand(),
-			warmCommand(), verifyCommand(), cacheCommand(),
+			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), cacheCommand(),
 		},
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           true,
@@ -93,6 +93,9 @@ EXAMPLE:
    pfmount ghcr.io/org/repo:tag /mnt/sess
    grep -rn TODO /mnt/sess/world/fs
    pfmount umount /mnt/sess
+
+LIMITATIONS:
+   Linux only. Under mmap or exec a failed fetch is SIGBUS. No extended attributes.
 
 EXIT CODES:
    0 done; 1 usage or bad input; 2 not supported; 3 absent; 4 integrity or signature;

@@ -22,11 +22,31 @@ Example: pfmount cache prune --to 1GiB
 
 Limitations: not on NFS (no reliable locks); cache info says so.`,
 		Subcommands: []*cli.Command{
-			{Name: "info", Usage: "show where it is, how full, on which file system", Flags: append(cacheFlags(), jsonFlag(), verboseFlag()), Action: withCache(cacheInfo)},
-			{Name: "prune", Usage: "evict the least recently used blobs", Flags: append(cacheFlags(), verboseFlag(),
-				&cli.StringFlag{Name: "to", Usage: "until at most `SIZE` is used (0: everything)", Value: "0"}), Action: withCache(cachePrune)},
-			{Name: "verify", Usage: "hash every cached blob, drop damaged ones (exit 7 when there were any)", Flags: append(cacheFlags(), jsonFlag(), verboseFlag()), Action: withCache(cacheVerify)},
-			{Name: "clear", Usage: "remove everything the cache holds", Flags: append(cacheFlags(), verboseFlag()), Action: withCache(cacheClear)},
+			{Name: "info", Usage: "show where it is, how full, on which file system", Description: `Counts what the folder holds, by a scan of it.
+
+Example: pfmount cache info --json | jq .used_bytes
+
+Limitations: the scan is slow when the cache holds very many blobs.`,
+				Flags: append(cacheFlags(), jsonFlag(), verboseFlag()), Action: withCache(cacheInfo)},
+			{Name: "prune", Usage: "evict the least recently used blobs", Description: `Removes the blobs that were not used for the longest time.
+
+Example: pfmount cache prune --to 1GiB
+
+Limitations: the space of a blob that a mount has open is free some seconds later.`,
+				Flags: append(cacheFlags(), verboseFlag(),
+					&cli.StringFlag{Name: "to", Usage: "until at most `SIZE` is used (0: everything)", Value: "0"}), Action: withCache(cachePrune)},
+			{Name: "verify", Usage: "hash every cached blob, drop damaged ones (exit 7 when there were any)", Description: `Reads and hashes everything that the cache holds, and names what it drops.
+
+Example: pfmount cache verify || echo some blobs will be fetched again
+
+Limitations: it reads the whole cache; the names of at most 100 damaged blobs are shown.`,
+				Flags: append(cacheFlags(), jsonFlag(), verboseFlag()), Action: withCache(cacheVerify)},
+			{Name: "clear", Usage: "remove everything the cache holds", Description: `Removes blobs and what is known of references. Mounts go on and fetch again.
+
+Example: pfmount cache clear
+
+Limitations: --offline finds nothing afterwards.`,
+				Flags: append(cacheFlags(), verboseFlag()), Action: withCache(cacheClear)},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {

@@ -58,6 +58,9 @@ var codes = []struct {
 	code int
 }{
 	{errUsage, exitUsage},
+	{errAbsent, exitAbsent},
+	{fetch.ErrTaken, exitUsage},
+	{fetch.ErrTooLarge, exitUsage},
 	{fetch.ErrRef, exitUsage},
 	{sign.ErrKey, exitUsage},
 	{sign.ErrAlgorithm, exitUnsupported},

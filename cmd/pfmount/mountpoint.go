@@ -39,11 +39,16 @@ func resolveMountpoint(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	dir, dirErr := filepath.EvalSymlinks(filepath.Dir(abs))
+	point := filepath.Join(dir, filepath.Base(abs))
+	if top, err := mountAt(point); dirErr == nil && err == nil && top != nil && top.isFuse() {
+		return point, nil // a hung mount would never answer the lstat of EvalSymlinks
+	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		return real, nil
 	}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
-		return filepath.Join(dir, filepath.Base(abs)), nil
+	if dirErr == nil {
+		return point, nil
 	}
 	return abs, nil
 }

@@ -64,15 +64,18 @@ func umountAction(c *cli.Context) error {
 		}
 		return mountf("%s: %w", dir, err)
 	}
-	return waitProcess(pid, endLimit)
+	if !waitProcess(pid, endLimit) {
+		fmt.Fprintf(os.Stderr, "pfmount: warning: unmounted, but process %d still serves it: another mount namespace (a container?) holds a copy\n", pid)
+	}
+	return nil
 }
 
-// waitProcess waits until the daemon of an ended mount is gone too. A pidfd
+// waitProcess waits until the daemon of an ended mount is gone too, and says whether it is. A pidfd
 // tells at once, and also of a process that has ended but whose parent, the
 // init of a container say, takes seconds to notice: signal 0 still finds that.
-func waitProcess(pid int, limit time.Duration) error {
+func waitProcess(pid int, limit time.Duration) bool {
 	if pid <= 0 {
-		return nil
+		return true
 	}
 	end := time.Now().Add(limit)
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -83,27 +86,16 @@ func waitProcess(pid int, limit time.Duration) error {
 		if err == nil {
 			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			if n, _ := unix.Poll(p, int(time.Until(end).Milliseconds())+1); n > 0 {
-				return nil
+				return true
 			}
 			continue // interrupted, or time is up
 		}
 		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			return nil
+			return true
 		}
 		time.Sleep(5 * time.Millisecond) // no pidfd before Linux 5.3
 	}
-	return mountf("unmounted, but process %d still runs", pid)
-}
-
-// running reports whether a process lives. One that ended and was not waited
-// for, as where process 1 of a container does not care, does not.
-func running(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, after, _ := bytes.Cut(stat, []byte(") "))
-	return !bytes.HasPrefix(after, []byte("Z"))
+	return false
 }
 
 // plainUnmount takes a mount away unless it is in use.

@@ -7,25 +7,23 @@ import (
 	"time"
 )
 
-// TestRunning holds that an ended process counts as gone although nobody waited for it.
-func TestRunning(t *testing.T) {
-	if !running(os.Getpid()) {
-		t.Error("this process does not run")
-	}
+// TestWaitProcess holds that a process that ended counts as gone although its
+// parent has not looked yet, and a living one does not.
+func TestWaitProcess(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pid := cmd.Process.Pid
-	for end := time.Now().Add(10 * time.Second); running(pid); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("a zombie counts as running")
-		}
+	if !waitProcess(cmd.Process.Pid, 20*time.Second) {
+		t.Error("a zombie counts as running")
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if running(pid) {
-		t.Error("a process that is gone counts as running")
+	if waitProcess(os.Getpid(), 10*time.Millisecond) {
+		t.Error("this process counts as gone")
+	}
+	if !waitProcess(0, 0) {
+		t.Error("no process to wait for, and waited")
 	}
 }

@@ -242,6 +242,12 @@ func (x *Index) SetSize(d Digest, n int64) {
 	}
 }
 
+// Signed says whether the size of a blob is signed: in the tree, or by the page table.
+func (x *Index) Signed(d Digest) bool {
+	at, ok := x.blobs.find(d)
+	return ok && atomic.LoadInt64(&x.blobs.sizes[at]) >= 0
+}
+
 // Blobs lists every reachable blob once with its size in bytes (-1 while that is not known), in the order of
 // the image: top-level ones, then as tree entries name them (also those that a later entry of the same path
 // hides), then pages. That is the order in which the reference tool pushes them.

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/sign"
+)
+
+func pullCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "pull",
+		Usage:     "copy an image from a registry to this machine",
+		ArgsUsage: "IMAGE DEST",
+		Description: `DEST is file:///DIR, oci-layout:DIR[:TAG] or store:. The signature is verified
+first; then what DEST lacks is fetched, several blobs at once, and kept as it
+came, each checked against its wire and logical digests before it gets its
+name. The manifest comes last, and a pull that was interrupted goes on. A DEST
+that holds another image is refused. A file:// DEST keeps the verified
+signature, unless PF_FILE_REG_SIGN_KEY is set, which signs it anew.
+
+Example: pfmount pull ghcr.io/org/repo:tag oci-layout:./sessions:tag
+
+Limitations: a blob that was cut in the middle is fetched from its start.`,
+		Flags:  carryFlags(),
+		Action: pullAction,
+	}
+}
+
+func pullAction(c *cli.Context) error {
+	name, dest, err := twoArgs(c, "IMAGE", "DEST")
+	if err != nil {
+		return err
+	}
+	store := c.String("store")
+	if store != "" {
+		if store, err = filepath.Abs(store); err != nil {
+			return err
+		}
+	}
+	dst, err := fetch.ParseDest(dest, store)
+	if err != nil {
+		return err
+	}
+	if dst, err = dst.Abs(); err != nil {
+		return err
+	}
+	key, err := destKey(dst)
+	if err != nil {
+		return err
+	}
+	ref, err := parseImage(name)
+	if err != nil {
+		return err
+	}
+	ref = ref.InStore(store)
+	log := consoleLogger(c.Bool("verbose"))
+	o, err := fetchOptions(c, ref, nil, log)
+	if err != nil {
+		return err
+	}
+	image, err := fetch.Open(c.Context, ref, o)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	warn(log, image)
+	cargo, err := indexed(c.Context, image, log)
+	if err != nil {
+		return err
+	}
+	t := trip{verb: "pulled", source: image.Ref().String(), dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
+	if dst.Kind() == fetch.StoreImage {
+		t.dest = "store:" + image.Manifest().ID.Hex()
+	}
+	meter := new(fetch.Meter)
+	p := startProgress(c, meter, "fetching", "fetching")
+	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: o.MaxConns, Meter: meter})
+	p.stop()
+	return t.end(c, report, err)
+}
+
+// destKey is the key that the environment gives for the images of a local place.
+func destKey(dst fetch.Ref) (sign.Key, error) {
+	name := dst.SignKeyVar()
+	if name == "" {
+		return nil, nil
+	}
+	key, _, err := sign.KeyFromEnv(name, os.LookupEnv)
+	return key, err
+}

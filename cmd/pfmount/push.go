@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/sign"
+)
+
+func pushCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "push",
+		Usage:     "copy an image from this machine to a registry, or capture a directory there",
+		ArgsUsage: "SOURCE IMAGE",
+		Description: `SOURCE is store:CID, file:///DIR, oci-layout:DIR[:TAG], or a directory, which is
+captured as a new session. An image's signature and every blob are verified
+first; then what the registry lacks is uploaded as it is stored, several blobs
+at once, and the manifest last. With a key (--key-file,
+or PF_OCI_REG_SIGN_KEY) the image is signed anew; a SOURCE under the public
+default key is accepted then too. Without a key the source's signature is
+copied; a SOURCE without one (a store, a directory) gets the public one.
+
+Example: pfmount push --trace chat.jsonl ./project ghcr.io/org/repo:tag
+
+Limitations: registries take manifests up to 4 MiB, about 15,000 blobs. A
+captured directory needs room for its compressed files in $TMPDIR.`,
+		Flags:  append(captureFlags(), carryFlags()...),
+		Action: pushAction,
+	}
+}
+
+func pushAction(c *cli.Context) error {
+	source, dest, err := twoArgs(c, "SOURCE", "IMAGE")
+	if err != nil {
+		return err
+	}
+	dst, err := fetch.ParseRef(dest)
+	if err != nil {
+		return err
+	}
+	if dst.Kind() != fetch.Registry {
+		return usagef("IMAGE %q is no registry; pfmount pull fills local places", dest)
+	}
+	log := consoleLogger(c.Bool("verbose"))
+	o, err := fetchOptions(c, dst, nil, log)
+	if err != nil {
+		return err
+	}
+	var key sign.Key
+	if len(o.Policy.Keys) > 0 {
+		key = o.Policy.Keys[0]
+	}
+	if o.Policy.Require && len(key) == 0 {
+		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s", dst.SignKeyVar())
+	}
+	image, cleanup, err := openSource(c, source, dst, log)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	cargo, err := indexed(c.Context, image, log)
+	if err != nil {
+		return err
+	}
+	t := trip{verb: "pushed", source: source, dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
+	meter := new(fetch.Meter)
+	p := startProgress(c, meter, "checking", "uploading")
+	report, err := fetch.Push(c.Context, cargo, dst, fetch.PushOptions{Options: o, Key: key, Meter: meter})
+	p.stop()
+	return t.end(c, report, err)
+}
+
+// openSource opens what is pushed: a local image, or a directory, which is captured. cleanup closes the image and
+// removes what was made for it.
+func openSource(c *cli.Context, name string, dst fetch.Ref, log *slog.Logger) (image *fetch.Image, cleanup func(), err error) {
+	if isPlain(name) {
+		return openCaptured(c, name, log)
+	}
+	for _, f := range captureFlags() {
+		if c.IsSet(f.Names()[0]) {
+			return nil, nil, usagef("--%s is for a directory; SOURCE %q is an image already", f.Names()[0], name)
+		}
+	}
+	if image, err = openLocal(c, name, dst, log); err != nil {
+		return nil, nil, err
+	}
+	warn(log, image)
+	return image, func() { image.Close() }, nil
+}
+
+// isPlain tells a directory from a reference: by the look of a path, or because it is there.
+func isPlain(name string) bool {
+	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || name == "." || name == ".." {
+		return true
+	}
+	for _, scheme := range []string{"oci:", "oci-layout:", "file:", "store:"} {
+		if strings.HasPrefix(name, scheme) {
+			return false
+		}
+	}
+	fi, err := os.Stat(name)
+	return err == nil && fi.IsDir()
+}
+
+// openCaptured captures a directory and opens the image that this makes.
+func openCaptured(c *cli.Context, dir string, log *slog.Logger) (*fetch.Image, func(), error) {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return nil, nil, markedError{fmt.Errorf("SOURCE: %w", err), errUsage}
+	}
+	if !fi.IsDir() {
+		return nil, nil, usagef("SOURCE %q is no directory", dir)
+	}
+	folder, remove, err := captureDir(c, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	image, err := openFolder(c, folder, log)
+	if err != nil {
+		remove()
+		return nil, nil, err
+	}
+	return image, func() { image.Close(); remove() }, nil
+}
+
+// openFolder opens a captured directory. Nobody signed it yet, and it is trusted, since it was made just now.
+func openFolder(c *cli.Context, folder string, log *slog.Logger) (*fetch.Image, error) {
+	ref, err := parseImage("file://" + folder)
+	if err != nil {
+		return nil, err
+	}
+	o, err := fetchOptions(c, ref, nil, log)
+	if err != nil {
+		return nil, err
+	}
+	o.TrustFolder = "it was captured just now"
+	return fetch.Open(c.Context, ref, o)
+}
+
+// openLocal opens a local image. A key that is given for the registry signs anew, so a source under the public default
+// key passes as well when nothing else names the key of the source.
+func openLocal(c *cli.Context, name string, dst fetch.Ref, log *slog.Logger) (*fetch.Image, error) {
+	ref, err := parseImage(name)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Kind() == fetch.Registry {
+		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, oci-layout:DIR[:TAG] or a directory", name)
+	}
+	ref = ref.InStore(c.String("store"))
+	o, err := fetchOptions(c, ref, nil, log)
+	if err != nil {
+		return nil, err
+	}
+	image, err := fetch.Open(c.Context, ref, o)
+	shared := c.IsSet("key-file") || ref.SignKeyVar() == dst.SignKeyVar()
+	if errors.Is(err, sign.ErrSignature) && len(o.Policy.Keys) > 0 && shared && !o.Policy.Require {
+		o.Policy.Keys = nil
+		if public, second := fetch.Open(c.Context, ref, o); second == nil {
+			image, err = public, nil
+		}
+	}
+	return image, err
+}

@@ -1,0 +1,264 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/sign"
+)
+
+// Cargo is what is carried from one place to another: an opened image and the index of what it holds.
+type Cargo struct {
+	Image *Image
+	Index *pfimg.Index
+}
+
+// Report says what a push or pull did. Blobs counts the image's blobs, config and signature included; each is either
+// copied or was there already.
+type Report struct {
+	Blobs, Copied, Skipped int
+	Bytes                  int64    // stored bytes copied
+	Digest                 string   // "sha256:…" of the OCI manifest at the destination; "" where there is none
+	Warnings               []string // one sentence each
+}
+
+// Meter counts while an image is carried, for who shows it. The zero value is ready; it is safe beside the carrying.
+type Meter struct {
+	uploading                        atomic.Bool
+	blobs, allBlobs, bytes, allBytes atomic.Int64
+	copied, skipped, copiedBytes     atomic.Int64
+}
+
+// Count is what a Meter shows.
+type Count struct {
+	Sending                bool // a push: checking is over, the upload goes on
+	Blobs, AllBlobs        int64
+	StoredBytes, AllStored int64
+}
+
+// Now returns the count so far. Each phase counts from the start.
+func (m *Meter) Now() Count {
+	return Count{
+		Sending: m.uploading.Load(), Blobs: m.blobs.Load(), AllBlobs: m.allBlobs.Load(),
+		StoredBytes: m.bytes.Load(), AllStored: m.allBytes.Load(),
+	}
+}
+
+// begin starts a phase.
+func (m *Meter) begin(blobs, bytes int64) {
+	m.blobs.Store(0)
+	m.bytes.Store(0)
+	m.allBlobs.Store(blobs)
+	m.allBytes.Store(bytes)
+}
+
+// skip notes a blob that was there already.
+func (m *Meter) skip(size int64) {
+	m.skipped.Add(1)
+	m.blobs.Add(1)
+	m.bytes.Add(size)
+}
+
+// copy notes a blob that was copied; its bytes were counted as they went.
+func (m *Meter) copy(size int64) {
+	m.copied.Add(1)
+	m.blobs.Add(1)
+	m.copiedBytes.Add(size)
+}
+
+func (m *Meter) report() Report {
+	copied, skipped := int(m.copied.Load()), int(m.skipped.Load())
+	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
+}
+
+// item is a blob that was proved: where its stored bytes are, and what they are.
+type item struct {
+	logical pfimg.Digest
+	source  layer
+	wire    wireDigest
+	size    int64 // stored bytes
+	decoded int64 // to be annotated; -1: the size is signed
+}
+
+// keeper is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
+type keeper struct {
+	hash  hash.Hash
+	size  int64
+	file  *os.File // nil: nothing is kept
+	meter *Meter
+}
+
+func newKeeper(file *os.File, meter *Meter) *keeper {
+	return &keeper{hash: sha256.New(), file: file, meter: meter}
+}
+
+func (k *keeper) Write(p []byte) (int, error) {
+	k.hash.Write(p)
+	k.size += int64(len(p))
+	k.meter.bytes.Add(int64(len(p)))
+	if k.file == nil {
+		return len(p), nil
+	}
+	return k.file.Write(p)
+}
+
+// Reset drops what was written.
+func (k *keeper) Reset() error {
+	k.hash.Reset()
+	k.meter.bytes.Add(-k.size)
+	if k.file == nil || k.size == 0 {
+		k.size = 0
+		return nil
+	}
+	k.size = 0
+	if err := k.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := k.file.Seek(0, io.SeekStart)
+	return err
+}
+
+// tally is a Sink that counts decoded bytes and drops them.
+type tally int64
+
+func (t *tally) Write(p []byte) (int, error) { *t += tally(len(p)); return len(p), nil }
+
+// Reset starts again.
+func (t *tally) Reset() error { *t = 0; return nil }
+
+// tap is a source that lets a keeper see what is read.
+type tap struct {
+	source
+	keep *keeper
+	last layer // the one that was read last
+}
+
+func (t *tap) read(ctx context.Context, l layer, fresh bool) (*stored, error) {
+	if err := t.keep.Reset(); err != nil {
+		return nil, err
+	}
+	from, err := t.source.read(ctx, l, fresh)
+	if err != nil {
+		return nil, err
+	}
+	t.last = l
+	from.ReadCloser = tee{from.ReadCloser, t.keep}
+	return from, nil
+}
+
+type tee struct {
+	io.ReadCloser
+	w io.Writer
+}
+
+func (t tee) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if n > 0 {
+		if _, werr := t.w.Write(p[:n]); werr != nil {
+			return n, werr
+		}
+	}
+	return n, err
+}
+
+// take proves a blob: one decode checks logical digest, size and end of stream, and the stored bytes, as they came, go
+// to keep. size is the signed size in bytes, -1 when none is signed.
+func (im *Image) take(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
+	ctx, done, err := im.use.begin(ctx)
+	if err != nil {
+		return item{}, err
+	}
+	defer done()
+	return im.prove(ctx, d, size, keep)
+}
+
+func (im *Image) prove(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
+	t := &tap{source: im.src, keep: keep}
+	tapped := &Image{
+		ref: im.ref, options: im.options, manifest: im.manifest, root: im.root, src: t,
+		decoders: im.decoders, unnamed: im.unnamed, traffic: im.traffic,
+	}
+	var decoded tally
+	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
+		return item{}, err
+	}
+	return item{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
+}
+
+// each runs work for every blob of the image, at most n at once, and returns what it made in image order. The index
+// says which sizes are signed: those are not annotated.
+func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (item, error)) ([]item, error) {
+	items := make([]item, c.Index.Stats().Blobs)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(n)
+	i := 0
+	for d, size := range c.Index.Blobs() {
+		if gctx.Err() != nil {
+			break
+		}
+		into := &items[i]
+		i++
+		g.Go(func() error {
+			it, err := work(gctx, d, size)
+			if err != nil {
+				return err
+			}
+			if c.Index.Signed(d) {
+				it.decoded = -1
+			}
+			*into = it
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return items, nil
+}
+
+// wireBytes returns the stored bytes of all blobs, as far as they are known.
+func (c Cargo) wireBytes() (n int64) {
+	for d := range c.Index.Blobs() {
+		if size, _, ok := c.Image.Wire(d); ok && size > 0 {
+			n = addSize(n, size)
+		}
+	}
+	return n
+}
+
+// signature returns the signature to carry: one by key when there is one, else the image's own, else one by the public
+// default key, with a warning.
+func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
+	m := c.Image.manifest
+	switch {
+	case len(key) > 0:
+		return sign.Sign(m.Raw, key), ""
+	case m.Signature != nil:
+		return m.Signature, ""
+	}
+	return sign.Sign(m.Raw, sign.Key(sign.DefaultKey)),
+		"signed with the public default key, since no key was given: that proves integrity and nothing about the author"
+}
+
+// layersOf returns the layers that claim a blob, best first.
+func (im *Image) layersOf(ctx context.Context, d pfimg.Digest) ([]layer, error) {
+	if layers := im.root.find(d); len(layers) > 0 {
+		return layers, nil
+	}
+	l, err := im.unnamed.find(ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("%s: blob %s: %w", im.name(), d, err)
+	}
+	return []layer{l}, nil
+}

@@ -1,0 +1,81 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// dial makes the client of a registry, and returns how to give its connections back.
+func dial(r Ref, o Options) (*client, func(), error) {
+	t := newTransport(o, *o.retry, new(counters))
+	c, err := newClient(r, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", r.String()) })
+	if err != nil {
+		return nil, nil, err
+	}
+	idle := func() {}
+	if base, ok := t.base.(*http.Transport); ok {
+		idle = base.CloseIdleConnections
+	}
+	return c, idle, nil
+}
+
+// Exists says whether an image is there. A registry is asked for the manifest's headers only; in local places the
+// manifest is read. Nothing is verified. Whatever is neither yes nor no is an error: ErrDenied, ErrRegistry.
+func Exists(ctx context.Context, r Ref, o Options) (bool, error) {
+	o = o.withDefaults()
+	err := lookFor(ctx, r, o)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	}
+	return false, fmt.Errorf("%s: %w", clip(r.String(), maxWords), err)
+}
+
+func lookFor(ctx context.Context, r Ref, o Options) error {
+	traffic := new(counters)
+	var src source
+	switch r.kind {
+	case Registry:
+		return lookRemote(ctx, r, o)
+	case Layout:
+		src = &layout{ref: r, traffic: traffic}
+	case Folder:
+		src = &folder{ref: r, traffic: traffic}
+	case StoreImage:
+		src = &store{ref: r, traffic: traffic}
+	default:
+		return fmt.Errorf("the zero reference: %w", ErrRef)
+	}
+	_, err := src.root(ctx)
+	return err
+}
+
+func lookRemote(ctx context.Context, r Ref, o Options) error {
+	if o.Offline {
+		return ErrOffline
+	}
+	c, idle, err := dial(r, o)
+	if err != nil {
+		return err
+	}
+	defer idle()
+	name := r.tag
+	if r.pinned {
+		name = r.digest.String()
+	}
+	retry := retrier{policy: c.policy}
+	for {
+		resp, err := c.do(ctx, call{method: http.MethodHead, path: "manifests/" + name, header: http.Header{"Accept": {accepted}}})
+		if err == nil {
+			finish(resp)
+			return manifestAnswer(resp)
+		}
+		if err = retry.again(ctx, err); err != nil {
+			return err
+		}
+	}
+}

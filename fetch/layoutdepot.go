@@ -1,0 +1,210 @@
+package fetch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// layoutDepot keeps an image in an OCI image layout, beside images with other tags.
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
+type layoutDepot struct{ ref Ref }
+
+var _ depot = (*layoutDepot)(nil)
+
+func (l *layoutDepot) file(parts ...string) string {
+	return filepath.Join(append([]string{l.ref.dir}, parts...)...)
+}
+
+func (l *layoutDepot) prepare(ctx context.Context, c Cargo) error {
+	at := &layout{ref: l.ref, traffic: new(counters)}
+	if err := at.version(ctx); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	ix, err := l.readIndex(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range ix.entries {
+		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == c.Image.root.digest {
+			continue
+		}
+		d, err := e.descriptor()
+		if err == nil {
+			var m *ociManifest
+			if m, err = at.manifest(ctx, d); err == nil && m.config.wire == wireDigest(c.Image.manifest.ID) {
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if l.ref.tag != "" {
+			return fmt.Errorf("%q holds another image under the tag %q: %w", l.ref.dir, l.ref.tag, ErrTaken)
+		}
+		return fmt.Errorf("%q holds another image; name a tag for this one, oci-layout:%s:TAG: %w", l.ref.dir, l.ref.dir, ErrTaken)
+	}
+	return nil
+}
+
+func (l *layoutDepot) path(_ pfimg.Digest, wire wireDigest) (string, bool) {
+	return l.file("blobs", "sha256", wire.hex()), wire != wireDigest{}
+}
+
+// commit writes config, signature and OCI manifest, and last the index that names it.
+func (l *layoutDepot) commit(ctx context.Context, p *puller, items []item) (string, error) {
+	key := p.key
+	if p.cargo.Image.manifest.Signature != nil {
+		key = nil
+	}
+	sig, warning := p.cargo.signature(key)
+	if warning != "" {
+		p.warnings = append(p.warnings, warning)
+	}
+	raw, err := p.cargo.ociManifest(ctx, sig, items)
+	if err != nil {
+		return "", err
+	}
+	for _, b := range [][]byte{p.cargo.Image.manifest.Raw, sig, raw} {
+		if err := p.temp.write(l.file("blobs", "sha256", hashOf(b).hex()), b); err != nil {
+			return "", err
+		}
+	}
+	if !isFile(l.file("oci-layout")) {
+		if err := p.temp.write(l.file("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+			return "", err
+		}
+	}
+	digest := hashOf(raw).String()
+	return digest, l.enter(ctx, p, digest, len(raw))
+}
+
+// enter names the manifest in the index. Others may do the same at once, so the folder is locked.
+func (l *layoutDepot) enter(ctx context.Context, p *puller, digest string, size int) error {
+	dir, err := os.Open(l.ref.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %q: %w", l.ref.dir, err)
+	}
+	ix, err := l.readIndex(ctx)
+	if err != nil {
+		return err
+	}
+	changed, err := ix.set(l.ref.tag, digest, size)
+	if err != nil || !changed {
+		return err
+	}
+	raw, err := ix.bytes()
+	if err != nil {
+		return err
+	}
+	return p.temp.write(l.file("index.json"), raw)
+}
+
+// indexFile is an index.json: what pfmount reads of it, and all of it as it stands.
+type indexFile struct {
+	fields  map[string]json.RawMessage
+	raw     []json.RawMessage
+	entries []rawDescriptor
+}
+
+// readIndex reads index.json; none is an empty one.
+func (l *layoutDepot) readIndex(ctx context.Context) (*indexFile, error) {
+	path := l.file("index.json")
+	ix := &indexFile{fields: map[string]json.RawMessage{}}
+	content, err := readSmall(ctx, path, maxIndex, new(counters))
+	if errors.Is(err, ErrMissing) {
+		return ix, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	j := newJSONReader(strings.NewReader(string(content)))
+	err = j.document(func(name string) error {
+		if name != "manifests" {
+			return j.skip()
+		}
+		return j.array(func() error {
+			var d rawDescriptor
+			err := d.read(j)
+			ix.entries = append(ix.entries, d)
+			return err
+		})
+	})
+	if err == nil { // it is good JSON, so both readers agree
+		err = json.Unmarshal(content, &ix.fields)
+	}
+	if list := ix.fields["manifests"]; err == nil && list != nil {
+		err = json.Unmarshal(list, &ix.raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", path, err)
+	}
+	if len(ix.raw) != len(ix.entries) {
+		return nil, fmt.Errorf("%q: its list of manifests is no list: %w", path, pfimg.ErrIntegrity)
+	}
+	return ix, nil
+}
+
+// set makes a tag, or without one the only image, mean a manifest. changed is false when it does so already.
+func (x *indexFile) set(tag, digest string, size int) (changed bool, err error) {
+	found := false
+	for i, e := range x.entries {
+		if tag != "" && e.refName != tag {
+			continue
+		}
+		found = true
+		if e.digest == digest {
+			continue
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(x.raw[i], &fields); err != nil {
+			return false, err
+		}
+		fields["digest"], fields["size"] = json.RawMessage(`"`+digest+`"`), json.RawMessage(fmt.Sprint(size))
+		if x.raw[i], err = json.Marshal(fields); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	if found {
+		return changed, nil
+	}
+	type named struct {
+		MediaType   string            `json:"mediaType"`
+		Digest      string            `json:"digest"`
+		Size        int               `json:"size"`
+		Annotations map[string]string `json:"annotations,omitempty"`
+	}
+	e := named{MediaType: mediaTypeManifest, Digest: digest, Size: size}
+	if tag != "" {
+		e.Annotations = map[string]string{refNameAnnotation: tag}
+	}
+	raw, err := json.Marshal(e)
+	x.raw = append(x.raw, raw)
+	return true, err
+}
+
+// bytes returns the file anew.
+func (x *indexFile) bytes() ([]byte, error) {
+	list, err := json.Marshal(x.raw)
+	if err != nil {
+		return nil, err
+	}
+	x.fields["manifests"] = list
+	if x.fields["schemaVersion"] == nil {
+		x.fields["schemaVersion"] = json.RawMessage("2")
+		x.fields["mediaType"] = json.RawMessage(`"` + mediaTypeIndex + `"`)
+	}
+	return json.Marshal(x.fields)
+}

@@ -1,0 +1,240 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"unicode/utf8"
+)
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+// tokenAuth lets a fake registry want a bearer token from a server of its own.
+type tokenAuth struct {
+	*httptest.Server
+	issued atomic.Int64
+	valid  atomic.Int64 // number of the token that is valid
+	basic  string       // Authorization that the token server wants; "": none
+	answer http.HandlerFunc
+}
+
+func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
+	a := &tokenAuth{basic: basic}
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.answer != nil {
+			a.answer(w, r)
+			return
+		}
+		if r.Header.Get("Authorization") != a.basic {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if got := r.URL.Query().Get("scope"); got != "repository:a:pull" {
+			t.Errorf("scope: got %q", got)
+		}
+		n := a.issued.Add(1)
+		a.valid.Store(n)
+		fmt.Fprintf(w, `{"token":"token-%d"}`, n)
+	}))
+	t.Cleanup(a.Close)
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", a.valid.Load()) && a.valid.Load() > 0 {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="repository:a:pull"`, a.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	return a
+}
+
+func TestToken(t *testing.T) {
+	p := part{content: []byte("content")}
+	for _, tt := range []struct {
+		name  string
+		env   func(string) string
+		basic string
+	}{
+		{"anonymous", noEnv, ""},
+		{"user", env("OCI_USERNAME", "u", "OCI_PASSWORD", "p:w"), "Basic dTpwOnc="},
+	} {
+		f := newFake(t)
+		f.serve(t, p)
+		a := withTokens(t, f, tt.basic)
+		o := testOptions()
+		o.Getenv = tt.env
+		im := mustOpen(t, f.ref(t), o)
+		if a.issued.Load() != 1 || f.count("*") != 4 {
+			t.Errorf("%s: %d tokens, %d requests, want 1 and 4", tt.name, a.issued.Load(), f.count("*"))
+		}
+		a.valid.Store(99) // the token expires
+		if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err != nil || a.issued.Load() != 2 {
+			t.Errorf("%s: after expiry: %v, %d tokens", tt.name, err, a.issued.Load())
+		}
+	}
+}
+
+func TestTokenRefused(t *testing.T) {
+	const secret = "s3cr3t"
+	say := func(code int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		}
+	}
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   error
+		text   string
+	}{
+		{"401", say(401, `{"errors":[{"code":"UNAUTHORIZED","message":"bad login"}]}`), ErrDenied, "bad login"},
+		{"403", say(403, ``), ErrDenied, "user u of OCI_USERNAME"},
+		{"500", say(500, ``), ErrRegistry, "after 5 tries"},
+		{"no token", say(200, `{}`), ErrDenied, "login failed"},
+		{"not JSON", say(200, `<html>`), ErrDenied, "login failed"},
+		{"10 MB", say(200, `{"x":"`+strings.Repeat("a", 10<<20)+`"}`), ErrDenied, "login failed"},
+		{"redirect to a loop", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
+		}, ErrRegistry, "redirects"},
+	}
+	for _, tt := range tests {
+		f := newFake(t)
+		f.serve(t)
+		withTokens(t, f, "x").answer = tt.answer
+		o := testOptions()
+		o.Getenv = env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
+		_, err := Open(context.Background(), f.ref(t), o)
+		if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
+		}
+		if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "scope=")) {
+			t.Errorf("%s: a secret or a query is in %v", tt.name, err)
+		}
+	}
+}
+
+func TestBearerAndBasic(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		env       func(string) string
+		challenge string
+		want      string
+		requests  int // to open
+	}{
+		{"bearer, at once", env("OCI_BEARER", "tok", "OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "", "Bearer tok", 3},
+		{"basic", env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), `Basic realm="x"`, "Basic dTpw", 4},
+	} {
+		f := newFake(t)
+		f.serve(t)
+		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("Authorization") == tt.want {
+				return false
+			}
+			w.Header().Set("WWW-Authenticate", tt.challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		})
+		o := testOptions()
+		o.Getenv = tt.env
+		mustOpen(t, f.ref(t), o)
+		if n := f.count("*"); n != tt.requests {
+			t.Errorf("%s: %d requests, want %d", tt.name, n, tt.requests)
+		}
+		for _, bad := range []struct {
+			env  func(string) string
+			text string
+		}{{noEnv, "no credentials"}, {env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {env("OCI_BEARER", "a b"), "OCI_BEARER"},
+			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
+			o.Getenv = bad.env
+			_, err := Open(context.Background(), f.ref(t), o)
+			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {
+				t.Errorf("%s: got %v, want ErrDenied with %q", tt.name, err, bad.text)
+			}
+		}
+	}
+}
+
+// TestSecretsStayIn puts known strings where secrets are, breaks everything, and looks for them in errors and logs.
+func TestSecretsStayIn(t *testing.T) {
+	secrets := []string{"SECRETPASS", "SECRETTOKEN", "SECRETQUERY"}
+	p := part{content: []byte("content")}
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }))
+	defer store.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	targets := []string{
+		store.URL + "/blob?sig=SECRETQUERY", gone.URL + "/blob?sig=SECRETQUERY", "http://u:SECRETPASS@127.0.0.2:1/x?SECRETQUERY",
+		"ftp://x/?SECRETQUERY", "http://[::1/SECRETQUERY", "http://registry.invalid./x?SECRETQUERY",
+	}
+	for _, to := range targets {
+		for _, login := range []func(string) string{env("OCI_BEARER", "SECRETTOKEN"), env("OCI_USERNAME", "u", "OCI_PASSWORD", "SECRETPASS")} {
+			var log bytes.Buffer
+			o := testOptions()
+			o.Getenv = login
+			o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 8}))
+			f := newFake(t)
+			f.serve(t, p)
+			im := mustOpen(t, f.ref(t), o)
+			f.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("Location", to)
+				w.WriteHeader(307)
+				return true
+			})
+			err := im.Blob(context.Background(), p.logical(), 7, &buffer{})
+			if err == nil {
+				t.Errorf("%s: no error", to)
+				continue
+			}
+			for _, s := range secrets {
+				if text := err.Error() + fmt.Sprintf("%+v", err) + log.String(); strings.Contains(text, s) {
+					t.Errorf("%s: %s is in %s", to, s, text)
+				}
+			}
+		}
+	}
+}
+
+func TestPlainText(t *testing.T) {
+	tests := []struct {
+		err  error
+		want string
+	}{
+		{errors.New("bad thing"), "bad thing"},
+		{errors.New(`parse "http://u:p@h/?q": no`), "(*errors.errorString)"},
+		{errors.New("invalid proxy address u:p"), "(*errors.errorString)"},
+		{errors.New("user@host"), "(*errors.errorString)"},
+		{&net.DNSError{Name: "h", IsNotFound: true}, "no such host h"},
+		{context.DeadlineExceeded, "timed out"},
+		{fmt.Errorf("x: %w", errStalled), "no byte"},
+		{nil, "no reason"},
+	}
+	for _, tt := range tests {
+		if got := plainText(tt.err); !strings.Contains(got, tt.want) {
+			t.Errorf("%v: got %q, want %q", tt.err, got, tt.want)
+		}
+	}
+	if got := clip("a\x1b[31m\nb\xff", 100); strings.ContainsAny(got, "\x1b\n") || !utf8.ValidString(got) {
+		t.Errorf("clip leaves %q", got)
+	}
+	if got := clip(strings.Repeat("é", 1000), 300); len(got) > 310 {
+		t.Errorf("clip leaves %d bytes", len(got))
+	}
+}

@@ -1,0 +1,164 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/sign"
+)
+
+// maxPush is the longest OCI manifest that registries take, in bytes: distribution's limit, about 15,000 layers.
+// https://github.com/distribution/distribution/issues/4636
+const maxPush = 4 << 20
+
+// leastLayer is the shortest that one layer can be in an OCI manifest of ours, in bytes.
+const leastLayer = len(`{"mediaType":"application/vnd.processfork.layer.v1+zstd","size":9,"digest":"sha256:","annotations":{"org.processfork.path":"blobs/sha256/aa/.zst"}},`) + 2*64
+
+// minWorkers is how many blobs are under way at once at least.
+const minWorkers = 8
+
+// PushOptions say how an image is pushed.
+type PushOptions struct {
+	Options          // of the registry; Policy and Meta are not used
+	Key     sign.Key // sign anew with it; empty: the image's own signature, else one by the public default key
+	Meter   *Meter   // nil: nobody watches
+}
+
+// Push copies an image to a registry: every blob is proved first, then what the registry lacks is uploaded as it is
+// stored, several at once, and the manifest last. After an error the tag is what it was, and a second push goes on. A
+// local place as destination is ErrRef, a manifest that registries refuse ErrTooLarge.
+func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) {
+	if o.Meter == nil {
+		o.Meter = new(Meter)
+	}
+	o.Options = o.withDefaults()
+	if dst.kind != Registry {
+		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", clip(dst.String(), maxWords), ErrRef)
+	}
+	p := &pusher{cargo: c, dst: dst, meter: o.Meter, workers: max(o.MaxConns, minWorkers)}
+	if err := p.pack(ctx, o.Key); err != nil {
+		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
+	}
+	client, idle, err := dial(dst, o.Options)
+	if err != nil {
+		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
+	}
+	defer idle()
+	client.write = true
+	p.c = client
+	err = p.send(ctx)
+	report := o.Meter.report()
+	report.Digest, report.Warnings = hashOf(p.manifest).String(), p.warnings
+	if err != nil {
+		return report, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
+	}
+	return report, nil
+}
+
+// pusher is one push.
+type pusher struct {
+	cargo    Cargo
+	dst      Ref
+	c        *client
+	meter    *Meter
+	workers  int
+	manifest []byte // the OCI manifest
+	parts    []upload
+	warnings []string
+}
+
+// pack proves every blob and makes the OCI manifest, so that size and number are known before the first upload.
+func (p *pusher) pack(ctx context.Context, key sign.Key) error {
+	blobs := p.cargo.Index.Stats().Blobs
+	if blobs*leastLayer > maxPush {
+		return p.tooLarge(blobs*leastLayer, "at least ")
+	}
+	p.meter.begin(int64(blobs), p.cargo.wireBytes())
+	im := p.cargo.Image
+	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (item, error) {
+		it, err := im.take(ctx, d, size, newKeeper(nil, p.meter))
+		if err == nil {
+			p.meter.blobs.Add(1)
+		}
+		return it, err
+	})
+	if err != nil {
+		return err
+	}
+	sig, warning := p.cargo.signature(key)
+	if warning != "" {
+		p.warnings = append(p.warnings, warning)
+	}
+	if p.manifest, err = p.cargo.ociManifest(ctx, sig, items); err != nil {
+		return err
+	}
+	if len(p.manifest) > maxPush {
+		return p.tooLarge(len(p.manifest), "")
+	}
+	if got := pfimg.Digest(hashOf(p.manifest)); p.dst.pinned && p.dst.digest != got {
+		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ErrRef)
+	}
+	p.plan(sig, items)
+	return nil
+}
+
+// tooLarge refuses an image that no registry takes.
+func (p *pusher) tooLarge(size int, about string) error {
+	return fmt.Errorf("the image has %d blobs, which makes an OCI manifest of %s%s; registries take %s; keep it as oci-layout:DIR, file:///DIR or in a store (pfmount pull %s DEST): %w",
+		p.cargo.Index.Stats().Blobs, about, humanize.IBytes(uint64(size)), humanize.IBytes(maxPush), p.cargo.Image.name(), ErrTooLarge)
+}
+
+// plan lists the uploads, each digest once.
+func (p *pusher) plan(sig []byte, items []item) {
+	seen := map[wireDigest]bool{}
+	add := func(u upload) {
+		if !seen[u.digest] {
+			seen[u.digest] = true
+			p.parts = append(p.parts, u)
+		}
+	}
+	small := func(what string, b []byte) {
+		add(upload{what: what, digest: hashOf(b), size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(b)), nil
+		}})
+	}
+	small("config", p.cargo.Image.manifest.Raw)
+	small("signature", sig)
+	for _, it := range items {
+		add(upload{what: "blob " + it.logical.String(), digest: it.wire, size: it.size, open: func(ctx context.Context) (io.ReadCloser, error) {
+			return p.cargo.Image.src.read(ctx, it.source, false)
+		}})
+	}
+}
+
+// send uploads what is missing, then the manifest.
+func (p *pusher) send(ctx context.Context) error {
+	var all int64
+	for _, u := range p.parts {
+		all += u.size
+	}
+	p.meter.begin(int64(len(p.parts)), all)
+	p.meter.uploading.Store(true)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(p.workers)
+	for _, u := range p.parts {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return p.put(gctx, u) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return p.putManifest(ctx)
+}

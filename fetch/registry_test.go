@@ -1,0 +1,298 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/sign"
+)
+
+func fixtureFake(t *testing.T, tag string) *fakeRegistry {
+	t.Helper()
+	f := newFake(t)
+	im := mustOpen(t, mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), Options{Policy: sign.Policy{Insecure: true}})
+	load := func(d string) []byte {
+		return readFixture(t, "layout", "blobs", "sha256", strings.TrimPrefix(d, "sha256:"))
+	}
+	f.content["/v2/a/manifests/latest"] = load(im.Digest())
+	f.content["/v2/a/manifests/"+im.Digest()] = load(im.Digest())
+	oci := im.root.oci
+	for _, l := range oci.named {
+		f.content["/v2/a/blobs/"+l.wire.String()] = load(l.wire.String())
+	}
+	for _, d := range []descriptor{oci.config, oci.signatures[0]} {
+		f.content["/v2/a/blobs/"+d.wire.String()] = load(d.wire.String())
+	}
+	return f
+}
+
+func TestRegistry(t *testing.T) {
+	f := fixtureFake(t, "basic")
+	im := mustOpen(t, f.ref(t), testOptions())
+	if n := f.count("*"); n != 3 {
+		t.Errorf("%d requests to open, want 3: manifest, config, signature", n)
+	}
+	if n := readAll(t, im); n < 80 {
+		t.Errorf("only %d blobs", n)
+	}
+	if im.Stale() || im.Digest() != digestOf(f.content["/v2/a/manifests/latest"]) {
+		t.Errorf("stale %v, digest %s", im.Stale(), im.Digest())
+	}
+	if got := im.Fetched(); got.Requests != int64(f.count("*")) {
+		t.Errorf("traffic: got %+v, the registry saw %d requests", got, f.count("*"))
+	}
+	for _, r := range f.requests {
+		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+			t.Errorf("Accept-Encoding: got %q", got)
+		}
+		if got := r.Header["User-Agent"]; len(got) != 1 || got[0] != "pfmount/dev" {
+			t.Errorf("User-Agent: got %q", got)
+		}
+	}
+	if got := f.requests[0].Header.Get("Accept"); !strings.Contains(got, mediaTypeIndex) || !strings.Contains(got, mediaTypeDocker) {
+		t.Errorf("Accept: got %q", got)
+	}
+}
+
+// TestManifestAnswers asserts what Open says to answers that are no image.
+func TestManifestAnswers(t *testing.T) {
+	body := func(kind, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			fmt.Fprint(w, text)
+		}
+	}
+	status := func(code int, words string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			fmt.Fprint(w, words)
+		}
+	}
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   error
+		text   string
+		max    int // requests
+	}{
+		{"web page", body("text/html; charset=utf-8", "<html>"), ErrRegistry, "web page", 1},
+		{"index", body(mediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
+		{"docker image", body(mediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
+		{"not JSON", body(mediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
+		{"401", status(401, ``), ErrDenied, "no credentials", 1},
+		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), ErrDenied, `DENIED: not \x1b[31m you`, 1},
+		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), ErrNotFound, "MANIFEST_UNKNOWN", 1},
+		{"501", status(501, ``), ErrRegistry, "501", 1},
+		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), ErrRegistry, "slow down", 5},
+		{"500 for ever", status(500, ``), ErrRegistry, "after 5 tries", 5},
+		{"gzip", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			fmt.Fprint(w, "x")
+		}, ErrRegistry, "Content-Encoding gzip", 1},
+		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, ErrRegistry, "redirects", 6},
+		{"endless words", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(403)
+			for {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					return
+				}
+			}
+		}, ErrDenied, "403", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := fixtureFake(t, "minimal")
+			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if !strings.Contains(r.URL.Path, "/manifests/") {
+					return false
+				}
+				tt.answer(w, r)
+				return true
+			})
+			_, err := Open(context.Background(), f.ref(t), testOptions())
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), f.host()) {
+				t.Errorf("got %v, want %v with %q", err, tt.want, tt.text)
+			}
+			if n := f.count("*"); n > tt.max {
+				t.Errorf("%d requests, want at most %d", n, tt.max)
+			}
+		})
+	}
+}
+
+// TestManifestTooLong is case 44: an endless manifest, and one that announces 20 GB.
+func TestManifestTooLong(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		length string
+		digest string
+	}{{"endless", "", ""}, {"endless with digest", "", "sha256:" + hexA}, {"20 GB", "20000000000", ""}, {"20 GB with digest", "20000000000", "sha256:" + hexA}} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(t)
+			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if tt.length != "" {
+					w.Header().Set("Content-Length", tt.length)
+				}
+				if tt.digest != "" {
+					w.Header().Set("Docker-Content-Digest", tt.digest)
+				}
+				for b := bytes.Repeat([]byte(" "), 1<<20); ; {
+					if _, err := w.Write(b); err != nil {
+						return true
+					}
+				}
+			})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := Open(context.Background(), f.ref(t), testOptions())
+			runtime.ReadMemStats(&after)
+			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), "longer than") {
+				t.Errorf("got %v", err)
+			}
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 140<<20 {
+				t.Errorf("%d MiB were allocated", grown>>20)
+			}
+			if n := f.count("*"); n != 1 {
+				t.Errorf("%d requests, want 1", n)
+			}
+		})
+	}
+}
+
+// TestManifestCut is case 18 for the manifest: a cut body is asked for again, with and without a digest header.
+func TestManifestCut(t *testing.T) {
+	for _, digest := range []bool{true, false} {
+		for _, length := range []bool{true, false} {
+			for _, rst := range []bool{true, false} {
+				f := fixtureFake(t, "many")
+				raw := f.content["/v2/a/manifests/latest"]
+				cuts := 0
+				f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+					if !strings.Contains(r.URL.Path, "/manifests/") {
+						return false
+					}
+					if cuts++; cuts <= 2 {
+						n := -1
+						if length {
+							n = len(raw)
+						}
+						cut(t, w, raw[:len(raw)*cuts/3], n, rst)
+						return true
+					}
+					if digest {
+						return false
+					}
+					_, _ = w.Write(raw)
+					return true
+				})
+				im, err := Open(context.Background(), f.ref(t), testOptions())
+				switch {
+				case err == nil:
+					if im.Layers() != 1509 {
+						t.Errorf("%d layers", im.Layers())
+					}
+					_ = im.Close()
+				case length || rst || !errors.Is(err, pfimg.ErrIntegrity):
+					// Without length, digest and reset a cut document cannot be told from a bad one.
+					t.Errorf("digest %v, length %v, rst %v: %v", digest, length, rst, err)
+				}
+			}
+		}
+	}
+}
+
+func TestSignatureLayers(t *testing.T) {
+	pf, sig := signedManifest(t)
+	open := func(t *testing.T, policy sign.Policy, parts string) error {
+		f := newFake(t)
+		raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s]}`, MediaTypeConfig, digestOf(pf), len(pf), parts)
+		f.content["/v2/a/manifests/latest"] = []byte(raw)
+		for _, b := range [][]byte{pf, sig} {
+			f.content["/v2/a/blobs/"+digestOf(b)] = b
+		}
+		o := testOptions()
+		o.Policy = policy
+		im, err := Open(context.Background(), f.ref(t), o)
+		if err == nil {
+			_ = im.Close()
+		}
+		return err
+	}
+	one := func(b []byte, size int) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, MediaTypeSignature, digestOf(b), size)
+	}
+	tests := []struct {
+		name, layers string
+		policy       sign.Policy
+		want         error
+		text         string
+	}{
+		{"one", one(sig, len(sig)), sign.Policy{}, nil, ""},
+		{"none", "", sign.Policy{}, sign.ErrSignature, "no signature"},
+		{"none, insecure", "", sign.Policy{Insecure: true}, nil, ""},
+		{"two", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{}, pfimg.ErrIntegrity, "two signature"},
+		{"two, insecure", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{Insecure: true}, pfimg.ErrIntegrity, "two signature"},
+		{"not one", one(pf, len(pf)), sign.Policy{}, sign.ErrSignature, ""},
+		{"2 MiB", one(sig, 2<<20), sign.Policy{}, pfimg.ErrIntegrity, "limit"},
+		{"of another size", one(sig, len(sig)+1), sign.Policy{}, pfimg.ErrIntegrity, "bytes"},
+		{"missing", one([]byte("x"), 1), sign.Policy{}, ErrMissing, "404"},
+		{"other key", one(sig, len(sig)), sign.Policy{Keys: []sign.Key{sign.Key("k")}}, sign.ErrSignature, ""},
+		{"key required", one(sig, len(sig)), sign.Policy{Require: true}, sign.ErrKey, ""},
+	}
+	for _, tt := range tests {
+		if err := open(t, tt.policy, tt.layers); !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
+		}
+	}
+}
+
+// TestTamperedManifest asks by digest and by a header that lies.
+func TestTamperedManifest(t *testing.T) {
+	f := fixtureFake(t, "minimal")
+	digest := digestOf(f.content["/v2/a/manifests/latest"])
+	other := makeManifest(t, part{content: []byte("x")})
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		w.Header().Set("Docker-Content-Digest", digest)
+		_, _ = w.Write(other)
+		return true
+	})
+	for _, ref := range []string{f.host() + "/a", f.host() + "/a@" + digest} {
+		_, err := Open(context.Background(), mustRef(t, ref), testOptions())
+		if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), digest) {
+			t.Errorf("%s: got %v, want ErrIntegrity that names the digest", ref, err)
+		}
+	}
+	last := f.requests[len(f.requests)-1]
+	if last.Header.Get("Cache-Control") != "no-cache" {
+		t.Errorf("the second try went through caches: %v", last.Header)
+	}
+}
+
+func TestOpenIsCancelled(t *testing.T) {
+	release := make(chan struct{})
+	f := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer f.Close()
+	defer close(release)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	o := testOptions()
+	o.StallTimeout = time.Minute
+	_, err := Open(ctx, mustRef(t, strings.TrimPrefix(f.URL, "http://")+"/a"), o)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
+		t.Errorf("got %v after %s", err, time.Since(start))
+	}
+}

@@ -1,0 +1,76 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestStall is a registry that stops in the middle: the read ends within one bound.
+func TestStall(t *testing.T) {
+	p := part{content: noise(1 << 20)}
+	release := make(chan struct{})
+	defer close(release)
+	for _, sent := range []int{-1, 0, 1000} { // no header, no body, some body
+		o := testOptions()
+		o.StallTimeout = 300 * time.Millisecond
+		f, im := oneBlob(t, p, o)
+		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if sent >= 0 {
+				_, _ = w.Write(p.stored()[:sent])
+				w.(http.Flusher).Flush()
+			}
+			<-release
+			return true
+		})
+		start := time.Now()
+		err := im.Blob(context.Background(), p.logical(), 1<<20, &buffer{})
+		if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "no byte arrived in time (300ms)") {
+			t.Errorf("%d bytes sent: got %v", sent, err)
+		}
+		if d := time.Since(start); d < 250*time.Millisecond || d > 3*time.Second {
+			t.Errorf("%d bytes sent: took %s", sent, d)
+		}
+	}
+}
+
+// TestTrickle is slow but never silent: it is no stall.
+func TestTrickle(t *testing.T) {
+	p := part{content: noise(20 << 10)}
+	o := testOptions()
+	o.StallTimeout = 500 * time.Millisecond
+	f, im := oneBlob(t, p, o)
+	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		wire := p.stored()
+		for len(wire) > 0 {
+			n := min(2<<10, len(wire))
+			_, _ = w.Write(wire[:n])
+			w.(http.Flusher).Flush()
+			wire = wire[n:]
+			time.Sleep(100 * time.Millisecond)
+		}
+		return true
+	})
+	if err := im.Blob(context.Background(), p.logical(), 20<<10, &buffer{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRetryIsCancelled(t *testing.T) {
+	p := part{content: []byte("content")}
+	o := testOptions()
+	o.retry.base, o.retry.ceiling = time.Hour, time.Hour
+	f, im := oneBlob(t, p, o)
+	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(503)
+		return true
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := im.Blob(ctx, p.logical(), 7, &buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,328 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// otherHost serves content on another loopback address, as a blob store behind a registry does.
+func otherHost(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	_ = s.Listener.Close()
+	s.Listener = ln
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestRedirectToAnotherHost(t *testing.T) {
+	p := part{content: noise(1 << 20)}
+	for _, login := range []func(string) string{env("OCI_BEARER", "tok"), env("OCI_USERNAME", "u", "OCI_PASSWORD", "p")} {
+		f := newFake(t)
+		f.serve(t, p)
+		var hits atomic.Int64
+		store := otherHost(t, func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"Authorization", "Referer", "Cookie"} {
+				if v := r.Header.Get(name); v != "" {
+					t.Errorf("%s went to another host: %q", name, v)
+				}
+			}
+			switch hits.Add(1) {
+			case 1: // the signed URL has expired
+				w.WriteHeader(http.StatusForbidden)
+			case 2:
+				cut(t, w, p.stored()[:100<<10], len(p.stored()), false)
+			default:
+				partial(t, w, r, p.stored(), 1<<20)
+			}
+		})
+		f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			if r.URL.Path != p.blobPath() {
+				return false
+			}
+			http.Redirect(w, r, fmt.Sprintf("%s/blob?sig=%d", store, n), http.StatusTemporaryRedirect)
+			return true
+		})
+		o := testOptions()
+		o.Getenv = login
+		im := mustOpen(t, f.ref(t), o)
+		var b buffer
+		if err := im.Blob(context.Background(), p.logical(), 1<<20, &b); err != nil || !bytes.Equal(b.Bytes(), p.content) {
+			t.Errorf("got %d bytes, %v", b.Len(), err)
+		}
+		if hits.Load() != 3 || f.count(p.blobPath()) != 3 {
+			t.Errorf("%d requests at the store, %d at the registry, want 3 and 3", hits.Load(), f.count(p.blobPath()))
+		}
+	}
+}
+
+func TestRedirectDownIsRefused(t *testing.T) {
+	var asked atomic.Bool
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	defer plain.Close()
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, plain.URL, http.StatusTemporaryRedirect)
+	}))
+	defer secure.Close()
+	c, _ := elsewhere(t, "registry.test/a", secure.Listener.Addr().String(), testOptions(), func(b *http.Transport) {
+		b.TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		b.TLSClientConfig.ServerName = "example.com"
+	})
+	_, err := c.get(context.Background(), "blobs/x", nil)
+	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "https to http") || asked.Load() {
+		t.Errorf("got %v, asked %v", err, asked.Load())
+	}
+}
+
+func TestGuard(t *testing.T) {
+	tests := []struct {
+		url   string
+		auth  bool
+		body  bool
+		plain bool
+		ok    bool
+	}{
+		{"https://registry.test/v2/", true, true, false, true},
+		{"http://registry.test/v2/", true, false, false, false},
+		{"http://registry.test/v2/", false, true, false, false},
+		{"http://registry.test/v2/", false, false, false, true},
+		{"http://registry.test/v2/", true, true, true, true},
+		{"http://127.0.0.1:5000/v2/", true, true, false, true},
+		{"http://127.0.0.1.evil.example/v2/", true, false, false, false},
+	}
+	for _, tt := range tests {
+		req := httptest.NewRequest(http.MethodPost, tt.url, nil)
+		req.Body = nil
+		if tt.body {
+			req.Body = http.NoBody
+			req = httptest.NewRequest(http.MethodPost, tt.url, strings.NewReader("x"))
+		}
+		if tt.auth {
+			req.Header.Set("Authorization", "Bearer x")
+		}
+		err := (&transport{plain: tt.plain}).guard(req)
+		if (err == nil) != tt.ok || err != nil && !errors.Is(err, errRule) {
+			t.Errorf("%+v: got %v", tt, err)
+		}
+	}
+}
+
+// TestMaxConns reads many blobs at once; a token is asked for while all places are taken.
+func TestMaxConns(t *testing.T) {
+	var parts []part
+	for i := range 24 {
+		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+	}
+	f := newFake(t)
+	f.serve(t, parts...)
+	o := testOptions()
+	o.MaxConns = 4
+	o.StallTimeout = 10 * time.Second
+	im := mustOpen(t, f.ref(t), o)
+	var now, most atomic.Int64
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(5 * time.Millisecond)
+		return false
+	})
+	var wg sync.WaitGroup
+	for _, p := range parts {
+		wg.Go(func() {
+			if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 4 || most.Load() < 2 {
+		t.Errorf("%d requests at once, want at most 4 and not one by one", most.Load())
+	}
+}
+
+func TestTokensDoNotQueue(t *testing.T) {
+	for path, want := range map[string]bool{"/token": true, "/v2/a/blobs/x": false, "/service/token?x": true} {
+		req := httptest.NewRequest(http.MethodGet, "http://h"+path, nil)
+		if got := isToken(req); got != want {
+			t.Errorf("%s: got %v", path, got)
+		}
+		req.Response = &http.Response{}
+		if isToken(req) {
+			t.Errorf("%s: a redirect's target counts as a token request", path)
+		}
+	}
+}
+
+// TestPlaceIsGivenBack ends requests in every way with one place only.
+func TestPlaceIsGivenBack(t *testing.T) {
+	small, large := part{content: []byte("small")}, part{content: noise(4 << 20)}
+	f := newFake(t)
+	f.serve(t, small, large)
+	o := testOptions()
+	o.MaxConns = 1
+	o.StallTimeout = time.Second
+	im := mustOpen(t, f.ref(t), o)
+	release := make(chan struct{})
+	defer close(release)
+	f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.URL.Path == small.blobPath() && n == 1:
+			w.WriteHeader(404)
+		case r.URL.Path == large.blobPath() && n == 1:
+			_, _ = w.Write(large.stored()[:1000])
+			w.(http.Flusher).Flush()
+			<-release
+		case r.URL.Path == large.blobPath() && n == 2:
+			<-release
+		default:
+			return false
+		}
+		return true
+	})
+	read := func(p part, size int64, ctx context.Context) { _ = im.Blob(ctx, p.logical(), size, &buffer{}) }
+	read(small, 5, context.Background())   // 404
+	read(large, -1, context.Background())  // stalls in the body
+	read(large, -1, context.Background())  // stalls before it
+	read(large, 100, context.Background()) // is refused
+	_ = im.Blob(context.Background(), large.logical(), -1, &buffer{fail: errors.New("full")})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	read(large, -1, ctx)
+	ctx, cancel = context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := im.Blob(ctx, small.logical(), 5, &buffer{}); err != nil {
+		t.Errorf("the place is still held: %v", err)
+	}
+}
+
+// TestHostDown lets many readers meet a registry that is down, and come back with it.
+func TestHostDown(t *testing.T) {
+	var parts []part
+	for i := range 60 {
+		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+	}
+	f := newFake(t)
+	f.serve(t, parts...)
+	o := testOptions()
+	o.MaxConns = 8
+	o.retry.probe = 150 * time.Millisecond
+	im := mustOpen(t, f.ref(t), o)
+	var down atomic.Bool
+	var sent atomic.Int64
+	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if down.Load() {
+			sent.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return down.Load()
+	})
+	down.Store(true)
+	readAll := func() (failed int64) {
+		var wg sync.WaitGroup
+		var n atomic.Int64
+		for _, p := range parts {
+			wg.Go(func() {
+				if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+					n.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		return n.Load()
+	}
+	start := time.Now()
+	if n := readAll(); n != 60 {
+		t.Errorf("%d of 60 reads failed", n)
+	}
+	// All who were under way when it went down, and then one an interval; without a gate it is 300.
+	if limit := 8 + 3 + int64(time.Since(start)/o.retry.probe) + 2; sent.Load() > limit {
+		t.Errorf("%d requests to a host that is down in %s, want at most %d", sent.Load(), time.Since(start), limit)
+	}
+	down.Store(false)
+	start = time.Now()
+	if n := readAll(); n != 0 || time.Since(start) > 3*time.Second {
+		t.Errorf("after it came back %d reads failed, in %s", n, time.Since(start))
+	}
+}
+
+func TestGate(t *testing.T) {
+	ctx := context.Background()
+	broken := errors.New("broken")
+	g := &gate{downAfter: 2, interval: 30 * time.Millisecond}
+	enter := func() *probe {
+		t.Helper()
+		p, err := g.enter(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if enter() != nil || g.down() {
+		t.Error("a new gate is shut")
+	}
+	g.leave(nil, broken, true)
+	g.leave(nil, nil, true)
+	g.leave(nil, broken, true)
+	if g.down() {
+		t.Error("one failure after a success shuts it")
+	}
+	g.leave(nil, broken, false)
+	if g.down() {
+		t.Error("a reader that went away counts as a failure")
+	}
+	g.leave(nil, broken, true)
+	if !g.down() {
+		t.Error("two failures in a row do not shut it")
+	}
+	start := time.Now()
+	p := enter()
+	if p == nil || time.Since(start) < 20*time.Millisecond {
+		t.Errorf("probe %v after %s", p, time.Since(start))
+	}
+	shared := make(chan error, 10)
+	for range cap(shared) {
+		go func() {
+			_, err := g.enter(ctx)
+			shared <- err
+		}()
+	}
+	short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	defer cancel()
+	if _, err := g.enter(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a reader that leaves: %v", err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	g.leave(p, broken, true)
+	for range cap(shared) {
+		if err := <-shared; err != broken {
+			t.Errorf("a waiting reader got %v", err)
+		}
+	}
+	g.leave(enter(), nil, false) // the prober goes away: the next one probes
+	g.leave(enter(), nil, true)
+	if enter() != nil || g.down() {
+		t.Error("a success does not open it")
+	}
+}
