@@ -62,6 +62,6 @@ Without the disk there are no locks, so each process then fills for itself.
 
 Descriptors: Options.OpenFiles for blobs and fills, and about ten more in passing; fills use three quarters at most.
 Memory: 64 MiB of blobs that the disk did not take, 32 MiB of write buffers, 8 MiB of buffers to hash, 2 MiB to
-remember what was hashed, 4 MiB while evicting, and 32 bytes per MiB of each open blob over 8 MiB.
+remember what was hashed, 10 MiB while evicting, and 32 bytes per MiB of each open blob over 8 MiB.
 */
 package cache

@@ -285,6 +285,9 @@ func (f *folder) overhead() int64 {
 		if unix.Fstatat(f.root, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 			n += blocks(&st)
 		}
+		if name == "CACHEDIR.TAG" && st.Blocks == 0 {
+			n += blockSize // another process has made it and is about to write it
+		}
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ type Options struct {
 
 // Sink takes the bytes of one fill in order. Reset drops what was written, so that a fill can start over.
 type Sink interface {
-	Write(p []byte) (int, error)
+	io.Writer
 	Reset() error
 }
 
