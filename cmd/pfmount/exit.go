@@ -67,6 +67,7 @@ var codes = []struct {
 	{pfimg.ErrUnsupported, exitUnsupported},
 	{sign.ErrSignature, exitIntegrity},
 	{pfimg.ErrIntegrity, exitIntegrity},
+	{cache.ErrSize, exitIntegrity},
 	{cache.ErrDamaged, exitDisk},
 	{errMount, exitMount},
 	{fusefs.ErrMount, exitMount},
@@ -74,6 +75,7 @@ var codes = []struct {
 	{fetch.ErrDenied, exitRegistry},
 	{fetch.ErrOffline, exitRegistry},
 	{fetch.ErrRegistry, exitRegistry},
+	{cache.ErrElsewhere, exitRegistry},
 	{context.Canceled, exitInterrupted},
 }
 

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fusefs"
@@ -32,6 +33,9 @@ func TestExitCode(t *testing.T) {
 		{sign.ErrSignature, 4},
 		{pfimg.ErrIntegrity, 4},
 		{fetch.ErrMissing, 4},
+		{cache.ErrSize, 4},
+		{cache.ErrElsewhere, 5},
+		{cache.ErrDamaged, 7},
 		{fetch.ErrNotFound, 5},
 		{fetch.ErrDenied, 5},
 		{fetch.ErrRegistry, 5},
