@@ -27,15 +27,11 @@ func catAction(c *cli.Context) error {
 	if c.NArg() < 2 {
 		return usagef("cat needs an IMAGE and a PATH (see pfmount cat --help)")
 	}
-	s, err := openIndexed(c.Context, c, c.Args().First(), consoleLogger(c.Bool("verbose")))
+	s, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	rows, err := s.find(c.Args().Tail())
-	if err != nil {
-		return err
-	}
 	for _, row := range rows {
 		if err := s.catRow(c, row); err != nil {
 			return fmt.Errorf("%s: %q: %w", s.image.Ref(), s.index.Path(row), err)

@@ -187,8 +187,8 @@ func readKey(name string) (sign.Key, error) {
 	return key, nil
 }
 
-// oneArg and the like return a command's positional arguments, or say which
-// are missing.
+// oneArg returns a command's only positional argument, or says that it is
+// missing.
 func oneArg(c *cli.Context, name string) (string, error) {
 	if c.NArg() < 1 {
 		return "", usagef("no %s given (see pfmount %s--help)", name, commandPrefix(c))

@@ -36,15 +36,11 @@ func lsAction(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef("no IMAGE given (see pfmount ls --help)")
 	}
-	s, err := openIndexed(c.Context, c, c.Args().First(), consoleLogger(c.Bool("verbose")))
+	s, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	rows, err := s.find(c.Args().Tail())
-	if err != nil {
-		return err
-	}
 	out := bufio.NewWriter(c.App.Writer)
 	l := lister{s.index, out, c.Bool("long"), c.Bool("recursive"), c.Bool("null")}
 	for _, row := range rows {

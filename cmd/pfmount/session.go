@@ -59,7 +59,7 @@ func (s *session) Close() error {
 	return errors.Join(s.store.Close(), s.image.Close())
 }
 
-// openIndex opens an image and builds its index.
+// openIndexed opens an image and builds its index.
 func openIndexed(ctx context.Context, c *cli.Context, name string, log *slog.Logger) (*session, error) {
 	s, err := openSession(ctx, c, name, log)
 	if err != nil {
@@ -70,6 +70,20 @@ func openIndexed(ctx context.Context, c *cli.Context, name string, log *slog.Log
 		return nil, err
 	}
 	return s, nil
+}
+
+// openPaths opens the image and finds the paths that a command's arguments name.
+func openPaths(c *cli.Context) (*session, []pfimg.Row, error) {
+	s, err := openIndexed(c.Context, c, c.Args().First(), consoleLogger(c.Bool("verbose")))
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := s.find(c.Args().Tail())
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	return s, rows, nil
 }
 
 // buildIndex fetches the small top-level blobs in one round, together with the

@@ -31,15 +31,11 @@ func warmAction(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef("no IMAGE given (see pfmount warm --help)")
 	}
-	s, err := openIndexed(c.Context, c, c.Args().First(), consoleLogger(c.Bool("verbose")))
+	s, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	rows, err := s.find(c.Args().Tail())
-	if err != nil {
-		return err
-	}
 	wanted := make(map[pfimg.Digest]int64)
 	for _, row := range rows {
 		s.collect(row, wanted)
