@@ -30,6 +30,9 @@ var helpers = map[string]func(args []string) error{
 	"churn": helpChurn,
 	"many":  helpMany,
 	"limit": helpLimit,
+
+	"refused": helpRefused,
+	"nolocks": helpNoLocks,
 }
 
 const helperEnv = "PFMOUNT_CACHE_HELPER"

@@ -138,6 +138,35 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// A fill that does not end with its ctx does not keep Close: it is told of, and what it brings later is dropped.
+func TestCloseWithDeafFill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := testStore(t, Options{Dir: dir})
+		data, release := content(1, 1000), make(chan bool)
+		got := make(chan error, 1)
+		go func() {
+			got <- get(s, data, func(_ context.Context, w Sink) error {
+				<-release
+				return writePieces(w, data, 0)
+			})
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		if err := s.Close(); err == nil || time.Since(begin) != s.lim.leave {
+			t.Errorf("Close: %v after %v", err, time.Since(begin))
+		}
+		close(release)
+		if err := <-got; err != nil && !errors.Is(err, ErrClosed) {
+			t.Errorf("the reader got %v", err)
+		}
+		synctest.Wait()
+		if n := openDescriptors(t, dir); n != 0 {
+			t.Errorf("%d descriptors left", n)
+		}
+	})
+}
+
 // A fill that meets the limit on descriptors, say when it dials, is tried again.
 func TestFillOutOfDescriptors(t *testing.T) {
 	s := testStore(t, Options{Dir: t.TempDir()})

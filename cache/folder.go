@@ -68,14 +68,19 @@ func (d *disk) renew(old *folder) {
 	}
 }
 
-// moved says whether the path no longer leads to f, or f lost its folders.
+// moved says whether the path no longer leads to f, f lost its folders, or others may write to them now: New would
+// refuse that.
 func (d *disk) moved(f *folder) bool {
-	var root, st unix.Stat_t
-	if unix.Lstat(d.path, &root) != nil || uint64(root.Dev) != f.dev || root.Ino != f.ino {
+	var root unix.Stat_t
+	if unix.Lstat(d.path, &root) != nil || uint64(root.Dev) != f.dev || root.Ino != f.ino || ownDir(&root, d.path) != nil {
 		return true
 	}
-	for _, fd := range []int{f.blobs, f.tmp} {
-		if unix.Fstat(fd, &st) != nil || st.Nlink == 0 {
+	for name, fd := range map[string]int{"blobs": f.blobs, "tmp": f.tmp} {
+		var st unix.Stat_t
+		if same, err := current(fd, f.root, name); !same || err != nil {
+			return true
+		}
+		if unix.Fstat(fd, &st) != nil || ownDir(&st, name) != nil {
 			return true
 		}
 	}

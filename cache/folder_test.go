@@ -88,6 +88,83 @@ func TestFolderReplacedBySymlink(t *testing.T) {
 	}
 }
 
+// What New would refuse is not used when it comes about under a Store either: nothing is written to it, blobs come from
+// memory, one warning tells, and all is well when the folder is.
+func TestFolderTurnsBad(t *testing.T) {
+	if !inNamespace(t) { // root there, for chown
+		return
+	}
+	swap := func(name string) func(t *testing.T, dir, elsewhere string) {
+		return func(t *testing.T, dir, elsewhere string) {
+			must(t, os.Rename(filepath.Join(dir, name), filepath.Join(elsewhere, name)))
+			must(t, os.Symlink(filepath.Join(elsewhere, name), filepath.Join(dir, name)))
+		}
+	}
+	for name, do := range map[string]func(t *testing.T, dir, elsewhere string){
+		"blobs a symlink": swap("blobs"),
+		"tmp a symlink":   swap("tmp"),
+		"group-writable":  func(t *testing.T, dir, _ string) { must(t, os.Chmod(dir, 0o770)) },
+		"blobs for all":   func(t *testing.T, dir, _ string) { must(t, os.Chmod(dir+"/blobs", 0o777)) },
+		"tmp for all":     func(t *testing.T, dir, _ string) { must(t, os.Chmod(dir+"/tmp", 0o777)) },
+		"other's": func(t *testing.T, dir, _ string) {
+			if os.Geteuid() == 0 {
+				_ = os.Chown(dir, 1, 1) // a user namespace with one user has no other
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			dir, elsewhere := filepath.Join(base, "cache"), filepath.Join(base, "elsewhere")
+			must(t, os.Mkdir(elsewhere, 0o700))
+			var log logs
+			s := testStore(t, Options{Dir: dir, Log: log.logger()}, func(l *limits) { l.tick = 10 * time.Millisecond })
+			mustGet(t, s, content(0, 1000), new(source).fill(content(0, 1000)))
+			do(t, dir, elsewhere)
+			if st := (unix.Stat_t{}); name == "other's" && unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() {
+				return
+			}
+			eventually(t, "the folder is given up", func() bool {
+				return log.lines("deleted, replaced or opened to others") == 1 && log.lines("cannot be used") == 1
+			})
+			before := tree(t, base)
+			for i := range 20 {
+				data := content(i, 1000)
+				mustGet(t, s, data, new(source).fill(data))
+			}
+			if after := tree(t, base); after != before {
+				t.Errorf("written to a folder that New would refuse:\n%s\nbefore:\n%s", after, before)
+			}
+			must(t, os.RemoveAll(dir))
+			eventually(t, "blobs are kept again", func() bool {
+				s.table.clear()
+				mustGet(t, s, content(1, 1000), new(source).fill(content(1, 1000)))
+				return exists(blobFile(dir, content(1, 1000)))
+			})
+			if n := log.lines("WARN"); n > 4 {
+				t.Errorf("%d warnings", n)
+			}
+			audit(t, dir)
+		})
+	}
+}
+
+// tree lists what is below a folder, with sizes and times.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Mode(), info.Size(), info.ModTime().UnixNano())
+		}
+		return err
+	}))
+	return b.String()
+}
+
 // newFolders are folders that New takes or refuses, and what it says.
 var newFolders = map[string]struct {
 	make func(t *testing.T, dir string) string

@@ -30,7 +30,7 @@ func (s *Store) janitor() {
 	}
 }
 
-// watchFolder notices that the cache folder was deleted, moved or replaced, and stops using the old one.
+// watchFolder notices that the cache folder was deleted, moved, replaced or opened to others, and stops using it.
 func (s *Store) watchFolder() {
 	f, err := s.disk.use()
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) watchFolder() {
 	}
 	defer s.disk.done(f)
 	if s.disk.moved(f) {
-		s.warn.warn("the cache folder was deleted or replaced: it is opened anew", "dir", s.opt.Dir)
+		s.warn.warn("the cache folder was deleted, replaced or opened to others: it is opened anew", "dir", s.opt.Dir)
 		s.disk.renew(f)
 	}
 }

@@ -19,6 +19,7 @@ type limits struct {
 	keep    time.Duration // how long a failure is answered without a new try
 	touch   time.Duration // how old an atime may become while its blob is in use
 	patient time.Duration // longest wait for a descriptor, memory or a short lock
+	leave   time.Duration // longest wait of Close for fills that do not end
 	oldest  int           // eviction candidates kept while scanning; they are 64 bytes each
 }
 
@@ -33,6 +34,7 @@ func defaults() limits {
 		keep:    time.Second,
 		touch:   time.Minute,
 		patient: 10 * time.Second,
+		leave:   3 * time.Second,
 		oldest:  1 << 16,
 	}
 }

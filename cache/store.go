@@ -206,21 +206,20 @@ func (s *Store) Open(ctx context.Context, key [32]byte, size int64, fill Fill) (
 	return &File{s: s, ctx: ctx, size: size, fill: fill, first: e}, nil
 }
 
-// Stat reports the length of a blob that is on disk, by its cheap checks only. It never fills.
+// Stat reports the length of a blob that is on disk, checked as Open would check it: a length is shown to readers, who
+// see nothing beyond it. It never fills.
 func (s *Store) Stat(key [32]byte) (size int64, ok bool) {
 	f, err := s.disk.use()
 	if err != nil {
 		return 0, false
 	}
 	defer s.disk.done(f)
-	var st unix.Stat_t
-	if err := unix.Fstatat(f.blobs, blobPath(key), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	b, err := s.look(s.life.ctx, f, key, -1)
+	if b == nil || err != nil {
 		return 0, false
 	}
-	if !s.ours(&st) || !exact(key, &st) {
-		return 0, false
-	}
-	return st.Size, true
+	b.close()
+	return b.size, true
 }
 
 // Stats returns what the Store did so far.
@@ -235,14 +234,22 @@ func (s *Store) Stats() Stats {
 }
 
 // Close ends the fills, waits for every goroutine of the Store and closes what is idle. Files still open stay
-// readable until they are closed.
+// readable until they are closed. A Fill that does not end with its ctx, or a disk that does not answer, is waited for
+// three seconds and then left behind, with an error: a process that wants to end must not hang on it.
 func (s *Store) Close() error {
 	s.table.shut()
 	s.life.cancel()
-	s.life.wg.Wait()
+	ended := make(chan struct{})
+	go func() { s.life.wg.Wait(); close(ended) }()
+	var err error
+	select {
+	case <-ended:
+	case <-time.After(s.lim.leave):
+		err = fmt.Errorf("cache: close: a fill did not end within %v of being told to", s.lim.leave)
+	}
 	s.table.drain()
 	s.disk.close()
-	return nil
+	return err
 }
 
 func sizeError(key digest, want, got int64) error {

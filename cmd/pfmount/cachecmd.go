@@ -20,7 +20,8 @@ and commands of a user; each command below is safe while mounts use it.
 
 Example: pfmount cache prune --to 1GiB
 
-Limitations: not on NFS (no reliable locks); cache info says so.`,
+Limitations: a file system without flock is refused; NFS has no reliable locks,
+which cache info says.`,
 		Subcommands: []*cli.Command{
 			{Name: "info", Usage: "show where it is, how full, on which file system", Description: `Counts what the folder holds, by a scan of it.
 
