@@ -21,10 +21,14 @@ func churnSize(i int) int { return []int{0, 1, 100, 4096, 4097, 20000, 70000, 15
 // helpChurn opens blobs at random for a while and checks each byte, prunes now and then, and dies somewhere when it
 // is told to. DIR SEED MILLISECONDS
 func helpChurn(args []string) error {
-	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) { l.tick = 50 * time.Millisecond })
+	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) {
+		l.tick = 50 * time.Millisecond
+		l.small, l.chunk = 32<<10, 8<<10
+	})
 	if err != nil {
 		return err
 	}
+	fmt.Println("begun")
 	end := time.Now().Add(time.Duration(helperNumber(args[2])) * time.Millisecond)
 	var wg sync.WaitGroup
 	errs := make(chan error, 4)
