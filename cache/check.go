@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash/maphash"
 	"sync/atomic"
 	"time"
@@ -155,7 +154,9 @@ func (s *Store) hashFile(ctx context.Context, fd int, key digest, size int64) (s
 // it out of the table.
 func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why string) {
 	s.count.damaged.Add(1)
-	s.opt.Log.Warn("a damaged blob is dropped from the cache", "digest", fmt.Sprintf("sha256:%x", key), "cause", why)
+	name := blobName(key)
+	s.opt.Log.Debug("damaged blob", "digest", "sha256:"+name, "cause", why)
+	s.warn.warn("a damaged blob is dropped from the cache", "digest", "sha256:"+name, "cause", why) // a power cut makes thousands
 	aa := shardName(key[0])
 	dir, err := s.openShard(ctx, f, aa)
 	if notDir(err) { // the directory itself is a symlink: the link goes, nothing beyond it
@@ -167,7 +168,6 @@ func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why
 	}
 	defer unix.Close(dir)
 	var st unix.Stat_t
-	name := blobName(key)
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || ino != 0 && st.Ino != ino {
 		return
 	}

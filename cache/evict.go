@@ -82,7 +82,6 @@ func (s *Store) evict(ctx context.Context, f *folder, ev eviction) (freed int64,
 			s.count.evicted.Add(int64(n))
 			if n > 0 {
 				s.quota.evictions.Add(1)
-				s.sweep()
 			}
 			return freed, n, err
 		}
@@ -115,6 +114,9 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 			n++
 		}
 	}
+	if n > 0 {
+		s.sweep() // a full disk takes not even the number while the files are open
+	}
 	u, err := s.lockUsage(ctx, f)
 	if err != nil {
 		return freed, n, true, err
@@ -125,7 +127,10 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 		sum += max(0, u.n-before)
 	}
 	u.boot = s.quota.boot
-	return freed, n, left <= *goal || n == 0, u.set(sum)
+	if err = u.set(sum); n > 0 && full(err) {
+		err = nil // the old number is too high, which is safe, and what was removed makes room
+	}
+	return freed, n, left <= *goal || n == 0, err
 }
 
 func (s *Store) readUsage(ctx context.Context, f *folder) (n int64, known bool, err error) {

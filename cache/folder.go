@@ -262,11 +262,16 @@ func (f *folder) tag() error {
 	return err
 }
 
-// startUsage opens the usage file, finds out whether flock works here, and starts the number of a fresh cache.
+// startUsage opens the usage file, makes evict.lock, finds out whether flock works here, and starts the number of a fresh cache.
 func (f *folder) startUsage(path string, fresh bool) (err error) {
 	if f.usage, err = openState(f.root, "usage"); err != nil {
 		return diskError("open "+path+"/usage", err)
 	}
+	lock, err := openState(f.root, "evict.lock") // a full disk may have no room for it when it is needed
+	if err != nil {
+		return diskError("open "+path+"/evict.lock", err)
+	}
+	_ = unix.Close(lock)
 	locked, err := tryLock(f.usage)
 	if err != nil {
 		return diskError("flock "+path+"/usage", fmt.Errorf("this file system has no flock, a local disk has: %w", err))

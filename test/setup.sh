@@ -36,6 +36,7 @@ if [ "$what" != demo ]; then
     need util-linux has nsenter
     need mount has mount
     need e2fsprogs has mkfs.ext4
+    need btrfs-progs has mkfs.btrfs
     need iproute2 has ip
 fi
 if [ "$what" = bench ]; then

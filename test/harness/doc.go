@@ -29,7 +29,7 @@
 // env.Crash() says that the test kills daemons, so sockets and partial files may stay.
 //
 // For processes and mounts: Pids, RSS, Peak, FDs, State, MountLines, DropCaches, Eventually. For disks:
-// Tmpfs, LoopExt4.
+// Tmpfs, LoopExt4; Ext4 with power cuts, Btrfs with a quota.
 //
 // PFMOUNT_BIN names a binary to test in place of a fresh build; PFMOUNT_RACE=1 builds with the race
 // detector, and a race that any process reports fails its test.
