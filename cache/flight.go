@@ -44,19 +44,28 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 		t.failed.Remove(key)
 	}
 	fl := t.flights[key]
-	if fl == nil {
+	first := fl == nil
+	if first {
 		if err := ctx.Err(); err != nil {
 			t.mu.Unlock()
 			return nil, err
 		}
 		fl = &flight{done: make(chan struct{})}
 		t.flights[key] = fl
-		s.life.wg.Go(func() { s.fly(fl, key, size, fill) })
+		s.life.wg.Add(1)
 	}
 	fl.readers++
 	fl.joined++
 	t.mu.Unlock()
 
+	if first {
+		if b := s.glance(ctx, key, size); b != nil {
+			s.land(fl, key, b, false, nil)
+			s.life.wg.Done()
+			return fl.entry, nil
+		}
+		go s.fly(fl, key, size, fill)
+	}
 	select {
 	case <-fl.done:
 		return fl.entry, fl.err
@@ -79,7 +88,13 @@ func (t *table) leave(fl *flight) {
 
 // fly runs a flight to its end.
 func (s *Store) fly(fl *flight, key digest, size int64, fill Fill) {
+	defer s.life.wg.Done()
 	b, filled, err := s.load(s.life.ctx, key, size, fill)
+	s.land(fl, key, b, filled, err)
+}
+
+// land ends a flight.
+func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	t := s.table
 	t.mu.Lock()
 	delete(t.flights, key)
@@ -105,6 +120,19 @@ func (s *Store) fly(fl *flight, key digest, size int64, fill Fill) {
 	} else {
 		s.count.hits.Add(joined)
 	}
+}
+
+// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is begun for it. When the
+// reader's time ends on the way, or anything is odd, load does it again.
+func (s *Store) glance(ctx context.Context, key digest, size int64) *blob {
+	if !s.table.tryFile() {
+		return nil
+	}
+	b, _ := s.onDisk(ctx, key, size)
+	if b == nil {
+		s.table.giveFile()
+	}
+	return b
 }
 
 // load finds the blob on disk or fills it. The descriptor of the blob it returns is accounted for in the table.

@@ -279,6 +279,29 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
+// BenchmarkReopen is a cached blob that is not open, as after a remount: found on disk, checked, closed.
+func BenchmarkReopen(b *testing.B) {
+	s, err := tryStore(Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	data := content(1, 5000)
+	if err := get(s, data, new(source).fill(data)); err != nil {
+		b.Fatal(err)
+	}
+	key, ctx := sha256.Sum256(data), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		s.table.clear()
+		f, err := s.Open(ctx, key, 5000, noFill)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = f.Close()
+	}
+}
+
 func BenchmarkSmallFill(b *testing.B) {
 	s, err := tryStore(Options{Dir: b.TempDir()})
 	if err != nil {

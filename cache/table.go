@@ -148,13 +148,23 @@ func (t *table) wake() {
 
 // takeFile reserves one descriptor, closing idle files for it and waiting when all are in use.
 func (t *table) takeFile(ctx context.Context) error {
-	return t.take(ctx, unix.EMFILE, onFile, func() bool {
-		if t.use.files >= t.files {
-			return false
-		}
-		t.use.files++
-		return true
-	})
+	return t.take(ctx, unix.EMFILE, onFile, t.countFile)
+}
+
+// tryFile is takeFile without a wait.
+func (t *table) tryFile() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.countFile()
+}
+
+// countFile takes a descriptor if one is free. The caller holds mu.
+func (t *table) countFile() bool {
+	if t.use.files >= t.files {
+		return false
+	}
+	t.use.files++
+	return true
 }
 
 // takeFill reserves a place among the fills, which may use three quarters of the descriptors: stalled downloads
