@@ -25,14 +25,15 @@ import (
 
 // helpers are the other processes of the tests: this binary, started again with helperEnv set.
 var helpers = map[string]func(args []string) error{
-	"open":  helpOpen,
-	"hold":  helpHold,
-	"churn": helpChurn,
-	"many":  helpMany,
-	"limit": helpLimit,
-
-	"refused": helpRefused,
-	"nolocks": helpNoLocks,
+	"open":     helpOpen,
+	"hold":     helpHold,
+	"churn":    helpChurn,
+	"many":     helpMany,
+	"limit":    helpLimit,
+	"agent":    helpAgent,
+	"readonly": helpReadOnly,
+	"refused":  helpRefused,
+	"nolocks":  helpNoLocks,
 }
 
 const helperEnv = "PFMOUNT_CACHE_HELPER"

@@ -167,6 +167,7 @@ func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why
 		return
 	}
 	defer unix.Close(dir)
+	s.lim.pause("drop")
 	var st unix.Stat_t
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || ino != 0 && st.Ino != ino {
 		return

@@ -18,12 +18,12 @@ const (
 
 func churnSize(i int) int { return []int{0, 1, 100, 4096, 4097, 20000, 70000, 150000}[i%8] }
 
-// helpChurn opens blobs at random for a while and checks each byte, prunes now and then, and dies somewhere when it
-// is told to. DIR SEED MILLISECONDS
+// helpChurn opens blobs at random for a while, with seeded delays, checks each byte and prunes now and then. DIR SEED MILLISECONDS
 func helpChurn(args []string) error {
 	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) {
 		l.tick = 50 * time.Millisecond
 		l.small, l.chunk = 32<<10, 8<<10
+		l.at = delays(uint64(helperNumber(args[1])), 3*time.Millisecond, 50)
 	})
 	if err != nil {
 		return err

@@ -46,8 +46,8 @@ func TestKilled(t *testing.T) {
 			kills++
 		}
 		wg.Wait()
-		if audit(t, dir); usageOf(t, dir) > churnLimit {
-			t.Errorf("usage %d, limit %d", usageOf(t, dir), churnLimit)
+		if audit(t, dir); stored(t, dir) > churnLimit {
+			t.Errorf("%d bytes on disk, limit %d", stored(t, dir), churnLimit)
 		}
 		if t.Failed() {
 			t.Fatalf("round %d", round)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +193,52 @@ func TestReadOnly(t *testing.T) {
 	}
 	if _, err := tryStore(Options{Dir: dir}); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "--cache-dir") {
 		t.Errorf("New on a read-only folder: %v", err)
+	}
+}
+
+// helpReadOnly is an ordinary user whose cache folder is taken the right to write from, and given it back. DIR
+func helpReadOnly(args []string) error {
+	dir := args[0]
+	if os.Geteuid() == 0 { // root may write everywhere
+		const nobody = 65534
+		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setgroups(nil), syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody, nobody)); err != nil {
+			return err
+		}
+	}
+	s, err := tryStore(Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	chmod := func(mode os.FileMode) error {
+		return errors.Join(os.Chmod(dir+"/blobs", mode), os.Chmod(dir+"/tmp", mode), os.Chmod(dir, mode))
+	}
+	cached, other, large := content(1, 1000), content(2, 1000), content(3, 9<<20)
+	err = errors.Join(get(s, cached, new(source).fill(cached)), chmod(0o500))
+	s.table.clear()
+	err = errors.Join(err, get(s, cached, noFill), get(s, other, new(source).fill(other)))
+	if e := get(s, large, new(source).fill(large)); !errors.Is(e, unix.EACCES) {
+		err = errors.Join(err, fmt.Errorf("a large blob: %v, want EACCES", e))
+	}
+	again, e := tryStore(Options{Dir: dir}) // what is cached is of use to the next mount, too
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	err = errors.Join(err, get(again, cached, noFill), get(again, other, new(source).fill(other)), again.Close())
+	err = errors.Join(err, chmod(0o700))
+	s.table.clear()
+	if err = errors.Join(err, get(s, other, new(source).fill(other))); !exists(blobFile(dir, other)) {
+		err = errors.Join(err, errors.New("not kept although the folder may be written again"))
+	}
+	return err
+}
+
+func TestReadOnlyFolder(t *testing.T) {
+	dir, err := os.MkdirTemp("", "pfmount-cache-test-") // an ordinary user may walk to it
+	must(t, err)
+	defer os.RemoveAll(dir)
+	if out, err := func() ([]byte, error) { c := helper(t, "readonly", dir); c.Stderr = nil; return c.CombinedOutput() }(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

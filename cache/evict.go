@@ -95,6 +95,7 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 	if err != nil {
 		return 0, 0, true, err
 	}
+	s.lim.pause("scan")
 	c, err := s.census(ctx, f, true, ev.force)
 	if err != nil {
 		return 0, 0, true, err
@@ -108,12 +109,14 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 			break
 		}
 		v := &c.victims[i]
+		s.lim.pause("evict")
 		if bytes, ok := s.unlink(ctx, f, v, c, ev.force); ok {
 			left -= bytes
 			freed += bytes
 			n++
 		}
 	}
+	s.lim.pause("sum")
 	if n > 0 {
 		s.sweep() // a full disk takes not even the number while the files are open
 	}

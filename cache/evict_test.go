@@ -147,6 +147,33 @@ func TestRecencySurvivesRestart(t *testing.T) {
 	}
 }
 
+// A blob that somebody uses between the scan and its turn stays, whichever process that was: no use is lost.
+func TestUsedSinceScan(t *testing.T) {
+	dir := t.TempDir()
+	reader := testStore(t, Options{Dir: dir})
+	for i := range 4 {
+		mustGet(t, reader, content(i, 5000), new(source).fill(content(i, 5000)))
+		setAtime(t, dir, content(i, 5000), 60-i)
+	}
+	reader.table.clear()
+	used := false
+	s := testStore(t, Options{Dir: dir}, func(l *limits) {
+		l.at = func(point string) {
+			if point == "evict" && !used {
+				used = true
+				mustGet(t, reader, content(0, 5000), noFill)
+			}
+		}
+	})
+	f, err := s.disk.use()
+	must(t, err)
+	defer s.disk.done(f)
+	_, n, err := s.evict(context.Background(), f, eviction{goal: func(used int64) int64 { return used - 2*8192 }})
+	if got := kept(dir, 4, 5000); err != nil || n != 2 || !slices.Equal(got, []int{0, 3}) {
+		t.Errorf("%d evicted, left %v, %v; want the one just used and the youngest", n, got, err)
+	}
+}
+
 // A blob that stays open for long keeps its recency, too.
 func TestRecencyOfOpenFile(t *testing.T) {
 	dir := t.TempDir()

@@ -156,6 +156,7 @@ func (s *Store) cleanTmp(ctx context.Context, f *folder) {
 			continue
 		}
 		if ok, err := tryLock(fd); ok && err == nil {
+			s.lim.pause("clean")
 			if same, err := current(fd, f.tmp, name); same && err == nil {
 				_ = remove(f.tmp, name)
 			}

@@ -20,7 +20,15 @@ type limits struct {
 	touch   time.Duration // how old an atime may become while its blob is in use
 	patient time.Duration // longest wait for a descriptor, memory or a short lock
 	leave   time.Duration // longest wait of Close for fills that do not end
+	at      func(string)  // nil; in tests called at each of the points where another process may come in between
 	oldest  int           // eviction candidates kept while scanning; they are 64 bytes each
+}
+
+// pause is a named point in the code at which tests let others go first.
+func (l *limits) pause(point string) {
+	if l.at != nil {
+		l.at(point)
+	}
 }
 
 func defaults() limits {

@@ -1,12 +1,18 @@
 package cache
 
 import (
+	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,26 +30,99 @@ func (m *model) evict(keep int) {
 	}
 }
 
-// A random sequence of fills, reads, prunes, restarts and damage against the model. All blobs take two blocks.
+// helpAgent does what it reads from its standard input, a line at a time, with seeded delays, and answers each. DIR SEED
+func helpAgent(args []string) error {
+	s, err := tryStore(Options{Dir: args[0]}, func(l *limits) { l.at = delays(uint64(helperNumber(args[1])), 2*time.Millisecond, 4) })
+	if err != nil {
+		return err
+	}
+	var op string
+	var n int
+	for {
+		if _, err := fmt.Scanln(&op, &n); err != nil {
+			return s.Close()
+		}
+		data := content(n, modelSize)
+		src := &source{}
+		fill := src.fill(data)
+		switch op {
+		case "use":
+			err = get(s, data, fill)
+		case "die": // half way through a fill
+			err = get(s, data, func(_ context.Context, w Sink) error {
+				_ = writePieces(w, data[:len(data)/2], 0)
+				fmt.Println("half")
+				select {}
+			})
+		case "prune":
+			err = pruneTo(s, n)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %d: %w", op, n, err)
+		}
+		s.table.clear()
+		fmt.Println(src.fills.Load())
+	}
+}
+
+// agent is a process that helpAgent runs.
+type agent struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func newAgent(t *testing.T, dir string, seed int) *agent {
+	t.Helper()
+	a := &agent{t: t, cmd: helper(t, "agent", dir, strconv.Itoa(seed))}
+	in, err := a.cmd.StdinPipe()
+	must(t, err)
+	out, err := a.cmd.StdoutPipe()
+	must(t, err)
+	a.in, a.out = in, bufio.NewReader(out)
+	must(t, a.cmd.Start())
+	return a
+}
+
+func (a *agent) do(op string, n int) string {
+	a.t.Helper()
+	_, err := fmt.Fprintln(a.in, op, n)
+	must(a.t, err)
+	line, err := a.out.ReadString('\n')
+	must(a.t, err)
+	return strings.TrimSpace(line)
+}
+
+func (a *agent) end() {
+	a.t.Helper()
+	must(a.t, errors.Join(a.in.Close(), a.cmd.Wait()))
+}
+
+const modelSize = 5000 // bytes of a blob, which takes two blocks
+
+// A random sequence of fills, reads, prunes, damage, ends and deaths of two processes that share a cache, against the
+// model.
 func TestModel(t *testing.T) {
-	const blobs, size = 50, 5000
-	for seed := range uint64(6) {
+	const blobs = 50
+	first := fromEnv(t, "PFMOUNT_SEED", 0)
+	for i := range fromEnv(t, "PFMOUNT_SEEDS", 4) {
+		seed := first + i
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 1))
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(uint64(seed), 1))
 			dir := t.TempDir()
-			s := testStore(t, Options{Dir: dir})
+			agents := []*agent{newAgent(t, dir, seed), newAgent(t, dir, seed+1)}
 			m := &model{age: make(map[int]int)}
 			clock := 100_000 // minutes; each use is one minute younger
 			for step := range 300 {
-				i := rnd.IntN(blobs)
-				data := content(i, size)
+				i, p := rnd.IntN(blobs), rnd.IntN(len(agents))
+				data := content(i, modelSize)
 				_, there := m.age[i]
 				switch op := rnd.IntN(20); {
 				case op < 15: // use
-					src := &source{}
-					mustGet(t, s, data, src.fill(data))
-					if filled := src.fills.Load() == 1; filled == there {
-						t.Fatalf("step %d: blob %d filled %v, in the model %v", step, i, filled, there)
+					if filled := agents[p].do("use", i) == "1"; filled == there {
+						t.Fatalf("step %d: blob %d filled %v, in the model %v", step, i, filled, !there)
 					}
 					clock--
 					m.age[i] = clock
@@ -51,50 +130,52 @@ func TestModel(t *testing.T) {
 				case op < 17: // prune to some number of blobs
 					keep := rnd.IntN(blobs)
 					m.evict(keep)
-					pruneTo(t, s, keep)
-				case op < 18: // restart
-					must(t, s.Close())
-					s = testStore(t, Options{Dir: dir})
+					agents[p].do("prune", keep)
+				case op < 18: // a new process
+					if rnd.IntN(2) == 0 && !there && agents[p].do("die", i) == "half" {
+						must(t, agents[p].cmd.Process.Kill())
+						_ = agents[p].cmd.Wait()
+					} else {
+						agents[p].end()
+					}
+					agents[p] = newAgent(t, dir, step)
 				case op < 19 && there: // damage, noticed when it is used next
 					cut(t, blobFile(dir, data), 10)
-					s.table.clear()
-					src := &source{}
-					mustGet(t, s, data, src.fill(data))
-					if src.fills.Load() != 1 {
+					if agents[p].do("use", i) != "1" {
 						t.Fatalf("step %d: damage was not noticed", step)
 					}
 					setAtime(t, dir, data, m.age[i])
-				default:
-					s.table.clear()
 				}
 				want := slices.Sorted(maps.Keys(m.age))
-				if got := kept(dir, blobs, size); !slices.Equal(got, want) {
+				if got := kept(dir, blobs, modelSize); !slices.Equal(got, want) {
 					t.Fatalf("step %d: on disk %v, in the model %v", step, got, want)
 				}
-				if used, usage := du(t, dir), usageOf(t, dir); used > usage {
+				if used, usage := stored(t, dir), usageOf(t, dir); used > usage {
 					t.Fatalf("step %d: %d on disk, usage %d", step, used, usage)
 				}
 			}
-			_, _, err := s.Prune(context.Background(), 1<<40)
+			for _, a := range agents {
+				a.end()
+			}
+			_, _, err := testStore(t, Options{Dir: dir}).Prune(context.Background(), 1<<40)
 			must(t, err)
 			if used, usage := du(t, dir), usageOf(t, dir); used != usage {
 				t.Errorf("after a count: %d on disk, usage %d", used, usage)
 			}
+			audit(t, dir)
 		})
 	}
 }
 
 // pruneTo prunes one blob at a time until keep are left.
-func pruneTo(t *testing.T, s *Store, keep int) {
-	t.Helper()
+func pruneTo(s *Store, keep int) error {
 	for {
 		info, err := s.Info(context.Background())
-		must(t, err)
-		if info.Files <= keep {
-			return
+		if err != nil || info.Files <= keep {
+			return err
 		}
 		if _, n, err := s.Prune(context.Background(), info.Used-1); err != nil || n != 1 {
-			t.Fatalf("Prune: %d, %v", n, err)
+			return fmt.Errorf("pruned %d: %w", n, err)
 		}
 	}
 }

@@ -21,6 +21,7 @@ type partial struct {
 func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p *partial, b *blob, err error) {
 	name := blobName(key)
 	for {
+		s.lim.pause("claim")
 		fd, err := s.openat(ctx, f.tmp, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o400)
 		if err == unix.EEXIST {
 			if err := s.await(ctx, f, key); err != nil {
@@ -31,8 +32,10 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 		if err != nil {
 			return nil, nil, diskError("create partial file", err)
 		}
+		s.lim.pause("lock")
 		ok, err := lockNew(fd)
 		if err == nil && ok {
+			s.lim.pause("look again")
 			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
 			if b == nil && err == nil {
 				return &partial{f, key, fd}, nil, nil

@@ -36,6 +36,7 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 	if vanished(err) {
 		s.disk.renew(p.f)
 	}
+	s.lim.pause("unlock")
 	if err := unix.Flock(p.fd, unix.LOCK_UN); err != nil {
 		return nil, diskError("unlock partial file", err)
 	}

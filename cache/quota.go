@@ -181,6 +181,7 @@ func (s *Store) reserve(ctx context.Context, f *folder, n int64, name func() err
 		}
 		if u.known && u.n+n <= s.opt.Size {
 			if err = u.set(u.n + n); err == nil {
+				s.lim.pause("name")
 				if err = name(); err != nil {
 					_ = u.set(u.n - n) // too high is safe
 				}
@@ -215,6 +216,7 @@ func (s *Store) discharge(ctx context.Context, f *folder, n int64) {
 		return
 	}
 	defer unix.Close(lock)
+	s.lim.pause("discharge")
 	u, err := s.lockUsage(ctx, f)
 	if err != nil {
 		return

@@ -2,10 +2,12 @@ package cache
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +34,50 @@ func TestNeverAndPowerCut(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A byte goes bad in a blob of 9 MiB that is cached. What each mode makes of reads before and behind it: how many fills.
+func TestVerifyLarge(t *testing.T) {
+	const size, bad = 9 << 20, 5<<20 + 17
+	data := content(1, size)
+	key := sha256.Sum256(data)
+	for mode, want := range map[VerifyMode]struct {
+		elsewhere, first, again int64 // fills after a read of another chunk, of the bad one, of one that went bad after it was read
+		right                   bool  // whether the bad chunk is noticed
+	}{
+		VerifyFirst:  {0, 1, 1, true},
+		VerifyAlways: {0, 1, 2, true},
+		VerifyNever:  {0, 0, 0, false},
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			mustGet(t, testStore(t, Options{Dir: dir, Verify: mode}), data, new(source).fill(data))
+			rewrite(t, blobFile(dir, data), bad, []byte{^data[bad]})
+			if mode == VerifyNever { // rewrite keeps whole seconds only; the note of the sync is in the fraction
+				must(t, os.Chtimes(blobFile(dir, data), time.Now(), stamp(key, true)))
+			}
+			s, src := testStore(t, Options{Dir: dir, Verify: mode}), &source{}
+			read := func(off int64) bool {
+				f, err := s.Open(context.Background(), key, size, src.fill(data))
+				must(t, err)
+				defer f.Close()
+				p := make([]byte, 100)
+				_, err = f.ReadAt(p, off-50)
+				must(t, err)
+				return bytes.Equal(p, data[off-50:off+50])
+			}
+			if !read(3<<20) || src.fills.Load() != want.elsewhere {
+				t.Errorf("another chunk: %d fills, want %d", src.fills.Load(), want.elsewhere)
+			}
+			if read(bad) != want.right || src.fills.Load() != want.first {
+				t.Errorf("the bad chunk: %d fills, want %d", src.fills.Load(), want.first)
+			}
+			rewrite(t, blobFile(dir, data), bad, []byte{^data[bad]})
+			if _ = read(bad); src.fills.Load() != want.again {
+				t.Errorf("bad once more: %d fills, want %d", src.fills.Load(), want.again)
+			}
+		})
 	}
 }
 
