@@ -35,6 +35,7 @@ unit: ## unit tests of all packages with the race detector
 e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
 	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./e2e/...'
+	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
 
 interop: setup build ## against the reference tool, pf, which it builds the first time (8 minutes)
 	@test/part 'reference tool' test/interop/setup.sh
