@@ -15,8 +15,9 @@ images, registries or mounts: a key is the SHA-256 of a blob's bytes, and a Fill
 
 The directory is the truth: there is no database and no managing process. All of it is 0700, 0600 and 0400 whatever
 the umask, and every name in it is opened relative to a descriptor and without following symlinks. What is not a
-regular file of this user is removed when it is in a blob's place. A directory that others own or may write is
-refused; one that was deleted or replaced while in use is noticed within seconds and made anew.
+regular file of this user is removed when it is in a blob's place. A directory that others own or may write, or on a
+file system without flock, is refused; one that was deleted, replaced or opened to others while in use is noticed within
+seconds and opened anew, under the same rules: while they do not let it, the disk counts as in trouble, see below.
 
 # Fills
 
@@ -24,7 +25,8 @@ A fill belongs to nobody: it runs in a goroutine of the Store until it is done, 
 come and go. Between processes the lock is an flock on tmp/<hex>, polled, never waited for in the kernel. When its
 holder dies a waiter starts the file over. A failure is answered without a new try for a second, then forgotten. A
 process that waited for another's fill for 10 seconds and more takes over its failure, too: N processes that each
-tried for 30 seconds would let the last reader wait N times as long.
+tried for 30 seconds would let the last reader wait N times as long. Close waits three seconds for fills to heed their
+ctx, then leaves them behind with an error.
 
 # The limit
 
@@ -35,16 +37,24 @@ limit or while less than MinFree of the disk is free, is served from its file wi
 is closed. Recency is the atime of the files, set when a blob comes into use and then about once a minute, never by a
 read.
 
+# Crashes
+
+A process that is killed leaves partial files without a lock, which the next Store removes when it starts, and at worst a
+number in usage that is too high and a sidecar without its blob, which the next count puts right. Files get their names
+whole, so there is nothing to repair.
+
 # Power cuts
 
 Nothing is synced, with one exception below. A rename may reach the disk before the bytes of the file do, so after a
-power cut a file may have its name and holes or zeros for content. That file is noticed before a byte of it is served:
-its content is hashed at its first use in each process, and a process does not outlive a power cut. For the same
-reason a torn sidecar or record is noticed: each holds its own SHA-256. The number in usage may come back older than
-the files. It is kept a second time as the file's mtime, which a journal keeps in step with the renames: when the two
-differ the folder is counted before anything is added. For file systems without a journal it is counted after each
-boot, too, in the background of the first fill. A partial file without a lock is a leftover. VerifyNever does not hash, so a Store of that mode does sync what it fills (fdatasync before the rename) and
-notes it in the last bit of the file's mtime; files without that note are checked as in VerifyFirst.
+power cut a file may have its name, its mode and its times, and be short or hold zeros or what was on the disk before.
+That file is noticed before a byte of it is served and before its length is told: its content is hashed at its first use
+in each process (over 8 MiB: each chunk, against a sidecar that also says how long the blob is), and a process does not
+outlive a power cut. For the same reason a torn sidecar or record is noticed: each holds its own SHA-256. The number in
+usage may come back older than the files. It is kept a second time as the file's mtime, which a journal keeps in step
+with the renames: when the two differ the folder is counted before anything is added. For file systems without a journal
+it is counted after each boot, too, in the background of the first fill. A partial file without a lock is a leftover.
+VerifyNever does not hash, so a Store of that mode does sync what it fills (fdatasync, before mtime and rename) and notes
+it in the last bit of the file's mtime; files without that note are checked as in VerifyFirst.
 
 # Damage
 
@@ -54,8 +64,9 @@ dropped and filled again, once per Open; a File that meets damage in ReadAt does
 
 # Trouble
 
-On a full disk blobs are evicted and the write is tried once more. If that does not help, or the directory cannot be
-written, blobs up to 8 MiB are served from memory; larger ones fail with the disk's error. One warning a minute tells.
+On a full disk, or with the user's quota used up, blobs are evicted and the write is tried once more. If that does not
+help, or the directory cannot be written, blobs up to 8 MiB are served from memory; larger ones fail with the disk's
+error. Each fill tries the disk again. One warning of a kind a minute tells.
 Without the disk there are no locks, so each process then fills for itself.
 
 # Bounds
