@@ -71,11 +71,22 @@ func (d *Disk) Cut() {
 	}
 }
 
-// Restore is the boot after a Cut: the journal is replayed.
+// Restore is the boot after a Cut: the journal is replayed. A mount namespace that another process made meanwhile may
+// still hold the file system that was cut, and a mount of the same file would show that again: then it is of a copy.
 func (d *Disk) Restore(options string) {
 	d.env.t.Helper()
 	// A process just killed may still have files open for a moment.
 	Eventually(d.env.t, 30*time.Second, "umount of "+d.Dir, func() bool { return unix.Unmount(d.Dir, 0) == nil })
+	d.env.root("mount", "-o", "loop,"+options, d.image, d.Dir)
+	probe := filepath.Join(d.Dir, "probe")
+	if os.WriteFile(probe, nil, 0o600) == nil && os.Remove(probe) == nil {
+		return
+	}
+	d.env.root("umount", d.Dir)
+	old := d.image
+	d.image += "+"
+	d.env.root("cp", "--sparse=always", old, d.image)
+	d.env.root("rm", old)
 	d.env.root("mount", "-o", "loop,"+options, d.image, d.Dir)
 }
 
