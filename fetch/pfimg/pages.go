@@ -127,7 +127,7 @@ func (p *pageTable) pages(b *builder, s *scanner) error {
 }
 
 // size is the size of every k and v in bytes, -1 when it does not follow from the table: another layout, a
-// dtype of unknown width, fields missing.
+// dtype of unknown width, fields missing or zero.
 func (p *pageTable) size(s *scanner) (int64, error) {
 	if p.layout != "" && p.layout != pageLayout {
 		return -1, nil
@@ -149,6 +149,9 @@ func (p *pageTable) size(s *scanner) (int64, error) {
 			break
 		}
 		product = low
+	}
+	if product == 0 { // placeholders of a table without a model: they must not make files empty
+		return p.bytes, nil
 	}
 	if product > maxSize {
 		return 0, s.bad("pages of more than %d bytes", int64(maxSize))

@@ -49,7 +49,8 @@ func TestPagesShow(t *testing.T) {
 		{"no pages", `{"dtype":"bf16",` + shape + `,"pages":[]}`, -1, 0},
 		{"pages missing", `{}`, -1, 0},
 		{"pages null", `{"pages":null,"layout":null,"dtype":null}`, -1, 0},
-		{"pages of no bytes", tableOf(strings.Replace(shape, "8", "0", 1)+`,"dtype":"bf16"`, one, ""), 0, 1},
+		{"zeros say no size", tableOf(strings.Replace(shape, "8", "0", 1)+`,"dtype":"bf16"`, one, ""), -1, 1},
+		{"zeros beside page_size_bytes", tableOf(strings.Replace(shape, "8", "0", 1)+`,"dtype":"bf16","page_size_bytes":7`, one, ""), 7, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
