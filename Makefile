@@ -5,10 +5,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 PREFIX  ?= /usr/local
 BIN      = bin/pfmount
-# Longer fuzzing and soaking are up to the caller.
+# Longer fuzzing and soaking are up to the caller. SEED 0 draws one, which is printed.
 FUZZTIME ?= 20s
+MINUTES ?= 1
+SEED    ?= 0
 
-.PHONY: help build demo test unit e2e interop fuzz-short fuzz lint bench install clean setup
+.PHONY: help build demo test unit e2e soak interop fuzz-short fuzz lint bench install clean setup
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -26,7 +28,7 @@ demo: build ## mount a sample session from a registry on this machine
 	@test/setup.sh demo
 	@cd test && $(GO) run ./demo ../$(BIN)
 
-test: setup lint unit e2e fuzz-short ## everything that CI runs
+test: setup lint unit e2e soak fuzz-short ## everything that CI runs
 
 unit: ## unit tests of all packages with the race detector
 	@test/part unit $(GO) test -race -timeout 10m ./...
@@ -36,6 +38,9 @@ e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
 	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./e2e/...'
 	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
+
+soak: build ## faults at random for MINUTES (1), by SEED; every byte is compared
+	@test/part soak sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test ./soak -run TestSoak -count=1 -timeout 0 -minutes $(MINUTES) -seed $(SEED)'
 
 interop: setup build ## against the reference tool, pf, which it builds the first time (8 minutes)
 	@test/part 'reference tool' test/interop/setup.sh

@@ -143,15 +143,19 @@ func (p *Process) Wait(limit time.Duration) Result {
 		return p.result()
 	case <-time.After(limit):
 	}
+	p.Abort()
+	p.t.Fatalf("still running after %v: %v", limit, p.result())
+	return Result{}
+}
+
+// Abort makes the process group print its goroutines and ends it.
+func (p *Process) Abort() {
 	syscall.Kill(-p.Cmd.Process.Pid, syscall.SIGABRT)
 	select {
 	case <-p.done:
 	case <-time.After(5 * time.Second):
 	}
-	syscall.Kill(-p.Cmd.Process.Pid, syscall.SIGKILL)
-	<-p.done
-	p.t.Fatalf("still running after %v: %v", limit, p.result())
-	return Result{}
+	p.Kill()
 }
 
 // Kill ends the process group.

@@ -1,0 +1,86 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pfmount/pfmount/test/harness"
+)
+
+// run soaks round after round until the time is over, and reports.
+func run(t testing.TB, ctx context.Context, seed uint64, length time.Duration) {
+	j := &journal{start: time.Now()}
+	if testing.Verbose() {
+		j.echo = func(line string) { fmt.Println(line) }
+	}
+	s := newStage(t, harness.New(t, ""), seed, j)
+	ctx, s.cancel = context.WithCancel(ctx)
+	defer s.cancel()
+	if err := s.atFirst(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rounds := 0
+	for begun := time.Now(); ctx.Err() == nil && (rounds == 0 || time.Since(begun) < length); rounds++ {
+		s.round(ctx, seed, rounds)
+	}
+	stopped := ctx.Err() != nil
+	s.unmount()
+	fmt.Printf("soak: seed %d, %d rounds in %v\n%s", seed, rounds, time.Since(j.start).Round(time.Second), s.counts)
+	if names := s.unmet(); len(names) > 0 && !stopped {
+		s.fail("never met: %s", strings.Join(names, ", "))
+	}
+	s.report(seed)
+}
+
+// unmount ends every mount, after which nothing may be left of them.
+func (s *stage) unmount() {
+	for _, m := range s.mounts {
+		pid := m.daemon()
+		if r := s.run(bound, "umount", m.dir); r.Code != 0 {
+			s.fail("umount %s: %v", m.name, r)
+		}
+		if !until(context.Background(), endLimit, func() bool { return !harness.Alive(pid) }) {
+			s.fail("the daemon of %s still runs %v after its umount", m.name, endLimit)
+		}
+		if lines := harness.MountLines(s.t, m.dir); len(lines) > 0 {
+			s.fail("%s is still mounted: %v", m.name, lines)
+		}
+	}
+}
+
+// report fails the test when the run failed, with what helps to find out why. It keeps logs and caches.
+func (s *stage) report(seed uint64) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.failures) == 0 {
+		return
+	}
+	kept, err := os.MkdirTemp("", "pfmount-soak-")
+	if err == nil {
+		for name, dir := range map[string]string{"logs": s.env.Path("state"), "shared": s.caches[0].dir, "small": s.caches[1].dir} {
+			if e := os.CopyFS(kept+"/"+name, os.DirFS(dir)); e != nil {
+				err = e
+			}
+		}
+	}
+	s.t.Errorf("%s\n\nthe last actions (seconds since the start):\n%s\n\nkept: %s (%v)\nagain: make soak MINUTES=1 SEED=%d\n",
+		strings.Join(s.failures, "\n"), s.journal.last(), kept, err, seed)
+}
+
+func (s *stage) failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.failures) > 0
+}
+
+// dump has the daemon of a mount that hangs print its goroutines into its log, which ends it.
+func (s *stage) dump(m *mount) {
+	syscall.Kill(m.daemon(), syscall.SIGABRT)
+	sleep(context.Background(), time.Second)
+}
