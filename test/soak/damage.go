@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -162,5 +161,5 @@ func damages() []fault {
 	for _, d := range list {
 		faults = append(faults, d)
 	}
-	return slices.Clip(faults)
+	return faults
 }

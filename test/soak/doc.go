@@ -3,7 +3,7 @@
 // daemons. It promises that it fails on one wrong byte, one error that no fault explains, one read over the bound, one
 // leaked process, mount, goroutine or descriptor, one leftover in a cache, and when a kind of fault never acted.
 //
-//	go test ./soak -run TestSoak -count=1 -timeout 0 -minutes 30 -seed 7   # make soak MINUTES=30 SEED=7
+//	go test ./soak -v -count=1 -timeout 1h -minutes 30 -seed 7   # make soak MINUTES=30 SEED=7; -trace prints every action
 //
 // A round is about a minute. In it two lanes, wire and local, go through all their kinds of faults, each lane in an
 // order and with numbers that follow from the seed and the round (plan.go); beside them readers (reader.go) and

@@ -29,10 +29,16 @@ type plan struct{ wire, local []step }
 // grace, so that errors then have no excuse.
 const breathers = 2
 
+// passes is how often the local lane goes through its kinds while the wire lane does once.
+const passes = 2
+
 // newPlan shuffles all kinds into a round; seed and round alone decide.
 func newPlan(seed uint64, round int) plan {
 	rng := rand.New(rand.NewPCG(seed, uint64(round)))
-	p := plan{wire: steps(rng, wireFaults(), 500*time.Millisecond), local: steps(rng, localFaults(), 2*time.Second)}
+	p := plan{wire: steps(rng, wireFaults(), 500*time.Millisecond)}
+	for range passes {
+		p.local = append(p.local, steps(rng, localFaults(), time.Second)...)
+	}
 	for i := range breathers {
 		p.wire[(i+1)*len(p.wire)/breathers-1].rest = grace + 2*time.Second
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -85,8 +86,8 @@ func inflate(f *os.File) error {
 
 // localFaults are all faults on this machine.
 func localFaults() []fault {
-	return append([]fault{
+	return slices.Concat([]fault{
 		emptied{"prune"}, emptied{"clear"}, fullDisk{}, ended{"kill -9", syscall.SIGKILL}, ended{"SIGTERM", syscall.SIGTERM},
 		busyUnmount{}, movedTag{},
-	}, damages()...)
+	}, damages(), wrecks())
 }

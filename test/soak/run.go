@@ -6,31 +6,27 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// run soaks round after round until the time is over, and reports.
-func run(t testing.TB, ctx context.Context, seed uint64, length time.Duration) {
-	j := &journal{start: time.Now()}
-	if testing.Verbose() {
-		j.echo = func(line string) { fmt.Println(line) }
-	}
-	s := newStage(t, harness.New(t, ""), seed, j)
+// soak goes round after round until the time is over, and reports.
+func soak(ctx context.Context, s *stage, seed uint64, length time.Duration) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	defer s.cancel()
 	if err := s.atFirst(ctx); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	rounds := 0
 	for begun := time.Now(); ctx.Err() == nil && (rounds == 0 || time.Since(begun) < length); rounds++ {
 		s.round(ctx, seed, rounds)
+		fmt.Printf("soak: round %d ended after %v: %d reads, %d clean errors\n", rounds,
+			time.Since(s.journal.start).Round(time.Second), s.counts.get(reads), s.counts.get(cleanErrors))
 	}
 	stopped := ctx.Err() != nil
 	s.unmount()
-	fmt.Printf("soak: seed %d, %d rounds in %v\n%s", seed, rounds, time.Since(j.start).Round(time.Second), s.counts)
+	fmt.Printf("soak: seed %d, %d rounds in %v\n%s", seed, rounds, time.Since(s.journal.start).Round(time.Second), s.counts)
 	if names := s.unmet(); len(names) > 0 && !stopped {
 		s.fail("never met: %s", strings.Join(names, ", "))
 	}

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -22,7 +23,7 @@ type wire struct {
 	name  string
 	errs  []string // what it excuses
 	match faultreg.Match
-	fault func(rng *rand.Rand, s *stage) (f faultreg.Fault, end func())
+	fault func(rng *rand.Rand, s *stage) (f faultreg.Fault, end func() error)
 }
 
 // Name is the kind of fault.
@@ -40,26 +41,35 @@ func (f wire) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	acted := until(ctx, actLimit, func() bool { return rule.Hits() > 0 })
 	rule.Off()
 	if release != nil {
-		release()
+		return acted, release()
 	}
 	return acted, nil
 }
 
 // always is a fault that needs no choices and no end.
-func always(f faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func()) {
-	return func(*rand.Rand, *stage) (faultreg.Fault, func()) { return f, nil }
+func always(f faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
+	return func(*rand.Rand, *stage) (faultreg.Fault, func() error) { return f, nil }
 }
 
 // chosen is a fault with choices and no end.
-func chosen(f func(*rand.Rand) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func()) {
-	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func()) { return f(rng), nil }
+func chosen(f func(*rand.Rand) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
+	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func() error) { return f(rng), nil }
 }
 
-// held is a stall that ends with its step.
-func held(f func(*rand.Rand, *faultreg.Hold) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func()) {
-	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func()) {
+// leaveLimit is how long a stalled request may stay: the documented time, and slack for a busy machine.
+const leaveLimit = stallTimeout + 10*time.Second
+
+// held is a stall for good: its clients have to leave by themselves.
+func held(f func(*rand.Rand, *faultreg.Hold) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
+	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func() error) {
 		h := faultreg.NewHold()
-		return f(rng, h), h.Release
+		return f(rng, h), func() error {
+			defer h.Release()
+			if !until(context.Background(), leaveLimit, func() bool { return h.Waiting() == 0 }) {
+				return fmt.Errorf("%d requests still wait after %v, the limit of a stall is %v", h.Waiting(), leaveLimit, stallTimeout)
+			}
+			return nil
+		}
 	}
 }
 
@@ -88,7 +98,7 @@ func wireFaults() []fault {
 		wire{"web page", lied, blobs, always(faultreg.Answer(200, "<html>log in</html>", "Content-Type", "text/html"))},
 		wire{"dropped connections", refused, anything, always(faultreg.Drop())},
 		// What follows is slow or odd, and no reason for an error.
-		wire{"redirect", none, blobs, func(_ *rand.Rand, s *stage) (faultreg.Fault, func()) {
+		wire{"redirect", none, blobs, func(_ *rand.Rand, s *stage) (faultreg.Fault, func() error) {
 			return faultreg.Redirect(s.mirror.URL(), "signature=secret"), nil
 		}},
 		wire{"slow answers", none, blobs, chosen(func(rng *rand.Rand) faultreg.Fault { return faultreg.Delay(between(rng, stallTimeout/4)) })},
