@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // wreck spoils what a cache folder holds beside its blobs. It excuses nothing.
@@ -51,16 +52,24 @@ func wrecks() []fault {
 			return errors.Is(err, os.ErrNotExist)
 		}},
 		wreck{"folder moved away", func(c *store, _ step) error {
-			away := c.dir + ".away"
-			if err := os.Rename(c.dir, away); err != nil {
-				return err
-			}
-			return os.RemoveAll(away)
+			return os.Rename(c.dir, fmt.Sprint(c.dir, moved, time.Now().UnixNano()))
 		}, func(c *store) bool {
 			_, blobs := c.sum()
 			return blobs > 0
 		}},
 	}
+}
+
+// moved marks a cache folder that was moved away. Fills under way may go on in it for seconds.
+const moved = ".moved-"
+
+// clean removes what was moved away, when all is at rest.
+func (c *store) clean() error {
+	names, err := filepath.Glob(c.dir + moved + "*")
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(name))
+	}
+	return err
 }
 
 // overwrite puts other bytes into a file that is there.

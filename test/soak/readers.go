@@ -18,10 +18,9 @@ const readerVar = "PFMOUNT_SOAK_READER"
 
 // process is a reader process.
 type process struct {
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *json.Decoder
-	close func() error
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
 }
 
 func startReader() (*process, error) {
@@ -86,9 +85,8 @@ func (p *process) end(done <-chan error) error {
 
 // crowd are the readers of a round.
 type crowd struct {
-	s       *stage
-	seed    uint64
-	readers int
+	s    *stage
+	seed uint64
 }
 
 // kinds are all ways to read, in the order in which each reader goes through them.

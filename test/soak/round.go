@@ -95,6 +95,9 @@ func (s *stage) recover(ctx context.Context) {
 		blobs, bad := c.audit()
 		s.counts.add("cached blobs audited", int64(blobs))
 		problems = append(problems, bad...)
+		if err := c.clean(); err != nil {
+			problems = append(problems, err.Error())
+		}
 	}
 	for _, text := range problems {
 		s.fail("at rest: %s", text)
