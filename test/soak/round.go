@@ -29,7 +29,19 @@ func (s *stage) round(ctx context.Context, seed uint64, n int) {
 	if ctx.Err() == nil {
 		s.recover(ctx)
 	}
+	s.letGo()
 	s.registry.Reset()
+}
+
+// letGo ends the stalls of the round.
+func (s *stage) letGo() {
+	waiting := 0
+	for _, h := range s.holds {
+		waiting += h.Waiting()
+		h.Release()
+	}
+	s.counts.peak("stalled requests still connected at a round's end", int64(waiting))
+	s.holds = nil
 }
 
 // lane takes one step after the other. A fault that met nothing gets a second try at the end.
@@ -83,6 +95,7 @@ func (s *stage) recover(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+	s.letGo()
 	if ctx.Err() != nil {
 		return
 	}

@@ -36,7 +36,8 @@ type stage struct {
 	ledger   *ledger
 	journal  *journal
 	counts   *counts
-	graves   []*os.File // used by the local lane alone
+	graves   []*os.File       // used by the local lane alone
+	holds    []*faultreg.Hold // of this round; used by the wire lane, and when that has ended
 
 	mu       sync.Mutex // guards failures
 	failures []string

@@ -2,7 +2,6 @@ package soak
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -23,7 +22,7 @@ type wire struct {
 	name  string
 	errs  []string // what it excuses
 	match faultreg.Match
-	fault func(rng *rand.Rand, s *stage) (f faultreg.Fault, end func() error)
+	fault func(rng *rand.Rand, s *stage) faultreg.Fault
 }
 
 // Name is the kind of fault.
@@ -34,42 +33,31 @@ const actLimit = 4 * time.Second
 
 // Strike puts the rule in until it took a request and its time is over.
 func (f wire) Strike(ctx context.Context, s *stage, st step) (bool, error) {
-	do, release := f.fault(st.rng, s)
 	defer s.ledger.begin(f.name, "", f.errs...)()
-	rule := s.registry.On(f.match, do)
+	rule := s.registry.On(f.match, f.fault(st.rng, s))
 	sleep(ctx, st.lasts)
 	acted := until(ctx, actLimit, func() bool { return rule.Hits() > 0 })
 	rule.Off()
-	if release != nil {
-		return acted, release()
-	}
 	return acted, nil
 }
 
 // always is a fault that needs no choices and no end.
-func always(f faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
-	return func(*rand.Rand, *stage) (faultreg.Fault, func() error) { return f, nil }
+func always(f faultreg.Fault) func(*rand.Rand, *stage) faultreg.Fault {
+	return func(*rand.Rand, *stage) faultreg.Fault { return f }
 }
 
 // chosen is a fault with choices and no end.
-func chosen(f func(*rand.Rand) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
-	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func() error) { return f(rng), nil }
+func chosen(f func(*rand.Rand) faultreg.Fault) func(*rand.Rand, *stage) faultreg.Fault {
+	return func(rng *rand.Rand, _ *stage) faultreg.Fault { return f(rng) }
 }
 
-// leaveLimit is how long a stalled request may stay: the documented time, and slack for a busy machine.
-const leaveLimit = stallTimeout + 10*time.Second
-
-// held is a stall for good: its clients have to leave by themselves.
-func held(f func(*rand.Rand, *faultreg.Hold) faultreg.Fault) func(*rand.Rand, *stage) (faultreg.Fault, func() error) {
-	return func(rng *rand.Rand, _ *stage) (faultreg.Fault, func() error) {
+// held is a stall for good, as far as the round goes: its clients have to leave by themselves, and what they wanted must
+// read right before the stalled requests are let go.
+func held(f func(*rand.Rand, *faultreg.Hold) faultreg.Fault) func(*rand.Rand, *stage) faultreg.Fault {
+	return func(rng *rand.Rand, s *stage) faultreg.Fault {
 		h := faultreg.NewHold()
-		return f(rng, h), func() error {
-			defer h.Release()
-			if !until(context.Background(), leaveLimit, func() bool { return h.Waiting() == 0 }) {
-				return fmt.Errorf("%d requests still wait after %v, the limit of a stall is %v", h.Waiting(), leaveLimit, stallTimeout)
-			}
-			return nil
-		}
+		s.holds = append(s.holds, h)
+		return f(rng, h)
 	}
 }
 
@@ -98,8 +86,8 @@ func wireFaults() []fault {
 		wire{"web page", lied, blobs, always(faultreg.Answer(200, "<html>log in</html>", "Content-Type", "text/html"))},
 		wire{"dropped connections", refused, anything, always(faultreg.Drop())},
 		// What follows is slow or odd, and no reason for an error.
-		wire{"redirect", none, blobs, func(_ *rand.Rand, s *stage) (faultreg.Fault, func() error) {
-			return faultreg.Redirect(s.mirror.URL(), "signature=secret"), nil
+		wire{"redirect", none, blobs, func(_ *rand.Rand, s *stage) faultreg.Fault {
+			return faultreg.Redirect(s.mirror.URL(), "signature=secret")
 		}},
 		wire{"slow answers", none, blobs, chosen(func(rng *rand.Rand) faultreg.Fault { return faultreg.Delay(between(rng, stallTimeout/4)) })},
 		wire{"slow bodies", none, blobs, always(faultreg.Trickle(64<<10, 5*time.Millisecond))},
