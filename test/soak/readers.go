@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -31,6 +32,7 @@ func startReader() (*process, error) {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), readerVar+"=1")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the test; a reader ends with its input
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
