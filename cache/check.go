@@ -172,14 +172,16 @@ func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || ino != 0 && st.Ino != ino {
 		return
 	}
-	if remove(dir, name) != nil {
-		return
-	}
-	freed := blocks(&st)
-	if unix.Fstatat(dir, name+sumsSuffix, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(dir, name+sumsSuffix) == nil {
-		freed += blocks(&st)
-	}
-	s.discharge(ctx, f, freed)
+	s.discharge(ctx, f, func() (freed int64) {
+		if remove(dir, name) != nil {
+			return 0
+		}
+		freed = blocks(&st)
+		if unix.Fstatat(dir, name+sumsSuffix, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(dir, name+sumsSuffix) == nil {
+			freed += blocks(&st)
+		}
+		return freed
+	})
 }
 
 // checker remembers what was hashed in this process and bounds the work of hashing.

@@ -208,14 +208,18 @@ func (s *Store) reserve(ctx context.Context, f *folder, n int64, name func() err
 	return false, nil
 }
 
-// discharge takes n bytes of a removed file out of the number, unless somebody is counting: a count may have met the
-// file already, and the number must not come out too low.
-func (s *Store) discharge(ctx context.Context, f *folder, n int64) {
+// discharge removes files and takes their bytes, which remove returns, out of the number. Both happen under evict.lock: a
+// count in between would miss the files already, and the number would come out too low. While somebody else counts, the
+// number stays; too high is safe.
+func (s *Store) discharge(ctx context.Context, f *folder, remove func() int64) {
 	lock, ok, err := s.lockEvict(ctx, f, true, 0)
-	if err != nil || !ok {
+	if ok && err == nil {
+		defer unix.Close(lock)
+	}
+	n := remove()
+	if err != nil || !ok || n == 0 {
 		return
 	}
-	defer unix.Close(lock)
 	s.lim.pause("discharge")
 	u, err := s.lockUsage(ctx, f)
 	if err != nil {

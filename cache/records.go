@@ -90,8 +90,7 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 	if err != nil || !done {
 		return diskError("keep record", errOr(err, unix.ENOSPC))
 	}
-	if replaces {
-		s.discharge(ctx, f, blocks(&old))
+	if replaces { // the old one stays in the number until the next count: one in between may have missed it already
 		return nil
 	}
 	return s.trimRecords(ctx, f, dir)
@@ -174,15 +173,21 @@ func (s *Store) trimRecords(ctx context.Context, f *folder, dir int) error {
 		return err
 	}
 	slices.SortFunc(all, func(a, b record) int { return int(min(1, max(-1, b.mtime-a.mtime))) })
-	var sum, freed int64
-	for i, r := range all {
-		if sum += r.size; (i >= maxRecords || sum > maxRecordSum) && remove(dir, r.name) == nil {
-			freed += r.bytes
+	keep, sum := 0, int64(0)
+	for ; keep < min(len(all), maxRecords) && sum+all[keep].size <= maxRecordSum; keep++ {
+		sum += all[keep].size
+	}
+	if keep == len(all) {
+		return nil
+	}
+	s.discharge(ctx, f, func() (freed int64) {
+		for _, r := range all[keep:] {
+			if remove(dir, r.name) == nil {
+				freed += r.bytes
+			}
 		}
-	}
-	if freed > 0 {
-		s.discharge(ctx, f, freed)
-	}
+		return freed
+	})
 	return nil
 }
 

@@ -149,3 +149,30 @@ func TestScanTidies(t *testing.T) {
 		t.Errorf("orphan %v, link %v, letter %v", exists(orphan+sumsSuffix), exists(link), exists(letter))
 	}
 }
+
+// TestCountWhileRemoving: nobody counts between the removal of a file and its subtraction, so that the number does not
+// come out too low by a file that the count has missed already.
+func TestCountWhileRemoving(t *testing.T) {
+	dir := t.TempDir()
+	s, other := testStore(t, Options{Dir: dir}), testStore(t, Options{Dir: dir})
+	data := content(1, 50_000)
+	mustGet(t, s, data, new(source).fill(data))
+	before := usageOf(t, dir)
+	f, err := other.disk.use()
+	must(t, err)
+	defer other.disk.done(f)
+	counted := false
+	s.discharge(t.Context(), f, func() int64 {
+		lock, ok, err := other.lockEvict(t.Context(), f, true, 0)
+		if counted = ok && err == nil; counted {
+			unix.Close(lock)
+		}
+		return 4096
+	})
+	if counted {
+		t.Error("another process could count while a file was removed")
+	}
+	if got := usageOf(t, dir); got != before-4096 {
+		t.Errorf("usage: got %d, want %d", got, before-4096)
+	}
+}
