@@ -39,7 +39,7 @@ func (c *store) sum() (bytes int64, blobs int) {
 // sums counts. What is really too much stays until somebody evicts.
 func (c *store) used() int64 {
 	least, _ := c.sum()
-	for range 3 {
+	for range 9 {
 		if least > c.size {
 			n, _ := c.sum()
 			least = min(least, n)
