@@ -31,6 +31,7 @@ type daemon struct {
 	lines   *lines
 	session *session
 	server  *fusefs.Server
+	notify  *notifier // nil without a service manager
 	started time.Time
 }
 
@@ -51,6 +52,7 @@ func runForeground(c *cli.Context, cfg *mountConfig) error {
 		handlers = append(handlers, slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}))
 	}
 	d := &daemon{cfg: cfg, lines: kept, log: slog.New(slog.NewMultiHandler(handlers...))}
+	d.notify = takeNotifier(os.Getpid(), d.log)
 	return d.run(c, func() error { return nil })
 }
 
@@ -73,6 +75,7 @@ func runChild(c *cli.Context, cfg *mountConfig) error {
 		slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}),
 		slog.NewTextHandler(kept, &slog.HandlerOptions{Level: level}),
 	))}
+	d.notify = takeNotifier(os.Getppid(), d.log)
 	ready := func() error {
 		caller.Set(levelOff)
 		return errors.Join(detach(cfg.logFile), rep.send(nil))
@@ -132,6 +135,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	}
 	d.log.Info("mounted", "image", d.session.image.Ref().String(), "digest", d.session.image.Digest(),
 		"mountpoint", d.cfg.mountpoint, "took", time.Since(d.started).Round(time.Millisecond))
+	defer d.announce(ctx)()
 	if err := ready(); err != nil {
 		return errors.Join(err, d.end(ctx))
 	}
