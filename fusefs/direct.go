@@ -23,7 +23,11 @@ func (d direct) attach(point string) (int, error) {
 	if d.opts.AllowOther {
 		data += ",allow_other"
 	}
-	err = unix.Mount(d.opts.FSName, point, "fuse."+typeName, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
+	if d.opts.NoExec {
+		flags |= unix.MS_NOEXEC
+	}
+	err = unix.Mount(d.opts.FSName, point, "fuse."+typeName, flags, data)
 	if err == nil {
 		return fd, nil
 	}

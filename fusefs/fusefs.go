@@ -62,6 +62,7 @@ type Options struct {
 	FSName        string        // the source in the mount table, the image as typed; empty: pfmount
 	Image         string        // the image in log lines; empty: FSName
 	AllowOther    bool          // lets users other than the mounting one in
+	NoExec        bool          // lets no program be executed
 	Log           *slog.Logger  // nil: none
 	SizeWait      time.Duration // how long a GETATTR waits for an unknown size, then EIO; 0: 10 s
 	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 512

@@ -49,6 +49,9 @@ func (h helper) options() string {
 	if h.opts.AllowOther {
 		o = "allow_other," + o
 	}
+	if h.opts.NoExec {
+		o = "noexec," + o
+	}
 	return o
 }
 

@@ -19,6 +19,7 @@ func TestHelperOptions(t *testing.T) {
 		{Options{FSName: "localhost/a:b"}, fixed + "localhost/a:b"},
 		{Options{FSName: `a,suid,dev\`}, fixed + `a\,suid\,dev\\`},
 		{Options{FSName: "x", AllowOther: true}, "allow_other," + fixed + "x"},
+		{Options{FSName: "x", NoExec: true}, "noexec," + fixed + "x"},
 	} {
 		if got := (helper{opts: test.opts}).options(); got != test.want {
 			t.Errorf("%+v: %s, want %s", test.opts, got, test.want)

@@ -81,7 +81,7 @@ COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
 OPTIONS OF A MOUNT (also as -o NAME[=VALUE],...):
 `)
 	for _, f := range mount.Flags {
-		if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
+		if !isVisible(f) {
 			continue
 		}
 		fmt.Fprintf(&b, "   %s\n", f.String())

@@ -8,7 +8,7 @@ import (
 
 // genericOptions are the options that mount(8), fstab and systemd hand to
 // every file system. They change nothing here: a mount is always read-only,
-// nosuid and nodev.
+// nosuid and nodev. What asks for less than that (noexec) is an option of ours.
 var genericOptions = map[string]bool{
 	"ro": true, "rw": true, "dev": true, "nodev": true, "suid": true, "nosuid": true, "exec": true,
 	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true, "norelatime": true,
@@ -48,6 +48,9 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(options) == 1 && options[0] == "--version" {
+		path = path[:1] // the program's own option
+	}
 	return append(append(append(path, options...), "--"), positionals...), nil
 }
 
@@ -60,6 +63,8 @@ func split(cmd *cli.Command, args []string) (options, positionals []string, err 
 			return options, append(positionals, args[i+1:]...), nil
 		case arg == "-h" || arg == "--help":
 			return []string{"--help"}, nil, nil
+		case arg == "-V" || arg == "--version":
+			return []string{"--version"}, nil, nil
 		case arg == "-" || !strings.HasPrefix(arg, "-"):
 			positionals = append(positionals, arg)
 		case cmd.Name == "mount" && strings.HasPrefix(arg, "-o"):
@@ -93,12 +98,12 @@ func spreadOptions(cmd *cli.Command, list string) ([]string, error) {
 	var out []string
 	for _, opt := range splitEscaped(list) {
 		name, value, valued := strings.Cut(opt, "=")
-		if opt == "" || genericOptions[name] || strings.HasPrefix(name, "x-") || name == "comment" {
+		if opt == "" || genericOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") || name == "comment" {
 			continue
 		}
 		name = strings.ReplaceAll(name, "_", "-")
 		f := flagNamed(cmd, name)
-		if f == nil {
+		if f == nil || !isVisible(f) {
 			return nil, usagef("unknown mount option %q", opt)
 		}
 		if needs := flagTakesValue(f); needs != valued {
@@ -151,6 +156,11 @@ func flagNamed(cmd *cli.Command, name string) cli.Flag {
 		}
 	}
 	return nil
+}
+
+func isVisible(f cli.Flag) bool {
+	v, ok := f.(cli.VisibleFlag)
+	return ok && v.IsVisible()
 }
 
 func flagTakesValue(f cli.Flag) bool {

@@ -25,6 +25,8 @@ func TestArrange(t *testing.T) {
 		{"help wins", []string{"reg/x:1", "/m", "-h"}, []string{"mount", "--help", "--"}},
 		{"help of a command", []string{"help", "cat"}, []string{"cat", "--help"}},
 		{"version", []string{"-V"}, []string{"--version"}},
+		{"version of a command", []string{"cat", "reg/x:1", "-v", "-V"}, []string{"--version", "--"}},
+		{"a value that looks like an option", []string{"reg/x:1", "/m", "--subdir", "-V"}, []string{"mount", "--subdir", "-V", "--", "reg/x:1", "/m"}},
 		{"a repeated option", []string{"--key-file", "a,b", "--key-file=c", "reg/x:1", "/m"}, []string{"mount", "--key-file", "a,b", "--key-file=c", "--", "reg/x:1", "/m"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

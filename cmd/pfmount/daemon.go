@@ -122,7 +122,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	}
 	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
-		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, Log: d.log,
+		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)

@@ -28,6 +28,9 @@ const (
 	exitInterrupted = 130
 )
 
+// exitHelper is what mount(8) expects of a helper whose mount failed.
+const exitHelper = 32
+
 // errUsage marks what the user typed wrong; errMount what is wrong with a
 // mount point or a mount.
 var (
@@ -101,4 +104,12 @@ func exitCode(err error) int {
 		return exitDisk
 	}
 	return exitUsage
+}
+
+// helperCode maps an exit code to those that mount(8) documents.
+func helperCode(code int) int {
+	if code == exitOK || code == exitUsage {
+		return code
+	}
+	return exitHelper
 }

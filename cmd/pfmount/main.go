@@ -31,6 +31,9 @@ func main() {
 	if interrupted && err != nil {
 		code = exitInterrupted
 	}
+	if isMountHelper(os.Args[0]) {
+		code = helperCode(code)
+	}
 	var shown shownError
 	if err != nil && !errors.As(err, &shown) {
 		fmt.Fprintf(os.Stderr, "pfmount: %v\n", err)
@@ -41,7 +44,11 @@ func main() {
 // run parses args (args[0] is the program) and carries out one command.
 func run(ctx context.Context, args []string) error {
 	app := newApp()
-	args, err := arrange(app, args)
+	order := arrange
+	if isMountHelper(args[0]) {
+		order = arrangeHelper
+	}
+	args, err := order(app, args)
 	if err != nil {
 		return err
 	}

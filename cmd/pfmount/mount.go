@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,8 @@ func mountCommand() *cli.Command {
 		&cli.StringFlag{Name: "subdir", Usage: "mount the image's folder `PATH` (e.g. world/fs) as the root"},
 		&cli.IntFlag{Name: "uid", Usage: "show everything as owned by user `UID`", DefaultText: "yours", Value: os.Getuid()},
 		&cli.IntFlag{Name: "gid", Usage: "show everything as owned by group `GID`", DefaultText: "yours", Value: os.Getgid()},
+		&cli.BoolFlag{Name: "fake", Hidden: true, Usage: "check everything and mount nothing (mount -f)"},
+		&cli.BoolFlag{Name: "noexec", Usage: "let no program be executed from the mount"},
 		&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, too, as far as modes allow"},
 		&cli.StringFlag{Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)", DefaultText: "$XDG_STATE_HOME/pfmount/MOUNTPOINT.log"},
 		verboseFlag(),
@@ -45,6 +48,7 @@ type mountConfig struct {
 	subdir     string
 	uid, gid   uint32
 	allowOther bool
+	noExec     bool
 	logFile    string
 	verbose    bool
 }
@@ -61,10 +65,24 @@ func mountAction(c *cli.Context) error {
 	if err := checkMountpoint(c, cfg); err != nil {
 		return err
 	}
+	if c.Bool("fake") {
+		return checkMount(c, cfg)
+	}
 	if c.Bool("foreground") {
 		return runForeground(c, cfg)
 	}
 	return startBackground(c.Context)
+}
+
+// checkMount does everything of a mount but the mounting.
+func checkMount(c *cli.Context, cfg *mountConfig) error {
+	d := &daemon{cfg: cfg, log: consoleLogger(cfg.verbose)}
+	var err error
+	if d.session, err = openIndexed(c.Context, c, cfg.image, d.log); err != nil {
+		return err
+	}
+	_, err = d.root()
+	return errors.Join(err, d.session.Close())
 }
 
 func parseMount(c *cli.Context) (*mountConfig, error) {
@@ -87,7 +105,7 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 	cfg := &mountConfig{
 		image: c.Args().Get(0), ref: ref, subdir: strings.Trim(c.String("subdir"), "/"),
 		uid: uint32(c.Int("uid")), gid: uint32(c.Int("gid")),
-		allowOther: c.Bool("allow-other"), verbose: c.Bool("verbose"),
+		allowOther: c.Bool("allow-other"), noExec: c.Bool("noexec"), verbose: c.Bool("verbose"),
 	}
 	if cfg.mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
 		return nil, err
