@@ -4,6 +4,8 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 PREFIX  ?= /usr/local
+# Where mount(8) looks for mount.TYPE; empty: no links, as for an install into a home.
+SBINDIR ?= /sbin
 BIN      = bin/pfmount
 # Longer fuzzing and soaking are up to the caller. SEED 0 draws one, which is printed.
 FUZZTIME ?= 20s
@@ -60,8 +62,23 @@ bench: build ## measure against the peers that are installed; prints tables
 	@test/setup.sh bench
 	@cd test && $(GO) run ./bench ../$(BIN)
 
-install: build ## install to $(DESTDIR)$(PREFIX)/bin
+SHARE    = $(DESTDIR)$(PREFIX)/share
+UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd
+install: build ## install to $(DESTDIR)$(PREFIX): program, manual page, completions, systemd units, mount(8) helpers
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pfmount
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+		$(SHARE)/fish/vendor_completions.d $(SHARE)/doc/pfmount/examples $(UNITS)/system $(UNITS)/user
+	umask 022; $(BIN) manpage >$(SHARE)/man/man1/pfmount.1
+	umask 022; $(BIN) completion bash >$(SHARE)/bash-completion/completions/pfmount
+	umask 022; $(BIN) completion zsh >$(SHARE)/zsh/site-functions/_pfmount
+	umask 022; $(BIN) completion fish >$(SHARE)/fish/vendor_completions.d/pfmount.fish
+	install -m 644 cmd/pfmount/systemd/examples/* $(SHARE)/doc/pfmount/examples
+	umask 022; for of in system user; do sed 's,/usr/local/bin/,$(PREFIX)/bin/,' cmd/pfmount/systemd/$$of/pfmount@.service \
+		>$(UNITS)/$$of/pfmount@.service || exit; done
+ifneq ($(SBINDIR),)
+	install -d $(DESTDIR)$(SBINDIR)
+	for name in mount.pfmount mount.fuse.pfmount; do ln -sf $(PREFIX)/bin/pfmount $(DESTDIR)$(SBINDIR)/$$name || exit; done
+endif
 
 clean: ## remove what was built
 	rm -rf bin

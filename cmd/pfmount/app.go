@@ -20,7 +20,7 @@ func newApp() *cli.App {
 		Version:   version,
 		Commands: []*cli.Command{
 			mount, umountCommand(), statusCommand(), inspectCommand(), lsCommand(), catCommand(),
-			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), cacheCommand(),
+			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), cacheCommand(), completionCommand(), manpageCommand(),
 		},
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           true,
@@ -98,8 +98,9 @@ LIMITATIONS:
    Linux only. Under mmap or exec a failed fetch is SIGBUS. No extended attributes.
 
 EXIT CODES:
-   0 done; 1 usage or bad input; 2 not supported; 3 absent; 4 integrity or signature;
-   5 registry, network, credentials, not found; 6 the mount itself; 7 local disk; 130 Ctrl-C
 `)
+	for _, e := range exitMeanings {
+		fmt.Fprintf(&b, "   %-3d  %s\n", e.Code, e.Means)
+	}
 	return b.String()
 }

@@ -28,6 +28,24 @@ const (
 	exitInterrupted = 130
 )
 
+// exitMeaning is an exit code as help and manual page explain it.
+type exitMeaning struct {
+	Code  int
+	Means string
+}
+
+var exitMeanings = []exitMeaning{
+	{exitOK, "done"},
+	{exitUsage, "usage or bad input"},
+	{exitUnsupported, "not supported (schema, algorithm, not a ProcessFork image)"},
+	{exitAbsent, "absent"},
+	{exitIntegrity, "integrity or signature"},
+	{exitRegistry, "registry, network, credentials, not found"},
+	{exitMount, "the mount itself"},
+	{exitDisk, "local disk"},
+	{exitInterrupted, "Ctrl-C"},
+}
+
 // exitHelper is what mount(8) expects of a helper whose mount failed.
 const exitHelper = 32
 
