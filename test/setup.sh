@@ -39,6 +39,18 @@ if [ "$what" != demo ]; then
     need btrfs-progs has mkfs.btrfs
     need iproute2 has ip
 fi
+if [ "$what" = test ]; then
+    need make has make
+    need debootstrap has debootstrap
+    need systemd has systemd-analyze
+    need systemd-container has systemd-nspawn
+    need bubblewrap has bwrap
+    need man-db has man
+    need groff-base has groff
+    need bash has bash
+    need zsh has zsh
+    need fish has fish
+fi
 if [ "$what" = bench ]; then
     for tool in squashfuse restic rclone fio hyperfine; do need $tool has $tool; done
     need squashfs-tools has mksquashfs
