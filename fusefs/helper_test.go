@@ -37,7 +37,7 @@ func TestHelper(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Server{fs: f, point: dir, attacher: h, done: make(chan struct{})}
+		s := newServer(f, dir, h)
 		if err := s.start(fd); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -58,7 +57,7 @@ func (f *FS) mount(dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{fs: f, point: point, attacher: a, done: make(chan struct{})}
+	s := newServer(f, point, a)
 	if err := s.start(fd); err != nil {
 		if derr := a.detach(point, true); derr != nil {
 			err = errors.Join(err, derr)
@@ -112,10 +111,8 @@ func (f *FS) fuseOptions() *fuse.MountOptions {
 		// A file handle outlives the kernel's memory of the file, since rows are stable (NFS, overlayfs indexes).
 		ExtraCapabilities: fuse.CAP_EXPORT_SUPPORT,
 		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		PanicHandler: func(v any) fuse.Status {
-			log.Error("panic in a file system call", "image", f.opts.Image, "panic", v, "stack", string(debug.Stack()))
-			return fuse.EIO
-		},
+		// A bug ends the process with its stack, as in any other goroutine, rather than serve on in a state unknown.
+		PanicHandler: func(v any) fuse.Status { panic(v) },
 	}
 }
 
@@ -143,6 +140,7 @@ func (s *Server) start(fd int) (err error) {
 		return fmt.Errorf("the mount does not answer: %w", err)
 	}
 	s.dev = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	close(s.answers)
 	if err := raiseReadAhead(readAheadFile(s.dev)); err != nil { // users may not, and read as well without
 		s.fs.opts.Log.Debug("read-ahead stays as it is", "image", s.fs.opts.Image, "err", err)
 	}

@@ -239,24 +239,6 @@ func TestMountSymlink(t *testing.T) {
 	}
 }
 
-// TestPanic has a panic in a call end as EIO, with the stack in the log and the mount going on.
-func TestPanic(t *testing.T) {
-	im := newImage(t, file("bad", "panics"), file("good", "reads"))
-	im.blobs.change("panics", func(b *fakeBlob) {
-		b.read = func([]byte, int64, int) (int, error) { panic("a bug") }
-	})
-	m := testMount(t, im, Options{Image: "the/image"})
-	if _, err := os.ReadFile(m.path("world/fs/bad")); !errors.Is(err, unix.EIO) {
-		t.Errorf("read: %v, want EIO", err)
-	}
-	if got := m.read(t, "world/fs/good"); got != "reads" {
-		t.Errorf("the other file: %q", got)
-	}
-	if m.log.with("a bug", "the/image", "TestPanic") == nil {
-		t.Error("no log line with the stack")
-	}
-}
-
 // TestOverlay has the mount as the lower layer of an overlay: writes go on top.
 func TestOverlay(t *testing.T) {
 	m := testMount(t, newImage(t, file("d/a", "lower"), file("d/b", "gone"), link("l", "d/a")), Options{})

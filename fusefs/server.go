@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,14 +17,28 @@ type Server struct {
 	point    string // absolute
 	dev      string // major:minor of the mount
 	attacher attacher
-	watch    *os.File // a second descriptor of the connection, to see whether it is alive
+	watch    *os.File      // a second descriptor of the connection, to see whether it is alive
+	answers  chan struct{} // closed when the mount answers and dev is known
+	left     chan struct{}
 	done     chan struct{}
+}
+
+func newServer(f *FS, point string, a attacher) *Server {
+	return &Server{
+		fs: f, point: point, attacher: a,
+		answers: make(chan struct{}), left: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 // serve answers the kernel until the mount is gone.
 func (s *Server) serve(raw *fuse.Server) {
 	defer close(s.done)
+	var follower sync.WaitGroup
+	over := make(chan struct{})
+	follower.Go(func() { s.follow(over) })
 	raw.Serve()
+	close(over)
+	follower.Wait()
 	s.watch.Close()
 }
 
