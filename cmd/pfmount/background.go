@@ -139,21 +139,16 @@ func (r *reporter) send(err error) error {
 	return werr
 }
 
-// detach lets go of the caller: stdin reads nothing, stdout and stderr (where
-// the Go runtime writes a crash) go to the log, the working folder is /.
-func detach(logFile string) error {
+// detach lets go of the caller: stdin, stdout and stderr lead nowhere, the working folder is /. A crash, which the Go
+// runtime would write to stderr, is written to the log by the guard, also when the log was rotated in between.
+func detach() error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
-	out := null
-	if f, err := os.OpenFile(logFile, os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
-		defer f.Close()
-		out = f
-	}
-	for fd, f := range []*os.File{null, out, out} {
-		if err := syscall.Dup3(int(f.Fd()), fd, 0); err != nil {
+	for fd := range 3 {
+		if err := syscall.Dup3(int(null.Fd()), fd, 0); err != nil {
 			return os.NewSyscallError("dup3", err)
 		}
 	}

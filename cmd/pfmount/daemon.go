@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -17,12 +14,8 @@ import (
 	"github.com/pfmount/pfmount/fusefs"
 )
 
-// readGrace is how long waiting reads may still finish after a mount was told
-// to end; endLimit how long the end may take altogether.
-const (
-	readGrace = 3 * time.Second
-	endLimit  = 5 * time.Second
-)
+// processName is how a mount's process shows up in ps(1).
+const processName = "pfmount"
 
 // daemon is a served mount.
 type daemon struct {
@@ -31,8 +24,11 @@ type daemon struct {
 	lines   *lines
 	session *session
 	server  *fusefs.Server
-	notify  *notifier // nil without a service manager
+	notify  *notifier    // nil without a service manager
+	socket  *stateServer // nil: pfmount status cannot ask
 	started time.Time
+
+	guardLog string // where a crash is reported; empty: stderr
 }
 
 // runForeground serves a mount in this process, logging to stderr.
@@ -53,6 +49,9 @@ func runForeground(c *cli.Context, cfg *mountConfig) error {
 	}
 	d := &daemon{cfg: cfg, lines: kept, log: slog.New(slog.NewMultiHandler(handlers...))}
 	d.notify = takeNotifier(os.Getpid(), d.log)
+	if c.IsSet("log-file") {
+		d.guardLog = cfg.logFile
+	}
 	return d.run(c, func() error { return nil })
 }
 
@@ -70,7 +69,7 @@ func runChild(c *cli.Context, cfg *mountConfig) error {
 	kept, level := new(lines), logLevel(cfg.verbose)
 	caller := new(slog.LevelVar) // what the caller still sees on stderr
 	caller.Set(slog.LevelWarn)
-	d := &daemon{cfg: cfg, lines: kept, log: slog.New(slog.NewMultiHandler(
+	d := &daemon{cfg: cfg, guardLog: cfg.logFile, lines: kept, log: slog.New(slog.NewMultiHandler(
 		newConsole(os.Stderr, caller),
 		slog.NewTextHandler(file, &slog.HandlerOptions{Level: level}),
 		slog.NewTextHandler(kept, &slog.HandlerOptions{Level: level}),
@@ -78,7 +77,7 @@ func runChild(c *cli.Context, cfg *mountConfig) error {
 	d.notify = takeNotifier(os.Getppid(), d.log)
 	ready := func() error {
 		caller.Set(levelOff)
-		return errors.Join(detach(cfg.logFile), rep.send(nil))
+		return errors.Join(detach(), rep.send(nil))
 	}
 	if err := d.run(c, ready); err != nil {
 		caller.Set(levelOff)
@@ -103,7 +102,11 @@ func logLevel(verbose bool) slog.Level {
 func (d *daemon) run(c *cli.Context, ready func() error) error {
 	ctx := c.Context
 	d.started = time.Now()
-	var err error
+	// The background process was started as /proc/self/exe, and ps would call it exe.
+	err := os.WriteFile("/proc/self/comm", []byte(processName), 0)
+	if err != nil {
+		d.log.Debug("the process keeps its name", "error", err)
+	}
 	if d.session, err = openIndexed(ctx, c, d.cfg.image, d.log); err != nil {
 		return err
 	}
@@ -120,6 +123,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer d.guardMount()()
 	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
@@ -127,11 +131,10 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
 	}
-	state, err := d.serveState()
-	if err != nil {
+	if d.socket, err = d.serveState(); err != nil {
 		d.log.Warn("no status socket: pfmount status will know little of this mount", "error", err)
 	} else {
-		defer state.Close()
+		defer d.socket.Close()
 	}
 	d.log.Info("mounted", "image", d.session.image.Ref().String(), "digest", d.session.image.Digest(),
 		"mountpoint", d.cfg.mountpoint, "took", time.Since(d.started).Round(time.Millisecond))
@@ -155,44 +158,4 @@ func (d *daemon) root() (pfimg.Row, error) {
 		return 0, usagef("--subdir: %q in %s is not a folder", d.cfg.subdir, d.session.image.Ref())
 	}
 	return row, nil
-}
-
-// end waits until the mount is gone, and makes it go when ctx ends (the first
-// signal): waiting reads get readGrace, then a plain unmount, then a lazy one.
-// A second signal goes straight to the lazy one.
-func (d *daemon) end(ctx context.Context) error {
-	gone := make(chan struct{})
-	go func() { d.server.Wait(); close(gone) }()
-	select {
-	case <-gone:
-		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
-		return nil
-	case <-ctx.Done():
-	}
-	second := make(chan os.Signal, 1)
-	signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
-	d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
-	limit := time.After(endLimit)
-	drained := d.server.StopReads(readGrace)
-	err := d.server.Unmount()
-	if err != nil {
-		select {
-		case <-drained:
-			err = d.server.Unmount()
-		case <-second:
-		}
-	}
-	if err != nil {
-		d.log.Warn("busy: detached, and gone once its holders are", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint))
-		if err := d.server.Detach(); err != nil {
-			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
-		}
-		return nil // the connection ends with this process
-	}
-	select {
-	case <-gone:
-	case <-limit:
-	case <-second:
-	}
-	return nil
 }

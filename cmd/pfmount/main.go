@@ -20,6 +20,12 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
+	if os.Getenv(guardVar) != "" {
+		if err := runGuard(); err != nil {
+			os.Exit(exitMount)
+		}
+		return
+	}
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

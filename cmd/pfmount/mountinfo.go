@@ -7,14 +7,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// holdersLimit bounds the look for holders: the end of a mount has no more time.
+const holdersLimit = 500 * time.Millisecond
 
 // mountInfo is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 type mountInfo struct {
 	mountpoint string
 	fstype     string
 	source     string // IMAGE as it was typed, for ours
-	uid        int    // user_id of a FUSE mount, else -1
+	uid, gid   int    // user_id and group_id of a FUSE mount, else -1
 }
 
 func (m *mountInfo) isPfmount() bool { return m.fstype == "fuse.pfmount" }
@@ -49,12 +53,16 @@ func parseMountInfo(line string) (mountInfo, bool) {
 	if !ok || len(l) < 5 || len(r) < 3 {
 		return mountInfo{}, false
 	}
-	m := mountInfo{mountpoint: unescape(l[4]), fstype: unescape(r[0]), source: unescape(r[1]), uid: -1}
+	m := mountInfo{mountpoint: unescape(l[4]), fstype: unescape(r[0]), source: unescape(r[1]), uid: -1, gid: -1}
 	for _, opt := range strings.Split(r[2], ",") {
-		if v, ok := strings.CutPrefix(opt, "user_id="); ok {
-			if n, err := strconv.Atoi(v); err == nil {
-				m.uid = n
-			}
+		name, v, _ := strings.Cut(opt, "=")
+		n, err := strconv.Atoi(v)
+		switch {
+		case err != nil:
+		case name == "user_id":
+			m.uid = n
+		case name == "group_id":
+			m.gid = n
 		}
 	}
 	return m, true
@@ -95,17 +103,28 @@ func mountAt(dir string) (*mountInfo, error) {
 	return top, nil
 }
 
-// holders names the processes that use a mount: open files, working folder,
-// mapped programs. At most a few, and only those this user may look at.
+// holders names the processes that use a mount, by open files, working folder, mapped programs, and the mounts that lie
+// on it. At most a few, only those this user may look at, and only those found in holdersLimit.
 func holders(dir string) []string {
 	const most = 8
 	var out []string
+	if all, err := mounts(); err == nil {
+		for _, m := range all {
+			if m.mountpoint != dir && within(m.mountpoint, dir) && len(out) < most {
+				out = append(out, "the mount "+printable(m.mountpoint))
+			}
+		}
+	}
+	end := time.Now().Add(holdersLimit)
 	links, _ := filepath.Glob("/proc/[0-9]*/*")
 	seen := make(map[string]bool)
 	for _, name := range links {
 		pid := strings.Split(name, "/")[2]
-		if seen[pid] || len(out) == most {
+		if seen[pid] {
 			continue
+		}
+		if len(out) == most || time.Now().After(end) {
+			break
 		}
 		for _, link := range procLinks(name) {
 			if target, err := os.Readlink(link); err == nil && within(target, dir) {

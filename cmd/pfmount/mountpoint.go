@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -75,7 +77,7 @@ func checkMountpoint(c *cli.Context, cfg *mountConfig) error {
 	if err != nil {
 		return err
 	}
-	if top != nil && top.isPfmount() && probe(cfg.mountpoint) == stale {
+	if top != nil && top.isPfmount() && top.probe() == stale {
 		return nil // cleared by the daemon, just before it mounts
 	}
 	return checkFree(cfg.mountpoint, top)
@@ -89,7 +91,7 @@ func clearMountpoint(cfg *mountConfig, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if top == nil || !top.isPfmount() || probe(cfg.mountpoint) != stale {
+		if top == nil || !top.isPfmount() || top.probe() != stale {
 			return checkFree(cfg.mountpoint, top)
 		}
 		log.Warn("clearing a stale mount, left by a process that died", "mountpoint", cfg.mountpoint, "image", top.source)
@@ -103,7 +105,7 @@ func clearMountpoint(cfg *mountConfig, log *slog.Logger) error {
 // checkFree refuses a mount point that is in use, is no folder or holds files.
 func checkFree(dir string, top *mountInfo) error {
 	if top != nil && top.isFuse() {
-		state := probe(dir)
+		state := top.probe()
 		switch {
 		case top.isPfmount() && state == alive:
 			return mountf("%s: already mounted (%s); to remount: pfmount umount %s", dir, top.source, shellQuote(dir))
@@ -144,12 +146,9 @@ func within(path, dir string) bool {
 
 // probe asks a mount for its statfs, for at most statLimit. The goroutine of a
 // hung one stays behind until the kernel lets it go.
-func probe(dir string) health {
+func (m *mountInfo) probe() health {
 	answer := make(chan error, 1)
-	go func() {
-		var st unix.Statfs_t
-		answer <- unix.Statfs(dir, &st)
-	}()
+	go func() { answer <- m.statfs() }()
 	select {
 	case err := <-answer:
 		if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
@@ -159,6 +158,21 @@ func probe(dir string) health {
 	case <-time.After(statLimit):
 		return hung
 	}
+}
+
+// statfs asks as the mount's owner where root asks: FUSE tells others, also
+// root, that all is well and does not ask the daemon.
+func (m *mountInfo) statfs() error {
+	if os.Geteuid() == 0 && m.uid > 0 && m.gid >= 0 {
+		runtime.LockOSThread() // and never unlocked: the thread ends here, with its ids
+		gid, uid := uintptr(m.gid), uintptr(m.uid)
+		// Raw, since package unix would change the ids of all threads.
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); e == 0 {
+			_, _, _ = syscall.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid)
+		}
+	}
+	var st unix.Statfs_t
+	return unix.Statfs(m.mountpoint, &st)
 }
 
 func shortHash(s string) string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,12 +34,21 @@ type mountState struct {
 	CacheMisses    int64     `json:"cache_misses"`
 	Goroutines     int       `json:"goroutines"`
 	LastErrors     []string  `json:"last_errors"`
+
+	*tagState // only when asked for
 }
 
-// stateDir is where a user's sockets are: $XDG_RUNTIME_DIR, else the usual
-// place for that user.
+// stateDir is where a user's sockets are, by what this process can know: $XDG_RUNTIME_DIR, else the usual place.
 func stateDir(uid int) string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && uid == os.Geteuid() {
+	if uid == os.Geteuid() {
+		return stateDirBy(uid, os.Getenv)
+	}
+	return stateDirBy(uid, func(string) string { return "" })
+}
+
+// stateDirBy is where the sockets of a user's process are, by its environment.
+func stateDirBy(uid int, getenv func(string) string) string {
+	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "pfmount")
 	}
 	if uid == 0 {
@@ -49,7 +57,11 @@ func stateDir(uid int) string {
 	if dir := fmt.Sprintf("/run/user/%d", uid); isOwnDir(dir, uid) {
 		return filepath.Join(dir, "pfmount")
 	}
-	return filepath.Join(os.TempDir(), "pfmount-"+strconv.Itoa(uid))
+	tmp := getenv("TMPDIR")
+	if !filepath.IsAbs(tmp) {
+		tmp = "/tmp"
+	}
+	return filepath.Join(tmp, "pfmount-"+strconv.Itoa(uid))
 }
 
 // isOwnDir reports whether dir is a folder, not a link, of that user.
@@ -68,6 +80,8 @@ func socketName(mountpoint string) string { return shortHash(mountpoint) + ".soc
 type stateServer struct {
 	http *http.Server
 	path string
+	file os.FileInfo // the socket as it was made
+	over chan struct{}
 }
 
 func (d *daemon) serveState() (*stateServer, error) {
@@ -98,14 +112,36 @@ func (d *daemon) serveState() (*stateServer, error) {
 			fmt.Fprintln(w, line)
 		}
 	})
-	s := &stateServer{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}, path}
-	go func() { _ = s.http.Serve(l) }() // ends in Close
+	mux.HandleFunc("GET /tag", d.serveTag)
+	file, err := os.Lstat(path)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	s := &stateServer{path: path, file: file, over: make(chan struct{}), http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: tagLimit + 5*time.Second, MaxHeaderBytes: 16 << 10,
+	}}
+	go func() {
+		defer close(s.over)
+		_ = s.http.Serve(l) // ends in Close
+	}()
 	return s, nil
 }
 
 // Close removes the socket and ends its server.
 func (s *stateServer) Close() error {
-	return errors.Join(os.Remove(s.path), s.http.Close())
+	s.removeSocket()
+	err := s.http.Close()
+	<-s.over
+	return err
+}
+
+// removeSocket removes the socket, unless another mount at the same place, made after a lazy unmount of this one, has put
+// its own there.
+func (s *stateServer) removeSocket() {
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+		_ = os.Remove(s.path)
+	}
 }
 
 // listenAt listens on a socket in dir, through /proc, since a socket's path
@@ -156,46 +192,4 @@ func (d *daemon) writeMetrics(w http.ResponseWriter) {
 	} {
 		fmt.Fprintf(w, "# HELP pfmount_%s %s\n# TYPE pfmount_%s %s\npfmount_%s %d\n", m.name, m.help, m.name, m.kind, m.name, m.value)
 	}
-}
-
-// askState asks the daemon of a mount; uid is the mount's owner.
-func askState(ctx context.Context, mountpoint string, uid int) (*mountState, error) {
-	dir, err := os.Open(stateDir(uid))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName(mountpoint))
-	ctx, cancel := context.WithTimeout(ctx, statLimit)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://pfmount/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	var s mountState
-	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(&s); err != nil {
-		return nil, err
-	}
-	return &s, nil
-}
-
-// daemonPID returns the process that serves a mount, or 0 when it cannot be
-// asked.
-func daemonPID(ctx context.Context, mountpoint string, uid int) int {
-	s, err := askState(ctx, mountpoint, uid)
-	if err != nil {
-		return 0
-	}
-	return s.PID
 }

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 )
 
 func statusCommand() *cli.Command {
@@ -20,9 +22,15 @@ func statusCommand() *cli.Command {
 
 Example: pfmount status --json | jq '.mounts[].fetched_bytes'
 
+With --check each mount made by a tag also asks its registry, for at most 10 s,
+whether the tag names another image by now. The mount stays as it is.
+
 Limitations: of other users' mounts only what mountinfo tells, unless you are
 root. A mount that does not answer within 2 s is listed as not answering.`,
-		Flags:  []cli.Flag{jsonFlag()},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "ask registries whether tags have moved on since"},
+			jsonFlag(),
+		},
 		Action: statusAction,
 	}
 }
@@ -38,7 +46,7 @@ func statusAction(c *cli.Context) error {
 			return err
 		}
 	}
-	states, err := mountStates(c.Context, only)
+	states, err := mountStates(c.Context, only, c.Bool("check"))
 	if err != nil {
 		return err
 	}
@@ -54,28 +62,47 @@ func statusAction(c *cli.Context) error {
 	return printStates(c.App.Writer, states)
 }
 
+// askers bounds how many mounts are asked at a time: one that hangs holds up few others.
+const askers = 16
+
 // mountStates asks every mount of ours that this process can see.
-func mountStates(ctx context.Context, only string) ([]mountState, error) {
+func mountStates(ctx context.Context, only string, check bool) ([]mountState, error) {
 	all, err := mounts()
 	if err != nil {
 		return nil, err
 	}
-	states := []mountState{}
-	for _, m := range all {
-		if !m.isPfmount() || only != "" && m.mountpoint != only {
-			continue
-		}
-		s, err := askState(ctx, m.mountpoint, m.uid)
-		if err != nil {
-			h := probe(m.mountpoint)
-			s = &mountState{Mountpoint: m.mountpoint, Image: m.source, Stale: h == stale, LastErrors: []string{}}
-			if h != stale {
-				s.LastErrors = append(s.LastErrors, "its process does not tell its state")
-			}
-		}
-		states = append(states, *s)
+	all = slices.DeleteFunc(all, func(m mountInfo) bool {
+		return !m.isPfmount() || only != "" && m.mountpoint != only
+	})
+	states := make([]mountState, len(all))
+	var g errgroup.Group
+	g.SetLimit(askers)
+	for i := range all {
+		g.Go(func() error {
+			states[i] = stateOf(ctx, &all[i], check)
+			return nil
+		})
 	}
-	return states, nil
+	return states, g.Wait()
+}
+
+// stateOf asks one mount. What cannot be asked is told as far as it shows from outside.
+func stateOf(ctx context.Context, m *mountInfo, check bool) mountState {
+	s, err := askState(ctx, m)
+	if err != nil {
+		h := m.probe()
+		s = &mountState{Mountpoint: m.mountpoint, Image: m.source, Stale: h == stale, LastErrors: []string{}}
+		if h != stale {
+			s.LastErrors = append(s.LastErrors, "its process does not tell its state")
+		}
+	}
+	switch {
+	case check && err == nil:
+		s.tagState = askTag(ctx, m)
+	case check:
+		s.tagState = new(tagState)
+	}
+	return *s
 }
 
 func printStates(w io.Writer, states []mountState) error {
@@ -96,6 +123,16 @@ func printStates(w io.Writer, states []mountState) error {
 		}
 		if s.Offline {
 			fmt.Fprintf(tw, "  offline\tmounted from the cache\n")
+		}
+		if t := s.tagState; t != nil {
+			switch {
+			case t.TagError != "":
+				fmt.Fprintf(tw, "  tag\tnot known: %s\n", printable(t.TagError))
+			case t.TagMoved != nil && *t.TagMoved:
+				fmt.Fprintf(tw, "  tag\tmoved on to %s; remount to see that\n", printable(t.TagDigest))
+			case t.TagMoved != nil:
+				fmt.Fprintf(tw, "  tag\tnot moved\n")
+			}
 		}
 		for _, e := range s.LastErrors {
 			fmt.Fprintf(tw, "  error\t%s\n", printable(e))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,13 +21,14 @@ func umountCommand() *cli.Command {
 		Usage:     "unmount, also a stale mount whose process died",
 		ArgsUsage: "MOUNTPOINT",
 		Description: `Unmounts and waits until the background process is gone. A mount in use is
-left alone and its holders are named; --lazy detaches it all the same.
+left alone and its holders are named; --lazy detaches it all the same, and who
+still has files open may read them for a few seconds more.
 
 Example: pfmount umount /mnt/sess
 
 Limitations: only mounts of pfmount; a mount that does not answer is not stale
 and is left alone.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, end when the last user is gone"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, also when it is in use"}},
 		Action: umountAction,
 	}
 }
@@ -47,17 +49,20 @@ func umountAction(c *cli.Context) error {
 	if top == nil || !top.isPfmount() {
 		return mountf("%s: not a mount of pfmount", dir)
 	}
-	state := probe(dir)
+	state := top.probe()
 	switch {
 	case state == hung:
 		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
 	case state == stale || c.Bool("lazy"):
+		if state == stale { // nobody else will
+			_ = os.Remove(filepath.Join(stateDir(top.uid), socketName(dir)))
+		}
 		if err := detachMount(dir); err != nil {
 			return mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
-	pid := daemonPID(c.Context, dir, top.uid)
+	pid := daemonPID(c.Context, top)
 	if err := plainUnmount(dir); err != nil {
 		if h := holders(dir); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// askState asks the daemon of a mount for its state.
+func askState(ctx context.Context, m *mountInfo) (*mountState, error) {
+	s := new(mountState)
+	return s, ask(ctx, m, "/status", statLimit, s)
+}
+
+// ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most limit. The folders to
+// look in belong to the mount's owner, who may have put anything there: also looking is bounded.
+func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	type answer struct {
+		data json.RawMessage
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		a.err = askIn(ctx, stateDir(m.uid), m.mountpoint, path, &a.data)
+		if a.err != nil {
+			for _, dir := range otherStateDirs(m.uid) {
+				if err := askIn(ctx, dir, m.mountpoint, path, &a.data); err == nil {
+					a.err = nil
+					break
+				}
+			}
+		}
+		answers <- a
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return a.err
+		}
+		return json.Unmarshal(a.data, into)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// askIn asks at the socket in one folder, by way of /proc, since a socket's path may have 107 bytes only (unix(7)).
+func askIn(ctx context.Context, folder, mountpoint, path string, into any) error {
+	fd, err := syscall.Open(folder, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: folder, Err: err}
+	}
+	defer syscall.Close(fd)
+	socket := fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName(mountpoint))
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://pfmount"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the mount's process answers %s", resp.Status)
+	}
+	return json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(into)
+}
+
+// otherStateDirs lists where else the sockets of a user's mounts can be: where the environment of each says, since a
+// service has another one than a shell.
+func otherStateDirs(uid int) []string {
+	var dirs []string
+	names, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is well formed
+	for _, name := range names {
+		if comm, err := os.ReadFile(name); err != nil || string(comm) != processName+"\n" {
+			continue
+		}
+		proc := filepath.Dir(name)
+		if !isOwnDir(proc, uid) {
+			continue
+		}
+		env, err := os.ReadFile(proc + "/environ") // another user's only as root
+		if err != nil {
+			continue
+		}
+		if dir := stateDirBy(uid, environ(env)); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// environ gives the variables of a /proc/PID/environ.
+func environ(block []byte) func(string) string {
+	return func(name string) string {
+		for v := range bytes.SplitSeq(block, []byte{0}) {
+			if value, ok := bytes.CutPrefix(v, []byte(name+"=")); ok {
+				return string(value)
+			}
+		}
+		return ""
+	}
+}
+
+// daemonPID returns the process that serves a mount, or 0 when it cannot be asked.
+func daemonPID(ctx context.Context, m *mountInfo) int {
+	s, err := askState(ctx, m)
+	if err != nil {
+		return 0
+	}
+	return s.PID
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// How a mount ends: within endLimit of whatever began it, however busy it is.
+const (
+	readGrace = 3 * time.Second // waiting reads may still finish after a mount was told to end
+	lastGrace = 4 * time.Second // open files may be read that long
+	endLimit  = 5 * time.Second // all of it
+	hardEnd   = endLimit - 200*time.Millisecond
+)
+
+// end waits until the mount is gone, and makes it go when ctx ends (the first signal) or when it was detached, by
+// whoever, with files open: waiting reads get readGrace, then a plain unmount, then a lazy one. A second signal goes
+// straight to the lazy one.
+func (d *daemon) end(ctx context.Context) error {
+	select {
+	case <-d.server.Done():
+		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
+		d.limitEnd()
+		return nil
+	case <-d.server.Left():
+		d.log.Warn("detached while in use: ending", "mountpoint", d.cfg.mountpoint)
+	case <-ctx.Done():
+		d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
+	}
+	d.limitEnd()
+	second := make(chan os.Signal, 1)
+	signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
+	limit := time.After(lastGrace)
+	drained := d.server.StopReads(readGrace)
+	err := d.server.Unmount()
+	if err != nil {
+		select {
+		case <-drained:
+			err = d.server.Unmount()
+		case <-second:
+		}
+	}
+	if err != nil {
+		d.log.Warn("busy: detached, and whoever still uses it gets errors", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint))
+		if err := d.server.Detach(); err != nil {
+			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
+		}
+		return nil // the connection ends with this process
+	}
+	select {
+	case <-d.server.Done():
+	case <-limit:
+	case <-second:
+	}
+	return nil
+}
+
+// limitEnd bounds what is left to do, such as ending a fill whose disk hangs: this process ends in time without it.
+// What stays of a fill is a file that the next one to want the blob starts over.
+func (d *daemon) limitEnd() {
+	time.AfterFunc(hardEnd, func() {
+		d.log.Error("the end takes too long: leaving what is under way", "mountpoint", d.cfg.mountpoint)
+		if d.socket != nil {
+			d.socket.removeSocket()
+		}
+		os.Exit(exitMount)
+	})
+}

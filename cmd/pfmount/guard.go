@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+// A mount whose process crashes would stay behind, dead. No process can clean up after its own panic in whatever
+// goroutine, so each mount has a guard: this program once more, small and idle, that reads from a pipe into which the Go
+// runtime writes when the process crashes (runtime/debug.SetCrashOutput). An end of the pipe without a word means that
+// the process ended in order, or was killed; then the guard goes, too.
+
+// guardVar marks the guard's process.
+const guardVar = "PFMOUNT_GUARD"
+
+const (
+	maxCrash   = 1 << 20         // bytes of a crash report that are kept
+	guardGrace = time.Second     // how long the end of a mount waits for its guard
+	crashGrace = 4 * time.Second // how long the kernel may take to end the connection of a dead process
+)
+
+// guard is the daemon's end.
+type guard struct {
+	cmd *exec.Cmd
+}
+
+// charge is what a guard has to know, sent as the pipe's first line: arguments can be seen by everybody.
+type charge struct {
+	Image      string `json:"image"`
+	Mountpoint string `json:"mountpoint"`
+	PID        int    `json:"pid"`
+	LogFile    string `json:"log_file"` // empty: stderr
+	Socket     string `json:"socket"`
+}
+
+// startGuard starts the guard of a mount that is about to be.
+func startGuard(c charge) (*guard, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"pfmount-guard", fmt.Sprintf("of %d", c.PID)}
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{r}                                   // becomes 3
+	cmd.Env = []string{guardVar + "=1", "PATH=" + os.Getenv("PATH")} // no credentials
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}             // Ctrl-C is for the daemon
+	if c.LogFile == "" {
+		cmd.Stderr = os.Stderr
+	}
+	line, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	g := &guard{cmd}
+	if _, err := w.Write(append(line, '\n')); err != nil {
+		g.kill()
+		return nil, err
+	}
+	if err := debug.SetCrashOutput(w, debug.CrashOptions{}); err != nil {
+		g.kill()
+		return nil, err
+	}
+	return g, nil
+}
+
+// Close ends the guard. What crashes later leaves a stale mount, if any is left.
+func (g *guard) Close() {
+	_ = debug.SetCrashOutput(nil, debug.CrashOptions{}) // closes the pipe
+	t := time.AfterFunc(guardGrace, func() { _ = g.cmd.Process.Kill() })
+	defer t.Stop()
+	_ = g.cmd.Wait()
+}
+
+func (g *guard) kill() {
+	_ = g.cmd.Process.Kill()
+	_ = g.cmd.Wait()
+}
+
+// runGuard is the guard's whole life.
+func runGuard() error {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	pipe := bufio.NewReaderSize(os.NewFile(3, "crash"), 4096)
+	line, err := pipe.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	var c charge
+	if err := json.Unmarshal(line, &c); err != nil {
+		return err
+	}
+	report, err := io.ReadAll(io.LimitReader(pipe, maxCrash))
+	if len(report) == 0 {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, pipe) // the rest, until the process is gone
+	log, done, err := c.logger(report)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if c.Socket != "" {
+		_ = os.Remove(c.Socket)
+	}
+	if err := c.unmount(); err != nil {
+		log.Error("the process of a mount crashed, and the mount cannot be detached", "image", c.Image, "mountpoint", c.Mountpoint, "error", err)
+		return err
+	}
+	log.Error("the process of a mount crashed: unmounted", "image", c.Image, "mountpoint", c.Mountpoint, "process", c.PID)
+	return nil
+}
+
+// logger opens the mount's log and writes the crash report into it. On stderr the runtime has written it already.
+func (c charge) logger(report []byte) (*slog.Logger, func(), error) {
+	if c.LogFile == "" {
+		return consoleLogger(false), func() {}, nil
+	}
+	file, err := logFile(c.LogFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = file.Write(report)
+	return slog.New(slog.NewTextHandler(file, nil)), func() { file.Close() }, err
+}
+
+// unmount detaches the mount once it is stale. Whatever else is at its place is left alone.
+func (c charge) unmount() error {
+	for end := time.Now().Add(crashGrace); ; time.Sleep(20 * time.Millisecond) {
+		top, err := mountAt(c.Mountpoint)
+		if err != nil {
+			return err
+		}
+		if top == nil || !top.isPfmount() {
+			return nil
+		}
+		if top.probe() == stale {
+			return detachMount(c.Mountpoint)
+		}
+		if time.Now().After(end) {
+			return errors.New("another live mount is at its place")
+		}
+	}
+}
+
+// guardMount starts the guard of a mount. Without one it is served all the same.
+func (d *daemon) guardMount() (done func()) {
+	g, err := startGuard(charge{
+		Image: d.cfg.image, Mountpoint: d.cfg.mountpoint, PID: os.Getpid(), LogFile: d.guardLog,
+		Socket: filepath.Join(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint)),
+	})
+	if err != nil {
+		d.log.Warn("no guard: a crash would leave the mount behind, to be removed with pfmount umount", "error", err)
+		return func() {}
+	}
+	return g.Close
+}

@@ -1,0 +1,78 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// Resolve asks the image's source which OCI manifest the image's tag names now; "" for an image that no tag names. A
+// registry is asked for headers, and only one that tells no digest in them for the manifest. Nothing is verified: the
+// answer says whether the tag has moved on, not what is there.
+func (im *Image) Resolve(ctx context.Context) (string, error) {
+	ctx, done, err := im.use.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	switch src := im.src.(type) {
+	case *registry:
+		if im.ref.pinned {
+			return "", nil
+		}
+		d, err := src.resolve(ctx)
+		if err != nil {
+			return "", err
+		}
+		return d.String(), nil
+	case *layout:
+		if im.ref.pinned {
+			return "", nil
+		}
+		r, err := src.root(ctx)
+		if err != nil {
+			return "", err
+		}
+		return r.digest, nil
+	}
+	return "", nil
+}
+
+// resolve returns the digest of the manifest that the tag names.
+func (r *registry) resolve(ctx context.Context) (wireDigest, error) {
+	if r.down != nil {
+		return wireDigest{}, r.down
+	}
+	retry := retrier{policy: r.c.policy}
+	for {
+		d, err := r.resolveOnce(ctx)
+		if err == nil {
+			return d, nil
+		}
+		if err = retry.again(ctx, err); err != nil {
+			return wireDigest{}, err
+		}
+	}
+}
+
+func (r *registry) resolveOnce(ctx context.Context) (wireDigest, error) {
+	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}})
+	var status *statusError
+	switch {
+	case errors.As(err, &status) && (status.code == http.StatusMethodNotAllowed || status.code == http.StatusNotImplemented):
+	case err != nil:
+		return wireDigest{}, err
+	default:
+		finish(resp)
+		if err := manifestAnswer(resp); err != nil {
+			return wireDigest{}, err
+		}
+		if d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {
+			return wireDigest(d), nil
+		}
+	}
+	_, d, err := r.manifestByTag(ctx)
+	return d, err
+}
