@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -72,5 +73,27 @@ func TestRetryIsCancelled(t *testing.T) {
 	defer cancel()
 	if err := im.Blob(ctx, p.logical(), 7, &buffer{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestStandstill has the stall clock go off late, as after a stop of the whole process: what came meanwhile is read
+// first, and only a server that sent nothing has stalled.
+func TestStandstill(t *testing.T) {
+	for name, reads := range map[string]bool{"bytes came": true, "nothing came": false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWatch(context.Background(), 30*time.Second)
+			w.start()
+			w.due.Store(int64(time.Since(epoch))) // an hour later it is late
+			time.AfterFunc(30*time.Second+catchUp/2, func() {
+				if reads {
+					w.stop()
+				}
+			})
+			time.Sleep(time.Hour)
+			if stalled := errors.Is(context.Cause(w.ctx), errStalled); stalled == reads {
+				t.Errorf("%s: stalled %v", name, stalled)
+			}
+			w.cancel(nil)
+		})
 	}
 }

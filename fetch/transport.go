@@ -198,6 +198,7 @@ type watch struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	limit  time.Duration
+	due    atomic.Int64 // when the clock goes off, in nanoseconds since epoch; 0: it stands
 
 	mu       sync.Mutex // guards answered
 	answered bool
@@ -206,13 +207,20 @@ type watch struct {
 func newWatch(parent context.Context, limit time.Duration) *watch {
 	w := &watch{parent: parent, limit: limit}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
-	w.timer = time.AfterFunc(limit, func() { w.cancel(errStalled) })
+	w.timer = time.AfterFunc(limit, w.expire)
 	w.timer.Stop()
 	return w
 }
 
-func (w *watch) start() { w.timer.Reset(w.limit) }
-func (w *watch) stop()  { w.timer.Stop() }
+func (w *watch) start() {
+	w.due.Store(int64(time.Since(epoch) + w.limit))
+	w.timer.Reset(w.limit)
+}
+
+func (w *watch) stop() {
+	w.due.Store(0)
+	w.timer.Stop()
+}
 
 // explain replaces the error of a request that the watch ended.
 func (w *watch) explain(err error) error {
