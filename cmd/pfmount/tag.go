@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -30,6 +32,8 @@ func (d *daemon) tag(ctx context.Context) tagState {
 	image := d.session.image
 	digest, err := image.Resolve(ctx)
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return tagState{TagError: fmt.Sprintf("%s: no answer within %v", image.Ref(), tagLimit)}
 	case err != nil:
 		return tagState{TagError: err.Error()}
 	case digest == "":

@@ -60,7 +60,7 @@ func (m *Mount) findPID() int {
 	// A command just ended may still be in /proc for a moment.
 	var pids []int
 	for range 50 {
-		if pids = Pids(m.env.Bin); len(pids) == 1 {
+		if pids = slices.DeleteFunc(Pids(m.env.Bin), isGuard); len(pids) == 1 {
 			return pids[0]
 		}
 		for _, pid := range pids {
@@ -75,6 +75,12 @@ func (m *Mount) findPID() int {
 	}
 	m.env.t.Fatalf("no daemon for %s among %v\n%s", m.Dir, pids, m.env.Logs())
 	return 0
+}
+
+// isGuard tells the guard that each daemon has beside it.
+func isGuard(pid int) bool {
+	args := Cmdline(pid)
+	return len(args) > 0 && args[0] == "pfmount-guard"
 }
 
 // Status is one mount in the JSON of the status command.
