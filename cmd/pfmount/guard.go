@@ -36,12 +36,13 @@ type guard struct {
 }
 
 // charge is what a guard has to know, sent as the pipe's first line: arguments can be seen by everybody.
+// Paths are bytes, which JSON leaves as they are.
 type charge struct {
-	Image      string `json:"image"`
-	Mountpoint string `json:"mountpoint"`
-	PID        int    `json:"pid"`
-	LogFile    string `json:"log_file"` // empty: stderr
-	Socket     string `json:"socket"`
+	Image      string
+	PID        int
+	Mountpoint []byte
+	LogFile    []byte // empty: stderr
+	Socket     []byte
 }
 
 // startGuard starts the guard of a mount that is about to be.
@@ -55,10 +56,10 @@ func startGuard(c charge) (*guard, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{"pfmount-guard", fmt.Sprintf("of %d", c.PID)}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{r}                                   // becomes 3
-	cmd.Env = []string{guardVar + "=1", "PATH=" + os.Getenv("PATH")} // no credentials
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}             // Ctrl-C is for the daemon
-	if c.LogFile == "" {
+	cmd.ExtraFiles = []*os.File{r} // becomes 3
+	cmd.Env = helperEnv(guardVar, "1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the daemon
+	if len(c.LogFile) == 0 {
 		cmd.Stderr = os.Stderr
 	}
 	line, err := json.Marshal(c)
@@ -93,56 +94,51 @@ func (g *guard) kill() {
 	_ = g.cmd.Wait()
 }
 
-// runGuard is the guard's whole life.
-func runGuard() error {
+// runGuard is the guard's whole life; it returns the exit code.
+func runGuard() int {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	pipe := bufio.NewReaderSize(os.NewFile(3, "crash"), 4096)
-	line, err := pipe.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
 	var c charge
-	if err := json.Unmarshal(line, &c); err != nil {
-		return err
+	line, err := pipe.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &c)
 	}
-	report, err := io.ReadAll(io.LimitReader(pipe, maxCrash))
+	if err != nil {
+		return exitMount
+	}
+	report, _ := io.ReadAll(io.LimitReader(pipe, maxCrash))
 	if len(report) == 0 {
-		return err
+		return exitOK
 	}
 	_, _ = io.Copy(io.Discard, pipe) // the rest, until the process is gone
-	log, done, err := c.logger(report)
-	if err != nil {
-		return err
-	}
+	log, done := c.logger(report)
 	defer done()
-	if c.Socket != "" {
-		_ = os.Remove(c.Socket)
-	}
+	_ = os.Remove(string(c.Socket))
 	if err := c.unmount(); err != nil {
-		log.Error("the process of a mount crashed, and the mount cannot be detached", "image", c.Image, "mountpoint", c.Mountpoint, "error", err)
-		return err
+		log.Error("the process of a mount crashed, and the mount cannot be detached", "image", c.Image, "mountpoint", string(c.Mountpoint), "error", err)
+		return exitMount
 	}
-	log.Error("the process of a mount crashed: unmounted", "image", c.Image, "mountpoint", c.Mountpoint, "process", c.PID)
-	return nil
+	log.Error("the process of a mount crashed: unmounted", "image", c.Image, "mountpoint", string(c.Mountpoint), "process", c.PID)
+	return exitOK
 }
 
 // logger opens the mount's log and writes the crash report into it. On stderr the runtime has written it already.
-func (c charge) logger(report []byte) (*slog.Logger, func(), error) {
-	if c.LogFile == "" {
-		return consoleLogger(false), func() {}, nil
+func (c charge) logger(report []byte) (*slog.Logger, func()) {
+	if len(c.LogFile) == 0 {
+		return consoleLogger(false), func() {}
 	}
-	file, err := logFile(c.LogFile)
-	if err != nil {
-		return nil, nil, err
+	file, err := logFile(string(c.LogFile))
+	if err != nil { // to unmount is what matters
+		return slog.New(slog.DiscardHandler), func() {}
 	}
-	_, err = file.Write(report)
-	return slog.New(slog.NewTextHandler(file, nil)), func() { file.Close() }, err
+	_, _ = file.Write(report)
+	return slog.New(slog.NewTextHandler(file, nil)), func() { file.Close() }
 }
 
 // unmount detaches the mount once it is stale. Whatever else is at its place is left alone.
 func (c charge) unmount() error {
 	for end := time.Now().Add(crashGrace); ; time.Sleep(20 * time.Millisecond) {
-		top, err := mountAt(c.Mountpoint)
+		top, err := mountAt(string(c.Mountpoint))
 		if err != nil {
 			return err
 		}
@@ -150,7 +146,7 @@ func (c charge) unmount() error {
 			return nil
 		}
 		if top.probe() == stale {
-			return detachMount(c.Mountpoint)
+			return detachMount(string(c.Mountpoint))
 		}
 		if time.Now().After(end) {
 			return errors.New("another live mount is at its place")
@@ -160,10 +156,8 @@ func (c charge) unmount() error {
 
 // guardMount starts the guard of a mount. Without one it is served all the same.
 func (d *daemon) guardMount() (done func()) {
-	g, err := startGuard(charge{
-		Image: d.cfg.image, Mountpoint: d.cfg.mountpoint, PID: os.Getpid(), LogFile: d.guardLog,
-		Socket: filepath.Join(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint)),
-	})
+	socket := filepath.Join(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint))
+	g, err := startGuard(charge{d.cfg.image, os.Getpid(), []byte(d.cfg.mountpoint), []byte(d.guardLog), []byte(socket)})
 	if err != nil {
 		d.log.Warn("no guard: a crash would leave the mount behind, to be removed with pfmount umount", "error", err)
 		return func() {}

@@ -20,11 +20,11 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	if os.Getenv(guardVar) != "" {
-		if err := runGuard(); err != nil {
-			os.Exit(exitMount)
-		}
-		return
+	switch {
+	case os.Getenv(guardVar) != "":
+		os.Exit(runGuard())
+	case os.Getenv(probeVar) != "":
+		os.Exit(runProbe())
 	}
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.

@@ -3,32 +3,14 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
-)
-
-// statLimit is how long a mount may take to answer statfs before it counts as
-// hung.
-const statLimit = 2 * time.Second
-
-// health is what a mount point turns out to be when asked.
-type health int
-
-const (
-	alive health = iota
-	stale        // its daemon is dead: ENOTCONN
-	hung         // it does not answer; never removed
 )
 
 // resolveMountpoint makes a mount point absolute and free of symlinks, also
@@ -142,37 +124,6 @@ func checkFree(dir string, top *mountInfo) error {
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
-}
-
-// probe asks a mount for its statfs, for at most statLimit. The goroutine of a
-// hung one stays behind until the kernel lets it go.
-func (m *mountInfo) probe() health {
-	answer := make(chan error, 1)
-	go func() { answer <- m.statfs() }()
-	select {
-	case err := <-answer:
-		if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED) {
-			return stale
-		}
-		return alive
-	case <-time.After(statLimit):
-		return hung
-	}
-}
-
-// statfs asks as the mount's owner where root asks: FUSE tells others, also
-// root, that all is well and does not ask the daemon.
-func (m *mountInfo) statfs() error {
-	if os.Geteuid() == 0 && m.uid > 0 && m.gid >= 0 {
-		runtime.LockOSThread() // and never unlocked: the thread ends here, with its ids
-		gid, uid := uintptr(m.gid), uintptr(m.uid)
-		// Raw, since package unix would change the ids of all threads.
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); e == 0 {
-			_, _, _ = syscall.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid)
-		}
-	}
-	var st unix.Statfs_t
-	return unix.Statfs(m.mountpoint, &st)
 }
 
 func shortHash(s string) string {

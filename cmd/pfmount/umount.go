@@ -49,7 +49,11 @@ func umountAction(c *cli.Context) error {
 	if top == nil || !top.isPfmount() {
 		return mountf("%s: not a mount of pfmount", dir)
 	}
-	state := top.probe()
+	pid := daemonPID(c.Context, top)
+	state := alive
+	if pid == 0 {
+		state = top.probe()
+	}
 	switch {
 	case state == hung:
 		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
@@ -62,7 +66,6 @@ func umountAction(c *cli.Context) error {
 		}
 		return nil
 	}
-	pid := daemonPID(c.Context, top)
 	if err := plainUnmount(dir); err != nil {
 		if h := holders(dir); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))

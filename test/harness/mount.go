@@ -80,7 +80,7 @@ func (m *Mount) findPID() int {
 // isGuard tells the guard that each daemon has beside it.
 func isGuard(pid int) bool {
 	args := Cmdline(pid)
-	return len(args) > 0 && args[0] == "pfmount-guard"
+	return len(args) > 1 && args[0] == "pfmount-guard"
 }
 
 // Status is one mount in the JSON of the status command.
@@ -195,5 +195,8 @@ func (m *Mount) Kill9() {
 	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
 		m.env.t.Fatal(err)
 	}
-	Eventually(m.env.t, 30*time.Second, "end of the killed daemon", func() bool { return !Alive(m.PID) })
+	guard := func(pid int) bool { return slices.Equal(Cmdline(pid), []string{"pfmount-guard", fmt.Sprintf("of %d", m.PID)}) }
+	Eventually(m.env.t, 30*time.Second, "end of the killed daemon", func() bool {
+		return !Alive(m.PID) && !slices.ContainsFunc(Pids(m.env.Bin), guard)
+	})
 }
