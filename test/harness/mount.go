@@ -195,7 +195,9 @@ func (m *Mount) Kill9() {
 	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
 		m.env.t.Fatal(err)
 	}
-	guard := func(pid int) bool { return slices.Equal(Cmdline(pid), []string{"pfmount-guard", fmt.Sprintf("of %d", m.PID)}) }
+	guard := func(pid int) bool {
+		return slices.Equal(Cmdline(pid), []string{"pfmount-guard", fmt.Sprintf("of %d", m.PID)})
+	}
 	Eventually(m.env.t, 30*time.Second, "end of the killed daemon", func() bool {
 		return !Alive(m.PID) && !slices.ContainsFunc(Pids(m.env.Bin), guard)
 	})
