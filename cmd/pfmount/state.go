@@ -15,7 +15,7 @@ import (
 )
 
 // A mount tells its state through a Unix socket: HTTP over it, /status as
-// JSON, /metrics as Prometheus text, /log with the last lines. The socket's
+// JSON, /metrics as Prometheus text, /log with the last lines, /tag. The socket's
 // name follows from the mount point, its folder from the user.
 
 // mountState is one mount in the JSON of `pfmount status`.
