@@ -139,7 +139,8 @@ func (s *stateServer) Close() error {
 // removeSocket removes the socket, unless another mount at the same place, made after a lazy unmount of this one, has put
 // its own there.
 func (s *stateServer) removeSocket() {
-	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+	// Inode numbers are used again at once; the time tells such files apart.
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) && now.ModTime().Equal(s.file.ModTime()) {
 		_ = os.Remove(s.path)
 	}
 }
