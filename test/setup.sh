@@ -54,6 +54,9 @@ fi
 if [ "$what" = bench ]; then
     for tool in squashfuse restic rclone fio hyperfine; do need $tool has $tool; done
     need squashfs-tools has mksquashfs
+    # Beside what interop/setup.sh keeps; without it the table says so.
+    oras=${XDG_CACHE_HOME:-$HOME/.cache}/pfmount-test/oras/bin
+    [ -x "$oras/oras" ] || GOBIN=$oras go install oras.land/oras/cmd/oras@v1.3.6 || true
 fi
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -1,10 +1,10 @@
 // Bench measures pfmount beside the plain file system, and beside squashfuse where that is installed, on
 // one tree, in one run: walking, listing and reading it warm, after a remount and cold; what mounting and
-// the first file cost in round trips, requests and bytes; and the memory of the process. It promises that
-// the columns of a table were measured in turns on the same machine, and that it leaves nothing behind,
-// also when it is interrupted.
+// the first file cost in round trips, requests and bytes; the memory of the process; and push and pull beside
+// the reference tool and oras. It promises that the columns of a table were measured in turns on the same
+// machine, and that it leaves nothing behind, also when it is interrupted.
 //
-//	bench [-quick] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY
+//	bench [-quick] [-only PART] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY
 package main
 
 import (
@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,6 +27,8 @@ type options struct {
 	binary string // absolute
 	dir    string // where the temporary folder is made; "": the system's
 	shape  shape
+	quick  bool
+	only   string // the one part to measure; "": all
 	runs   int
 	delay  time.Duration // of each request, in the column that has one
 }
@@ -51,7 +55,8 @@ func main() {
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := f.Bool("quick", false, "a smoke run: a tenth of the files, an eighth of the large file, one run")
+	f.BoolVar(&o.quick, "quick", false, "a smoke run: a tenth of the files, an eighth of the large file, one run")
+	f.StringVar(&o.only, "only", "", "measure one `PART`: "+strings.Join(partNames(), ", "))
 	f.IntVar(&o.runs, "runs", 3, "measure each thing `N` times")
 	f.IntVar(&o.shape.folders, "folders", 11, "`N` folders of small files")
 	f.IntVar(&o.shape.files, "files", 1000, "`N` files in each folder")
@@ -61,7 +66,7 @@ func parse(args []string) (options, error) {
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if *quick {
+	if o.quick {
 		given := map[string]bool{}
 		f.Visit(func(g *flag.Flag) { given[g.Name] = true })
 		for name, value := range map[string]string{"runs": "1", "files": "100", "big": "32"} {
@@ -74,8 +79,9 @@ func parse(args []string) (options, error) {
 		}
 	}
 	o.shape.big = *bigMiB << 20
-	if f.NArg() != 1 || o.runs < 1 || o.shape.folders < 1 || o.shape.files < 2 || *bigMiB < 1 || o.delay <= 0 {
-		return o, errors.New("usage: bench [-quick] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY")
+	if f.NArg() != 1 || o.runs < 1 || o.shape.folders < 1 || o.shape.files < 2 || *bigMiB < 1 || o.delay <= 0 ||
+		o.only != "" && !slices.Contains(partNames(), o.only) {
+		return o, errors.New("usage: bench [-quick] [-only PART] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY")
 	}
 	var err error
 	o.binary, err = filepath.Abs(f.Arg(0))
@@ -92,27 +98,52 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := p.describe(ctx, out); err != nil {
 		return err
 	}
-	s, err := newSession(ctx, p, o)
-	if err != nil {
-		return fmt.Errorf("session: %w", err)
-	}
-	defer s.srv.Close()
-	s.describe(out)
-	for _, part := range []struct {
-		name string
-		do   func(context.Context, io.Writer) error
-	}{
-		{"first file", s.firstFile},
-		{"cold", s.cold},
-		{"remount", s.remount},
-		{"warm", s.warm},
-		{"memory", s.memory},
-	} {
+	var s *session // made for the first part that needs it
+	defer func() {
+		if s != nil {
+			err = errors.Join(err, s.srv.Close())
+		}
+	}()
+	for _, part := range parts {
+		if o.only != "" && part.name != o.only {
+			continue
+		}
+		if s == nil && part.do != nil {
+			if s, err = newSession(ctx, p, o); err != nil {
+				return fmt.Errorf("session: %w", err)
+			}
+			s.describe(out)
+		}
 		fmt.Fprintf(os.Stderr, "bench: %s, after %v\n", part.name, time.Since(started).Round(time.Second))
-		if err := part.do(ctx, out); err != nil {
+		if part.do != nil {
+			err = part.do(s, ctx, out)
+		} else {
+			err = p.carry(ctx, o, out)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
 	_, err = fmt.Fprintf(out, "\nAll of it took %v.\n", time.Since(started).Round(time.Second))
 	return err
+}
+
+// parts are what can be measured, in order; a part without do needs no session.
+var parts = []struct {
+	name string
+	do   func(*session, context.Context, io.Writer) error
+}{
+	{"first-file", (*session).firstFile},
+	{"cold", (*session).cold},
+	{"remount", (*session).remount},
+	{"warm", (*session).warm},
+	{"memory", (*session).memory},
+	{"carry", nil},
+}
+
+func partNames() (names []string) {
+	for _, part := range parts {
+		names = append(names, part.name)
+	}
+	return names
 }

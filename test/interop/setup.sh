@@ -24,6 +24,12 @@ case $("$cache/pf/bin/pf" --version) in
 esac
 
 if ! "$cache/venv/bin/python" -c 'import processfork' 2>/dev/null; then
+    # Debian keeps ensurepip, without which there is no venv, in a package of its own.
+    if [ "$(id -u)" -eq 0 ] && ! python3 -c 'import ensurepip' 2>/dev/null && command -v apt-get >/dev/null; then
+        echo 'installing: python3-venv'
+        apt-get -q update >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends python3-venv >/dev/null
+    fi
     if ! python3 -m venv --clear "$cache/venv"; then
         echo "no Python venv can be made: install python3 with its venv module (Debian: python3-venv)" >&2
         exit 1

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// peakEvery is how often the memory of a command is looked at: its peak may be missed by what it grows in the last of
+// these spans.
+const peakEvery = 5 * time.Millisecond
+
+// usage is what a command took.
+type usage struct {
+	wall time.Duration
+	cpu  time.Duration // user and system
+	peak int64         // of resident memory, in bytes
+}
+
+// measure runs a command in the place's environment and env. The peak is looked up in /proc while it runs, since Linux
+// hands the peak of the process that forks, which holds a registry here, on to its child's ru_maxrss (exec_mmap).
+func (p *place) measure(ctx context.Context, argv, env []string) (u usage, err error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var said bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(append([]string{}, p.env...), env...), &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return u, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	tick := time.NewTicker(peakEvery)
+	defer tick.Stop()
+	status := fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)
+	for waiting := true; waiting; {
+		select {
+		case err = <-done:
+			waiting = false
+		case <-tick.C:
+			u.peak = max(u.peak, procBytes(status, "VmHWM"))
+		}
+	}
+	u.wall, u.cpu = time.Since(start), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
+	if ctx.Err() != nil {
+		return u, context.Cause(ctx)
+	}
+	if err != nil {
+		return u, fmt.Errorf("%s %s: %w: %s", filepath.Base(argv[0]), strings.Join(argv[1:], " "), err, strings.TrimSpace(said.String()))
+	}
+	return u, nil
+}
