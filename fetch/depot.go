@@ -41,7 +41,7 @@ func (f *folderDepot) commit(_ context.Context, p *puller, _ []item) (string, er
 	if err := p.temp.write(filepath.Join(f.dir, "manifest.json.sig"), sig); err != nil {
 		return "", err
 	}
-	return "", p.temp.write(filepath.Join(f.dir, "manifest.json"), p.cargo.Image.manifest.Raw)
+	return "", p.temp.publish(filepath.Join(f.dir, "manifest.json"), p.cargo.Image.manifest.Raw)
 }
 
 // storeDepot keeps an image in a local ProcessFork store, beside the others.
@@ -72,7 +72,7 @@ func (s *storeDepot) commit(_ context.Context, p *puller, _ []item) (string, err
 			return "", err
 		}
 	}
-	return "", p.temp.write(filepath.Join(s.ref.dir, "images", m.ID.Hex()+".json"), m.Raw)
+	return "", p.temp.publish(filepath.Join(s.ref.dir, "images", m.ID.Hex()+".json"), m.Raw)
 }
 
 func isFile(path string) bool {

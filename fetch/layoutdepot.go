@@ -101,14 +101,17 @@ func (l *layoutDepot) enter(ctx context.Context, p *puller, digest string, size 
 		return err
 	}
 	changed, err := ix.set(l.ref.tag, digest, size)
-	if err != nil || !changed {
+	if err != nil {
 		return err
+	}
+	if !changed {
+		return p.temp.sync() // blobs may have come anew
 	}
 	raw, err := ix.bytes()
 	if err != nil {
 		return err
 	}
-	return p.temp.write(l.file("index.json"), raw)
+	return p.temp.publish(l.file("index.json"), raw)
 }
 
 // indexFile is an index.json: what pfmount reads of it, and all of it as it stands.

@@ -53,7 +53,8 @@ func (r Ref) InStore(dir string) Ref {
 
 // Pull copies an image to a local place: what is there and proves right stays, the rest is fetched, several blobs at
 // once, each checked against its wire and logical digests before it gets its name, and what makes the place an image
-// comes last. A place that holds another image is ErrTaken. After an error a second pull goes on.
+// comes last, when all the rest is on the disk: what survives a power cut is a whole image or none. A place that holds
+// another image is ErrTaken. After an error a second pull goes on.
 func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) {
 	if o.Meter == nil {
 		o.Meter = new(Meter)
@@ -87,7 +88,7 @@ type depot interface {
 	prepare(ctx context.Context, c Cargo) error
 	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
 	path(logical pfimg.Digest, wire wireDigest) (path string, known bool)
-	// commit makes the place show the image. It returns the OCI manifest's digest, "" where there is none.
+	// commit makes the place show the image, by the one publish of p.temp. It returns the OCI manifest's digest, "" where there is none.
 	commit(ctx context.Context, p *puller, items []item) (digest string, err error)
 }
 
