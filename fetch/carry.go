@@ -94,6 +94,7 @@ type keeper struct {
 	size  int64
 	file  *os.File // nil: nothing is kept
 	meter *Meter
+	err   error // of the file: who reads may have all that he wants and never see it
 }
 
 func newKeeper(file *os.File, meter *Meter) *keeper {
@@ -107,12 +108,17 @@ func (k *keeper) Write(p []byte) (int, error) {
 	if k.file == nil {
 		return len(p), nil
 	}
-	return k.file.Write(p)
+	n, err := k.file.Write(p)
+	if err != nil {
+		k.err = err
+	}
+	return n, err
 }
 
 // Reset drops what was written.
 func (k *keeper) Reset() error {
 	k.hash.Reset()
+	k.err = nil
 	k.meter.bytes.Add(-k.size)
 	if k.file == nil || k.size == 0 {
 		k.size = 0
@@ -189,6 +195,9 @@ func (im *Image) prove(ctx context.Context, d pfimg.Digest, size int64, keep *ke
 	var decoded tally
 	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
 		return item{}, err
+	}
+	if keep.err != nil {
+		return item{}, keep.err
 	}
 	return item{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
 }

@@ -84,7 +84,7 @@ func (p *progress) bars() {
 }
 
 func newBar(w io.Writer) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(1, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true),
+	return progressbar.NewOptions64(1, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 		progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetWidth(24), progressbar.OptionThrottle(barEvery/2), progressbar.OptionSetRenderBlankState(false))
 }

@@ -62,7 +62,7 @@ func (p *place) tools(ctx context.Context) ([]tool, error) {
 		},
 		{
 			name: "pf", says: "the reference tool, from and to a store; measured once", slow: true,
-			push: func(j journey) []string { return []string{pf, "push", j.img.CID(), "oci://" + j.to()} },
+			push: func(j journey) []string { return []string{pf, "push", "sha256:" + j.img.CID(), "oci://" + j.to()} },
 			pull: func(j journey) []string { return []string{pf, "pull", "oci://" + j.from()} },
 			env: func(j journey, way string) []string {
 				if way == "push" {

@@ -148,7 +148,7 @@ func TestPullGoesOn(t *testing.T) {
 	}
 }
 
-// TestPullBadDests has places that are taken, read-only or full.
+// TestPullBadDests has places that are taken, or no folders.
 func TestPullBadDests(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -157,7 +157,6 @@ func TestPullBadDests(t *testing.T) {
 	carry(t, e, "pull", minimal, "oci-layout:"+e.Path("home/l"))
 	carry(t, e, "pull", minimal, "oci-layout:"+e.Path("home/lt")+":v1")
 	e.WriteFile("home/plain", nil, 0o600)
-	full := e.Tmpfs("full", 200<<10)
 	for _, tt := range []struct {
 		dest string
 		code int
@@ -170,17 +169,12 @@ func TestPullBadDests(t *testing.T) {
 		{e.Registry().Ref("a/b", "c"), 1, "registry"},
 		{"file:///proc/pfmount", 7, ""},
 		{"file://" + e.Path("home/plain"), 7, ""},
-		{"file://" + full, 7, "no space"},
-		{"oci-layout:" + full + "/l", 7, "no space"},
 	} {
 		e.Run("pull", basic, tt.dest).Want(t, tt.code, tt.says)
 	}
 	for _, f := range []string{"f", "l"} {
 		kind := map[string]string{"f": "file://", "l": "oci-layout:"}[f]
 		e.Run("verify", kind+e.Path("home/"+f)).Want(t, 0)
-	}
-	if left, err := filepath.Glob(filepath.Join(full, "manifest.json*")); err != nil || len(left) > 0 {
-		t.Errorf("half an image: %q, %v", left, err)
 	}
 	carry(t, e, "pull", basic, "oci-layout:"+e.Path("home/lt")+":v2")
 	e.Run("verify", "oci-layout:"+e.Path("home/lt")+":v1").Want(t, 0)
