@@ -17,6 +17,7 @@ type call struct {
 	header http.Header
 	size   int64                         // of the body, in bytes
 	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again
+	query  string                        // after path
 }
 
 // writes says that the call changes the registry.
@@ -26,6 +27,8 @@ func (c call) writes() bool { return c.method != http.MethodGet && c.method != h
 func (c call) request(ctx context.Context, u url.URL) (*http.Request, error) {
 	if c.at != nil {
 		u = *c.at
+	} else {
+		u.RawQuery = c.query
 	}
 	req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
 	if err != nil {

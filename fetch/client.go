@@ -161,6 +161,9 @@ func (c *client) send(ctx context.Context, scheme string, what call) (*http.Resp
 	if err != nil {
 		return nil, rebuild(ctx, req, c.login.describe(ctx), err)
 	}
+	if what.at != nil && resp.StatusCode == http.StatusNoContent {
+		return resp, nil // how far an upload came
+	}
 	return c.check(ctx, resp)
 }
 

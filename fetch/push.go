@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 
-	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -29,6 +29,11 @@ type PushOptions struct {
 	Options          // of the registry; Policy and Meta are not used
 	Key     sign.Key // sign anew with it; empty: the image's own signature, else one by the public default key
 	Meter   *Meter   // nil: nobody watches
+	// MaxManifest is the longest OCI manifest that is pushed, in bytes; 0: 4 MiB, what registries take.
+	MaxManifest int64
+	// MountFrom are repositories of the same registry, with or without its host, that may have blobs of the image already:
+	// those of its parents. The registry is asked to take blobs from there before they are uploaded.
+	MountFrom []string
 }
 
 // Push copies an image to a registry: every blob is proved first, then what the registry lacks is uploaded as it is
@@ -42,8 +47,15 @@ func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) 
 	if dst.kind != Registry {
 		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", clip(dst.String(), maxWords), ErrRef)
 	}
-	p := &pusher{cargo: c, dst: dst, meter: o.Meter, workers: max(o.MaxConns, minWorkers)}
-	if err := p.pack(ctx, o.Key); err != nil {
+	if o.MaxManifest <= 0 {
+		o.MaxManifest = maxPush
+	}
+	p := &pusher{cargo: c, dst: dst, o: o, meter: o.Meter}
+	var err error
+	if p.parents, err = newParents(dst, c.Image.ref, o.MountFrom); err != nil {
+		return Report{}, err
+	}
+	if err = p.pack(ctx, o.Key); err != nil {
 		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
 	}
 	client, idle, err := dial(dst, o.Options)
@@ -66,10 +78,12 @@ func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) 
 type pusher struct {
 	cargo    Cargo
 	dst      Ref
+	o        PushOptions
 	c        *client
 	meter    *Meter
-	workers  int
-	manifest []byte // the OCI manifest
+	parents  *parents    // where the registry may have blobs already
+	inPieces atomic.Bool // a blob did not pass whole
+	manifest []byte      // the OCI manifest
 	parts    []upload
 	warnings []string
 }
@@ -77,8 +91,8 @@ type pusher struct {
 // pack proves every blob and makes the OCI manifest, so that size and number are known before the first upload.
 func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	blobs := p.cargo.Index.Stats().Blobs
-	if blobs*leastLayer > maxPush {
-		return p.tooLarge(blobs*leastLayer, "at least ")
+	if least := int64(blobs) * int64(leastLayer); least > p.o.MaxManifest {
+		return p.tooLarge(least, "at least ")
 	}
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
 	im := p.cargo.Image
@@ -99,20 +113,14 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	if p.manifest, err = p.cargo.ociManifest(ctx, sig, items); err != nil {
 		return err
 	}
-	if len(p.manifest) > maxPush {
-		return p.tooLarge(len(p.manifest), "")
+	if size := int64(len(p.manifest)); size > p.o.MaxManifest {
+		return p.tooLarge(size, "")
 	}
 	if got := pfimg.Digest(hashOf(p.manifest)); p.dst.pinned && p.dst.digest != got {
 		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ErrRef)
 	}
 	p.plan(sig, items)
 	return nil
-}
-
-// tooLarge refuses an image that no registry takes.
-func (p *pusher) tooLarge(size int, about string) error {
-	return fmt.Errorf("the image has %d blobs, which makes an OCI manifest of %s%s; registries take %s; keep it as oci-layout:DIR, file:///DIR or in a store (pfmount pull %s DEST): %w",
-		p.cargo.Index.Stats().Blobs, about, humanize.IBytes(uint64(size)), humanize.IBytes(maxPush), p.cargo.Image.name(), ErrTooLarge)
 }
 
 // plan lists the uploads, each digest once.
@@ -147,7 +155,7 @@ func (p *pusher) send(ctx context.Context) error {
 	p.meter.begin(int64(len(p.parts)), all)
 	p.meter.uploading.Store(true)
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(p.workers)
+	g.SetLimit(max(p.o.MaxConns, minWorkers))
 	for _, u := range p.parts {
 		if gctx.Err() != nil {
 			break

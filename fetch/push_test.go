@@ -301,7 +301,7 @@ func TestPushSlowUpload(t *testing.T) {
 		}
 		buf := make([]byte, 2<<20)
 		for {
-			time.Sleep(150 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond)
 			if _, err := io.ReadFull(r.Body, buf); err != nil {
 				break
 			}
@@ -310,14 +310,14 @@ func TestPushSlowUpload(t *testing.T) {
 		return true
 	}
 	o := testOptions()
-	o.StallTimeout = 600 * time.Millisecond
+	o.StallTimeout = 1500 * time.Millisecond
 	o = o.withDefaults()
 	c, idle, err := dial(s.ref(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer idle()
-	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter)}
+	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter), parents: new(parents)}
 	body := bytes.Repeat([]byte("x"), 24<<20)
 	u := upload{what: "blob", digest: hashOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(body)), nil

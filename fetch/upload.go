@@ -1,15 +1,15 @@
 package fetch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 
-	"github.com/pfmount/pfmount/fetch/pfimg"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // upload is one blob to bring to the registry.
@@ -18,6 +18,28 @@ type upload struct {
 	digest wireDigest
 	size   int64 // bytes
 	open   func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// from returns the blob's bytes from off on.
+func (u upload) from(ctx context.Context, off int64) (io.ReadCloser, error) {
+	r, err := u.open(ctx)
+	if err != nil || off == 0 {
+		return r, err
+	}
+	var seeker io.Seeker
+	if s, ok := r.(*stored); ok {
+		seeker, _ = s.ReadCloser.(io.Seeker)
+	}
+	if seeker != nil {
+		_, err = seeker.Seek(off, io.SeekStart)
+	} else {
+		_, err = io.CopyN(io.Discard, r, off)
+	}
+	if err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // put brings one blob to the registry, unless it is there. A try that failed starts over with the question whether it
@@ -31,57 +53,97 @@ func (p *pusher) put(ctx context.Context, u upload) error {
 			return nil
 		}
 		if err = retry.again(ctx, err); err != nil {
-			return fmt.Errorf("%s (layer %s): %w", u.what, u.digest, err)
+			return fmt.Errorf("%s (layer %s): %w", u.what, u.digest, p.explainBlob(err))
 		}
 	}
 }
 
 func (p *pusher) try(ctx context.Context, u upload) error {
-	there, err := p.there(ctx, u)
-	if err != nil {
-		return err
+	s, err := p.start(ctx, u)
+	if err == nil && s != nil && !s.divided() {
+		if err = s.whole(ctx); err == nil || !s.divide(err) {
+			return err
+		}
+		s, err = p.start(ctx, u) // that upload is spoiled
 	}
-	if there {
+	switch {
+	case err != nil:
+		return err
+	case s == nil:
 		p.meter.skip(u.size)
 		return nil
 	}
-	resp, err := p.c.do(ctx, call{method: http.MethodPost, path: "blobs/uploads/"})
-	if err != nil {
-		return err
+	return s.pieces(ctx)
+}
+
+// start opens an upload, nil when the registry has the blob: it was there, or it took it from another repository.
+func (p *pusher) start(ctx context.Context, u upload) (*session, error) {
+	there, err := p.there(ctx, u)
+	if there || err != nil {
+		return nil, err
 	}
-	finish(resp)
+	resp, mounted, err := p.mount(ctx, u)
+	if mounted || err != nil {
+		return nil, err
+	}
+	if resp == nil {
+		if resp, err = p.do(ctx, call{method: http.MethodPost, path: "blobs/uploads/"}); err != nil {
+			return nil, err
+		}
+		finish(resp)
+	}
 	if resp.StatusCode != http.StatusAccepted {
-		return &requestError{
+		return nil, &requestError{
 			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
 			text: fmt.Sprintf("status %d to the start of an upload, not 202", resp.StatusCode),
 		}
 	}
-	at, err := location(resp)
-	if err != nil {
-		return err
+	s := &session{p: p, u: u, piece: max(pieceSize, leastPiece(resp.Header))}
+	s.at, err = location(resp)
+	return s, err
+}
+
+// mount asks the registry to take the blob from a repository that it has it in. Some answer with an upload instead:
+// that answer comes back. A repository that is refused is not asked about again.
+// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#mounting-a-blob-from-another-repository
+func (p *pusher) mount(ctx context.Context, u upload) (opened *http.Response, mounted bool, err error) {
+	for _, repo := range p.parents.list() {
+		rights := auth.AppendScopesForHost(ctx, p.c.api, auth.ScopeRepository(repo, auth.ActionPull))
+		resp, err := p.do(rights, call{
+			method: http.MethodPost, path: "blobs/uploads/", query: "mount=" + u.digest.String() + "&from=" + url.QueryEscape(repo),
+		})
+		var status *statusError
+		switch {
+		case errors.Is(err, ErrDenied), errors.As(err, &status) && status.code/100 == 4 && !retriable(err):
+			p.parents.drop(repo)
+			continue
+		case err != nil:
+			return nil, false, err
+		}
+		finish(resp)
+		if resp.StatusCode == http.StatusCreated {
+			return nil, true, nil
+		}
+		opened = resp
 	}
-	if at.RawQuery != "" {
-		at.RawQuery += "&"
+	return opened, false, nil
+}
+
+// do sends a request. The client passes on 416 as an answer to reads; here it is an error.
+func (p *pusher) do(ctx context.Context, what call) (*http.Response, error) {
+	resp, err := p.c.do(ctx, what)
+	if err != nil || resp.StatusCode/100 == 2 {
+		return resp, err
 	}
-	at.RawQuery += "digest=" + u.digest.String() // what was there stays as it is: it may be signed
-	body := &uploadBody{ctx: ctx, from: u, meter: p.meter}
-	resp, err = p.c.do(ctx, call{
-		method: http.MethodPut, at: at, size: u.size, body: body.open,
-		header: http.Header{"Content-Type": {"application/octet-stream"}},
-	})
-	if err != nil {
-		return body.judge(err)
-	}
-	finish(resp)
-	body.whole()
-	p.meter.copy(u.size)
-	return nil
+	err = newStatusError(resp, serverWords(resp))
+	_ = resp.Body.Close()
+	return nil, err
 }
 
 // there asks whether the registry has a blob. An answer to HEAD has no words, so a refusal is left to the upload, which
 // says why.
 func (p *pusher) there(ctx context.Context, u upload) (bool, error) {
-	resp, err := p.c.do(ctx, call{method: http.MethodHead, path: "blobs/" + u.digest.String()})
+	resp, err := p.do(ctx, call{method: http.MethodHead, path: "blobs/" + u.digest.String()})
 	var status *statusError
 	switch {
 	case err == nil:
@@ -93,39 +155,18 @@ func (p *pusher) there(ctx context.Context, u upload) (bool, error) {
 	return false, err
 }
 
-// putManifest makes the image visible under its tag.
-func (p *pusher) putManifest(ctx context.Context) error {
-	name := p.dst.tag
-	if name == "" {
-		name = pfimg.Digest(hashOf(p.manifest)).String()
-	}
-	retry := retrier{policy: p.c.policy}
-	for {
-		resp, err := p.c.do(ctx, call{
-			method: http.MethodPut, path: "manifests/" + name, size: int64(len(p.manifest)),
-			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p.manifest)), nil },
-			header: http.Header{"Content-Type": {mediaTypeManifest}},
-		})
-		if err == nil {
-			finish(resp)
-			return nil
-		}
-		if err = retry.again(ctx, err); err != nil {
-			return fmt.Errorf("OCI manifest: %w", err)
-		}
-	}
-}
-
 // finish reads the rest of an answer that is of no interest, so that the connection can be used again.
 func finish(resp *http.Response) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))
 	_ = resp.Body.Close()
 }
 
-// uploadBody counts what of a blob was sent. A blob that is sent again counts from the start.
+// uploadBody reads a piece of a blob for a request and counts what of it was sent. What is sent again counts anew.
 type uploadBody struct {
 	ctx   context.Context
 	from  upload
+	off   int64 // where the piece begins
+	size  int64 // and how long it is, in bytes
 	meter *Meter
 
 	mu   sync.Mutex // guards the fields below: an old body may still be read when the next is opened
@@ -133,28 +174,29 @@ type uploadBody struct {
 	err  error // of the blob's own bytes
 }
 
-// sending is one reading of the blob.
+// sending is one reading of the piece.
 type sending struct {
-	io.ReadCloser
+	io.Reader
+	io.Closer
 	body *uploadBody
 	n    int64
 }
 
 func (b *uploadBody) open() (io.ReadCloser, error) {
-	from, err := b.from.open(b.ctx)
+	from, err := b.from.from(b.ctx, b.off)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drop()
+	b.forget()
 	if err != nil {
 		b.err = err
 		return nil, err
 	}
-	b.last = &sending{ReadCloser: from, body: b}
+	b.last = &sending{Reader: io.LimitReader(from, b.size), Closer: from, body: b}
 	return b.last, nil
 }
 
-// drop takes back what was counted.
-func (b *uploadBody) drop() {
+// forget takes back what was counted.
+func (b *uploadBody) forget() {
 	if b.last != nil {
 		b.meter.bytes.Add(-b.last.n)
 		b.last = nil
@@ -162,7 +204,7 @@ func (b *uploadBody) drop() {
 }
 
 func (s *sending) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
+	n, err := s.Reader.Read(p)
 	b := s.body
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,21 +218,14 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// judge takes back the count, and blames the source when it was its bytes that could not be read.
-func (b *uploadBody) judge(err error) error {
+// end takes back the count, of which the caller knows better now. It blames the source when it was its bytes that could
+// not be read.
+func (b *uploadBody) end(err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drop()
-	if b.err != nil {
+	b.forget()
+	if err != nil && b.err != nil {
 		return final{b.err}
 	}
 	return err
-}
-
-// whole counts all of the blob: a registry may answer before the last byte was read.
-func (b *uploadBody) whole() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.drop()
-	b.meter.bytes.Add(b.from.size)
 }

@@ -27,12 +27,24 @@ or PF_OCI_REG_SIGN_KEY) the image is signed anew; a SOURCE under the public
 default key is accepted then too. Without a key the source's signature is
 copied; a SOURCE without one (a store, a directory) gets the public one.
 
+What a request cannot take whole goes up in pieces of 16 MiB. Blobs that the
+registry has in another repository, such as a parent's, need no upload:
+--mount-from org/parent.
+
 Example: pfmount push --trace chat.jsonl ./project ghcr.io/org/repo:tag
 
-Limitations: registries take manifests up to 4 MiB, about 15,000 blobs. A
-captured directory needs room for its compressed files in $TMPDIR.`,
-		Flags:  append(captureFlags(), carryFlags()...),
+Limitations: registries take manifests up to 4 MiB, about 15,000 blobs; Amazon
+ECR about 500, and only in a repository that was created before. A captured directory needs room for its compressed files in $TMPDIR.`,
+		Flags:  append(append(captureFlags(), carryFlags()...), pushFlags()...),
 		Action: pushAction,
+	}
+}
+
+// pushFlags say what of the registry a push counts on.
+func pushFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "mount-from", Usage: "let the registry take blobs from `REPOSITORY`, which it has too: a parent's (may repeat)"},
+		&cli.StringFlag{Name: "max-manifest-size", Usage: "push an OCI manifest of up to `SIZE`, for registries that take more than others", Value: "4MiB"},
 	}
 }
 
@@ -60,6 +72,10 @@ func pushAction(c *cli.Context) error {
 	if o.Policy.Require && len(key) == 0 {
 		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s", dst.SignKeyVar())
 	}
+	push := fetch.PushOptions{Options: o, Key: key, Meter: new(fetch.Meter), MountFrom: c.StringSlice("mount-from")}
+	if push.MaxManifest, err = parseSize(c, "max-manifest-size"); err != nil {
+		return err
+	}
 	image, cleanup, err := openSource(c, source, dst, log)
 	if err != nil {
 		return err
@@ -70,9 +86,8 @@ func pushAction(c *cli.Context) error {
 		return err
 	}
 	t := trip{verb: "pushed", source: source, dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
-	meter := new(fetch.Meter)
-	p := startProgress(c, meter, "checking", "uploading")
-	report, err := fetch.Push(c.Context, cargo, dst, fetch.PushOptions{Options: o, Key: key, Meter: meter})
+	p := startProgress(c, push.Meter, "checking", "uploading")
+	report, err := fetch.Push(c.Context, cargo, dst, push)
 	p.stop()
 	return t.end(c, report, err)
 }
