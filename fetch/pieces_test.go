@@ -255,6 +255,17 @@ func TestPieces(t *testing.T) {
 			log: [][]string{failed, {"HEAD", "POST", p1, p2, "GET"}, pieces},
 		},
 		{
+			name: "the next piece is wanted elsewhere", blob: big,
+			fault: oneWhole(func(n int, w http.ResponseWriter, r *http.Request, u *up) bool {
+				if r.Method == http.MethodPatch {
+					w.Header().Set("Location", "http://127.0.0.9:1/steal?sig=secret")
+					w.WriteHeader(http.StatusAccepted)
+				}
+				return r.Method == http.MethodPatch
+			}),
+			log: [][]string{failed, {"HEAD", "POST", p1}}, says: "refused to upload to another host",
+		},
+		{
 			name: "always forgotten", blob: big,
 			fault: oneWhole(func(n int, w http.ResponseWriter, r *http.Request, u *up) bool {
 				if r.Method == http.MethodPatch && n%2 == 0 {
