@@ -90,7 +90,6 @@ func (c *carrier) at(ctx context.Context, delay time.Duration) error {
 			if t.absent != "" || t.slow && run > 0 {
 				continue
 			}
-			fmt.Fprintf(os.Stderr, "bench: carry: %s, %v a request, run %d\n", t.name, delay, run+1)
 			for _, way := range []string{"push", "pull"} {
 				if err := c.trip(ctx, t, way, delay); err != nil {
 					return fmt.Errorf("%s %s: %w", t.name, way, err)
@@ -119,6 +118,7 @@ func (c *carrier) trip(ctx context.Context, t tool, way string, delay time.Durat
 		return err
 	}
 	c.trips[cell{way, rowName(t.name, delay)}] = append(c.trips[cell{way, rowName(t.name, delay)}], trip{c.srv.Count(faultreg.Match{}), u})
+	fmt.Fprintf(os.Stderr, "bench: carry: %s, %s: %s, %s of CPU\n", rowName(t.name, delay), way, span(u.wall), span(u.cpu))
 	if way == "push" {
 		if n := c.srv.Count(faultreg.Match{Kind: faultreg.Manifest, Method: "PUT", Repo: j.repo}); n == 0 {
 			return errors.New("no manifest arrived")
