@@ -92,18 +92,18 @@ func (im *Image) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int
 	return im.fill(ctx, l, want, w)
 }
 
-// fill decodes a layer into w. Wrong bytes from a network are asked for once more, past every cache; a frame that needs
-// a large window makes it start over with a decoder for that.
+// fill decodes a layer into w. Wrong bytes from a network are asked for once more, past every cache, and then from
+// each further place; a frame that needs a large window makes it start over with a decoder for that.
 func (im *Image) fill(ctx context.Context, l layer, want wanted, w Sink) error {
-	fresh, big := false, false
+	again, big := 0, false
 	for {
-		err := im.try(ctx, pass{layer: l, limit: want.limit, fresh: fresh, big: big}, want, w)
+		err := im.try(ctx, pass{layer: l, limit: want.limit, wrong: again, big: big}, want, w)
 		var wrong *wrongBytes
 		switch {
 		case errors.Is(err, errBigWindow) && !big:
 			big = true
-		case errors.As(err, &wrong) && im.ref.kind == Registry && !fresh:
-			fresh = true
+		case errors.As(err, &wrong) && again < im.root.places:
+			again++
 			im.options.Log.Warn("wrong bytes, asking once more past every cache", "image", im.ref.String(),
 				"blob", want.blob.String(), "layer", l.wire.String(), "from", wrong.from, "cause", err)
 		default:
@@ -124,7 +124,7 @@ func (e sinkError) Unwrap() error { return e.error }
 type pass struct {
 	layer layer
 	limit int64 // decoded bytes
-	fresh bool  // past every cache on the way
+	wrong int   // how often the stored bytes were wrong before
 	big   bool  // with a decoder for large windows
 }
 
@@ -141,7 +141,7 @@ func (im *Image) try(ctx context.Context, p pass, want wanted, w io.Writer) erro
 
 // trySmall holds the whole blob in memory: w sees it only when it is right.
 func (im *Image) trySmall(ctx context.Context, p pass, want wanted, w io.Writer) error {
-	from, err := im.src.read(ctx, p.layer, p.fresh)
+	from, err := im.src.read(ctx, p.layer, p.wrong)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ type call struct {
 	path   string   // below /v2/<repo>/
 	at     *url.URL // in place of path: where the registry wants an upload
 	header http.Header
+	skip   int                           // endpoints of the route not to ask
 	size   int64                         // of the body, in bytes
 	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again
 	query  string                        // after path
@@ -22,6 +23,18 @@ type call struct {
 
 // writes says that the call changes the registry.
 func (c call) writes() bool { return c.method != http.MethodGet && c.method != http.MethodHead }
+
+// needs is what an endpoint must be capable of.
+func (c call) needs(write bool) capability {
+	_, name, isManifest := strings.Cut(c.path, "manifests/")
+	switch {
+	case write:
+		return canPush
+	case isManifest && !strings.Contains(name, ":"):
+		return canResolve
+	}
+	return canPull
+}
 
 // request makes the request; u is where path leads.
 func (c call) request(ctx context.Context, u url.URL) (*http.Request, error) {

@@ -147,11 +147,11 @@ type tap struct {
 	last layer // the one that was read last
 }
 
-func (t *tap) read(ctx context.Context, l layer, fresh bool) (*stored, error) {
+func (t *tap) read(ctx context.Context, l layer, wrong int) (*stored, error) {
 	if err := t.keep.Reset(); err != nil {
 		return nil, err
 	}
-	from, err := t.source.read(ctx, l, fresh)
+	from, err := t.source.read(ctx, l, wrong)
 	if err != nil {
 		return nil, err
 	}

@@ -7,15 +7,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
-	"sync"
+	"strings"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// client speaks to one registry. It finds out which scheme the registry speaks, logs in, and turns what is no success
-// into errors; trying again is not its business.
+// client speaks to one registry, or to those who answer for it. It finds out which scheme they speak, logs in, and turns
+// what is no success into errors; trying again is not its business, but asking the next one is.
 type client struct {
 	auth   *auth.Client
 	login  login
@@ -26,23 +25,22 @@ type client struct {
 	log    *slog.Logger
 	policy retryPolicy
 	warn   func(string)
-
-	mu     sync.Mutex // guards scheme
-	scheme string     // "" until the registry answered
+	route  route
 }
 
 // newClient makes the client of a registry's reference.
-func newClient(r Ref, o Options, policy retryPolicy, rt http.RoundTripper, warn func(string)) (*client, error) {
+func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(string)) (*client, error) {
 	c := &client{api: r.host, repo: r.repo, plain: o.PlainHTTP, log: o.Log, policy: policy, warn: warn}
 	if r.host == dockerHub {
 		c.api = dockerAPI
 	}
+	c.route = route{ownEndpoint(c.api)}
 	var err error
 	if c.login, err = loginFromEnv(o.Getenv, c.api); err != nil {
 		return nil, err
 	}
 	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: rt, CheckRedirect: checkRedirect},
+		Client:     &http.Client{Transport: t, CheckRedirect: checkRedirect},
 		Cache:      auth.NewCache(),
 		Credential: c.login.credential,
 		ClientID:   "pfmount",
@@ -61,35 +59,87 @@ func newClient(r Ref, o Options, policy retryPolicy, rt http.RoundTripper, warn 
 	return c, nil
 }
 
+// closeIdle gives idle connections back.
+func (c *client) closeIdle() { c.auth.Client.CloseIdleConnections() }
+
 // get asks for /v2/<repo>/<path>. Any answer but 200, 206 and 416 is an error.
 func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	return c.do(ctx, call{method: http.MethodGet, path: path, header: header})
 }
 
-// do sends a request and returns the answer, when it is what the method hopes for.
+// do sends a request and returns the answer, when it is what the method hopes for. Of several endpoints each is asked
+// until one gives it.
 func (c *client) do(ctx context.Context, what call) (*http.Response, error) {
-	c.mu.Lock()
-	scheme := c.scheme
-	c.mu.Unlock()
-	if scheme != "" {
-		return c.send(ctx, scheme, what)
+	ends := c.route.serving(what.needs(c.write), what.skip)
+	if len(ends) == 0 {
+		return nil, &requestError{
+			target: what.method + " " + clip(c.api, 255), kind: ErrRegistry, cause: errRule,
+			text: "hosts.toml names no host with the capability for this",
+		}
 	}
-	first, second := c.schemes()
-	resp, err := c.send(ctx, first, what)
-	if second == "" || !c.wrongScheme(first, err) {
-		c.settle(first, err)
+	var missed []error
+	for i, e := range ends {
+		more := i < len(ends)-1
+		resp, err := c.through(ask(ctx, e, more), e, what)
+		if e.mirror() && ctx.Err() == nil {
+			e.note(c.log, err)
+		}
+		if err == nil || !more || ctx.Err() != nil {
+			return resp, afterAll(err, missed)
+		}
+		missed = append(missed, err)
+	}
+	return nil, nil // not reached
+}
+
+// afterAll says in the last endpoint's error what those before it answered.
+func afterAll(err error, missed []error) error {
+	if err == nil || len(missed) == 0 {
+		return err
+	}
+	words := make([]string, len(missed))
+	for i, m := range missed {
+		words[i] = m.Error()
+	}
+	return fmt.Errorf("%w (before it: %s)", err, strings.Join(words, "; "))
+}
+
+// through asks one endpoint. Where a redirect leads may refuse since the signed URL has expired on the way: then the
+// endpoint is asked once more for a new one.
+func (c *client) through(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
+	resp, err := c.anyScheme(ctx, e, what)
+	var status *statusError
+	if what.writes() || !errors.As(err, &status) || !status.redirected {
 		return resp, err
 	}
-	other, otherErr := c.send(ctx, second, what)
+	switch status.code {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
+		return c.anyScheme(ctx, e, what)
+	}
+	return resp, err
+}
+
+// anyScheme sends a request over the endpoint's scheme. The first request finds out which that is.
+func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
+	if scheme := e.settled(); scheme != "" {
+		return c.send(ctx, e, scheme, what)
+	}
+	first, second := schemes(e.host, c.plain)
+	resp, err := c.send(ctx, e, first, what)
+	if second == "" || !wrongScheme(first, err) {
+		e.settle(first, err)
+		return resp, err
+	}
+	other, otherErr := c.send(ctx, e, second, what)
 	var status *statusError
 	switch {
 	case otherErr == nil, errors.As(otherErr, &status):
 		if second == "http" {
-			c.warn(fmt.Sprintf("%s speaks plain HTTP: what is read can be seen on the way (not changed: digests are checked), and no credentials are sent", clip(c.api, 255)))
+			c.warn(fmt.Sprintf("%s speaks plain HTTP: what is read can be seen on the way (not changed: digests are checked), and no credentials are sent", clip(e.host, 255)))
 		}
-		c.settle(second, otherErr)
+		e.settle(second, otherErr)
 		return other, otherErr
-	case isX509(otherErr), ctx.Err() != nil:
+	case isTLS(otherErr), ctx.Err() != nil:
 		return nil, otherErr
 	}
 	return nil, err
@@ -97,14 +147,14 @@ func (c *client) do(ctx context.Context, what call) (*http.Response, error) {
 
 // schemes returns which scheme to try first, and which then ("": none). Loopback is plain HTTP first. A port of its own
 // elsewhere may be a registry without TLS, which shows when the TLS dial is answered in HTTP.
-func (c *client) schemes() (first, second string) {
-	_, port := splitHost(c.api)
+func schemes(host string, plain bool) (first, second string) {
+	_, port := splitHost(host)
 	switch {
-	case isLoopback(c.api) && port != "443":
+	case isLoopback(host) && port != "443":
 		return "http", "https"
-	case isLoopback(c.api):
+	case isLoopback(host):
 		return "https", ""
-	case c.plain:
+	case plain:
 		return "http", ""
 	case port == "" || port == "443":
 		return "https", ""
@@ -113,7 +163,7 @@ func (c *client) schemes() (first, second string) {
 }
 
 // wrongScheme says that a first request failed in a way that the other scheme may mend.
-func (c *client) wrongScheme(scheme string, err error) bool {
+func wrongScheme(scheme string, err error) bool {
 	if scheme == "https" {
 		return errors.Is(err, http.ErrSchemeMismatch)
 	}
@@ -126,26 +176,16 @@ func (c *client) wrongScheme(scheme string, err error) bool {
 		!errors.Is(err, errRule) && !errors.Is(err, errStalled)
 }
 
-// settle keeps the scheme that got an HTTP answer.
-func (c *client) settle(scheme string, err error) {
-	var status *statusError
-	if err == nil || errors.As(err, &status) {
-		c.mu.Lock()
-		c.scheme = scheme
-		c.mu.Unlock()
-	}
-}
-
-func (c *client) send(ctx context.Context, scheme string, what call) (*http.Response, error) {
-	if scheme == "http" && !c.plain && !isLoopback(c.api) {
+func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call) (*http.Response, error) {
+	if (scheme == "http" || e.open) && !c.plain && !isLoopback(e.host) {
 		ctx = context.WithValue(ctx, anonymousKey{}, true)
 	}
 	actions := []string{auth.ActionPull}
 	if c.write {
 		actions = append(actions, auth.ActionPush)
 	}
-	ctx = auth.AppendScopesForHost(ctx, c.api, auth.ScopeRepository(c.repo, actions...))
-	req, err := what.request(ctx, url.URL{Scheme: scheme, Host: c.api, Path: "/v2/" + c.repo + "/" + what.path})
+	ctx = auth.AppendScopesForHost(ctx, e.host, auth.ScopeRepository(c.repo, actions...))
+	req, err := what.request(ctx, e.url(scheme, c.repo, what.path))
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +194,9 @@ func (c *client) send(ctx context.Context, scheme string, what call) (*http.Resp
 			target: target(req), kind: ErrRegistry, cause: errRule,
 			text: "refused to upload over plain HTTP to another machine; --plain-http allows it",
 		}
+	}
+	for name, values := range e.header {
+		req.Header[name] = values
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	c.login.sign(req)

@@ -24,14 +24,15 @@ type download struct {
 	ranges bool        // Range may be asked for
 	check  func(*http.Response) error
 
-	retry      retrier
-	body       io.ReadCloser
-	off        int64 // delivered
-	skip       int64 // to pass over of this body
-	redirected bool  // a redirect's target refused once
-	resumed    int64 // where the last part began
-	from       string
-	err        error // final
+	retry   retrier
+	body    io.ReadCloser
+	off     int64     // delivered
+	skip    int64     // to pass over of this body
+	resumed int64     // where the last part began
+	at      *endpoint // that gave the last body
+	past    int       // endpoints of the route that are not asked again
+	from    string
+	err     error // final
 }
 
 var _ io.ReadCloser = (*download)(nil)
@@ -53,6 +54,9 @@ func (d *download) Read(p []byte) (int, error) {
 		}
 		if err != io.EOF {
 			d.drop()
+			if d.next(err) {
+				continue
+			}
 			if err = d.retry.again(d.ctx, err); err == nil {
 				continue
 			}
@@ -60,6 +64,19 @@ func (d *download) Read(p []byte) (int, error) {
 		d.err = err
 		return 0, err
 	}
+}
+
+// next turns to the endpoints behind one whose body broke, if there are any. It does not go back.
+func (d *download) next(err error) bool {
+	at := d.at
+	d.at = nil
+	var wrong *wrongBytes
+	if at == nil || !at.mirror() || d.ctx.Err() != nil || errors.As(err, &wrong) {
+		return false
+	}
+	at.note(d.c.log, err)
+	d.past = d.c.route.after(at)
+	return true
 }
 
 // step does one piece of work: opens a body, or reads from it.
@@ -114,28 +131,18 @@ func (d *download) open() error {
 		header = header.Clone()
 		header.Set("Range", "bytes="+strconv.FormatInt(d.off, 10)+"-")
 	}
-	resp, err := d.c.get(d.ctx, d.path, header)
+	resp, err := d.c.do(d.ctx, call{method: http.MethodGet, path: d.path, header: header, skip: d.past})
 	if err != nil {
 		return d.failed(err)
 	}
+	d.at = askedOf(resp.Request.Context()).of
 	return d.take(resp, ranged)
 }
 
-// failed gives a redirect's target that refuses one more chance by way of the registry (signed URLs expire), and says
-// that a blob which the registry does not have is missing.
+// failed says that a blob which the registry does not have is missing.
 func (d *download) failed(err error) error {
 	var status *statusError
-	if !errors.As(err, &status) {
-		return err
-	}
-	if status.redirected && !d.redirected {
-		switch status.code {
-		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound:
-			d.redirected = true
-			return nil
-		}
-	}
-	if status.code == http.StatusNotFound && strings.HasPrefix(d.path, "blobs/") {
+	if errors.As(err, &status) && status.code == http.StatusNotFound && strings.HasPrefix(d.path, "blobs/") {
 		return fmt.Errorf("%w: %w", err, ErrMissing)
 	}
 	return err

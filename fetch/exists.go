@@ -14,11 +14,7 @@ func dial(r Ref, o Options) (*client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	idle := func() {}
-	if base, ok := t.base.(*http.Transport); ok {
-		idle = base.CloseIdleConnections
-	}
-	return c, idle, nil
+	return c, c.closeIdle, nil
 }
 
 // Exists says whether an image is there. A registry is asked for the manifest's headers only; in local places the

@@ -43,7 +43,7 @@ func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.dir, d) }
 // find looks for a blob's file.
 func (f *folder) find(d pfimg.Digest) []layer { return findZst(f.ref.dir, d) }
 
-func (f *folder) read(ctx context.Context, l layer, _ bool) (*stored, error) {
+func (f *folder) read(ctx context.Context, l layer, _ int) (*stored, error) {
 	return openLocal(ctx, f.path(l.logical), l.size, f.traffic)
 }
 

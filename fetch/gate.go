@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 type gate struct {
 	downAfter int
 	interval  time.Duration
+	spare     time.Duration // in place of interval for those who can ask somebody else
 
 	mu     sync.Mutex // guards the fields below
 	failed int        // in a row
@@ -24,6 +26,9 @@ type probe struct {
 	err  error         // nil: the host answered, or nothing was learnt
 }
 
+// errDown spares a host that just failed a request that another one can answer.
+var errDown = errors.New("it failed a moment ago and is not asked again yet")
+
 // enter waits for leave to send a request. A probe comes back to him who must send it; leave must be called then.
 // The error is the context's, or the failure of somebody else's probe.
 func (g *gate) enter(ctx context.Context) (*probe, error) {
@@ -35,6 +40,10 @@ func (g *gate) enter(ctx context.Context) (*probe, error) {
 		}
 		p := g.probe
 		wait := g.interval - time.Since(g.last)
+		if askedOf(ctx).more && (p != nil || g.spare > time.Since(g.last)) {
+			g.mu.Unlock()
+			return nil, errDown // the next endpoint is asked sooner
+		}
 		if p == nil && wait <= 0 {
 			p = &probe{done: make(chan struct{})}
 			g.probe = p

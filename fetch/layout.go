@@ -47,7 +47,7 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 		return nil, err
 	}
 	return readOCI(ctx, m, want.wire.String(), func(ctx context.Context, d descriptor) ([]byte, error) {
-		from, err := l.read(ctx, layer{wire: d.wire, size: d.size}, false)
+		from, err := l.read(ctx, layer{wire: d.wire, size: d.size}, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +162,7 @@ func (s *indexScan) choose() (descriptor, error) {
 
 // manifest reads the OCI manifest as a stream.
 func (l *layout) manifest(ctx context.Context, want descriptor) (*ociManifest, error) {
-	from, err := l.read(ctx, layer{wire: want.wire, size: want.size}, false)
+	from, err := l.read(ctx, layer{wire: want.wire, size: want.size}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest: %w", err)
 	}
@@ -185,6 +185,6 @@ func (l *layout) manifest(ctx context.Context, want descriptor) (*ociManifest, e
 	return m, nil
 }
 
-func (l *layout) read(ctx context.Context, want layer, _ bool) (*stored, error) {
+func (l *layout) read(ctx context.Context, want layer, _ int) (*stored, error) {
 	return openLocal(ctx, filepath.Join(l.ref.dir, "blobs", "sha256", want.wire.hex()), want.size, l.traffic)
 }

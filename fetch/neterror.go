@@ -127,7 +127,7 @@ func plainText(err error) string {
 			return "no such host " + clip(dns.Name, 255)
 		}
 		return "the name " + clip(dns.Name, 255) + " could not be looked up"
-	case errors.As(err, &verify), isX509(err):
+	case errors.As(err, &verify), isTLS(err):
 		return "TLS: " + clip(innermost(err).Error(), maxWords)
 	case errors.As(err, &alert), errors.As(err, &record):
 		return "TLS: " + clip(innermost(err).Error(), maxWords)
@@ -163,15 +163,18 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// isX509 says that the server's certificate does not pass. That is never a reason to try again, or otherwise.
-func isX509(err error) bool {
+// isTLS says that the two sides do not agree on TLS: the server's certificate does not pass, or it refuses ours. That is
+// never a reason to try again, or otherwise.
+func isTLS(err error) bool {
 	var (
 		verify    *tls.CertificateVerificationError
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		roots     x509.SystemRootsError
+		op        *net.OpError
 	)
 	return errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &name) ||
-		errors.As(err, &invalid) || errors.As(err, &roots)
+		errors.As(err, &invalid) || errors.As(err, &roots) ||
+		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // crypto/tls names alerts so
 }

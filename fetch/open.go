@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/sign"
@@ -86,13 +85,11 @@ func (im *Image) verify(r *root) (sign.Verified, error) {
 func (im *Image) openRegistry(ctx context.Context) error {
 	o := im.options
 	t := newTransport(o, *o.retry, im.traffic)
-	if base, ok := t.base.(*http.Transport); ok {
-		im.use.idle = base.CloseIdleConnections
-	}
 	c, err := newClient(im.ref, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", im.ref.String()) })
 	if err != nil {
 		return err
 	}
+	im.use.idle = c.closeIdle
 	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log}
 	im.src = reg
 	if o.Offline {

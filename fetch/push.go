@@ -141,7 +141,7 @@ func (p *pusher) plan(sig []byte, items []item) {
 	small("signature", sig)
 	for _, it := range items {
 		add(upload{what: "blob " + it.logical.String(), digest: it.wire, size: it.size, open: func(ctx context.Context) (io.ReadCloser, error) {
-			return p.cargo.Image.src.read(ctx, it.source, false)
+			return p.cargo.Image.src.read(ctx, it.source, 0)
 		}})
 	}
 }

@@ -38,7 +38,11 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
 	}
-	return readOCI(ctx, m, digest.String(), r.small)
+	root, err := readOCI(ctx, m, digest.String(), r.small)
+	if err == nil {
+		root.places = len(r.c.route)
+	}
+	return root, err
 }
 
 // manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked once,
@@ -107,12 +111,12 @@ func (r *registry) manifestByDigest(ctx context.Context, digest wireDigest, firs
 		if r.down != nil {
 			return r.down
 		}
-		err := r.twice(ctx, digest.String(), w, func(ctx context.Context, fresh bool) error {
-			d := r.download(ctx, "manifests/"+digest.String(), -1, fresh)
+		err := r.until(ctx, digest.String(), w, func(ctx context.Context, wrong int) error {
+			d := r.download(ctx, "manifests/"+digest.String(), -1, wrong)
 			d.header.Set("Accept", accepted)
 			d.check = manifestAnswer
 			if first != nil {
-				d.body, d.from = first.Body, origin(first)
+				d.body, d.from, d.at = first.Body, origin(first), askedOf(first.Request.Context()).of
 				first = nil
 			}
 			defer func() { _ = d.Close() }()
@@ -150,8 +154,8 @@ func manifestAnswer(resp *http.Response) error {
 // small returns the config or the signature, from the cache or the registry.
 func (r *registry) small(ctx context.Context, d descriptor) ([]byte, error) {
 	return r.meta.Bytes(ctx, d.wire, d.size, func(ctx context.Context, w Sink) error {
-		return r.twice(ctx, d.wire.String(), w, func(ctx context.Context, fresh bool) error {
-			from, err := r.read(ctx, layer{wire: d.wire, size: d.size}, fresh)
+		return r.until(ctx, d.wire.String(), w, func(ctx context.Context, wrong int) error {
+			from, err := r.read(ctx, layer{wire: d.wire, size: d.size}, wrong)
 			if err != nil {
 				return err
 			}
@@ -161,32 +165,36 @@ func (r *registry) small(ctx context.Context, d descriptor) ([]byte, error) {
 	})
 }
 
-// twice runs try, and once more past every cache on the way when it got wrong bytes.
-func (r *registry) twice(ctx context.Context, what string, w Sink, try func(ctx context.Context, fresh bool) error) error {
-	err := try(ctx, false)
-	var wrong *wrongBytes
-	if !errors.As(err, &wrong) {
-		return err
+// until runs try until it gets no wrong bytes: once more past every cache on the way, and then once from each further
+// endpoint.
+func (r *registry) until(ctx context.Context, what string, w Sink, try func(ctx context.Context, wrong int) error) error {
+	for n := 0; ; n++ {
+		err := try(ctx, n)
+		var wrong *wrongBytes
+		if !errors.As(err, &wrong) || n >= len(r.c.route) {
+			return err
+		}
+		r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.from, "cause", err)
+		if err := w.Reset(); err != nil {
+			return err
+		}
 	}
-	r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.from, "cause", err)
-	if err := w.Reset(); err != nil {
-		return err
-	}
-	return try(ctx, true)
 }
 
-func (r *registry) read(ctx context.Context, l layer, fresh bool) (*stored, error) {
+func (r *registry) read(ctx context.Context, l layer, wrong int) (*stored, error) {
 	if r.down != nil {
 		return nil, r.down
 	}
-	d := r.download(ctx, "blobs/"+l.wire.String(), l.size, fresh)
+	d := r.download(ctx, "blobs/"+l.wire.String(), l.size, wrong)
 	d.ranges = true
 	return d.stored(), nil
 }
 
-func (r *registry) download(ctx context.Context, path string, size int64, fresh bool) *download {
+// download begins one; wrong is how often it brought wrong bytes.
+func (r *registry) download(ctx context.Context, path string, size int64, wrong int) *download {
 	d := &download{ctx: ctx, c: r.c, path: path, size: size, header: http.Header{}, retry: retrier{policy: r.c.policy}}
-	if fresh {
+	if wrong > 0 {
+		d.past = wrong - 1
 		d.header.Set("Cache-Control", "no-cache")
 		d.header.Set("Pragma", "no-cache")
 	}

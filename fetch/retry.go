@@ -23,13 +23,23 @@ type retryPolicy struct {
 	progress  int64         // bytes that make the count start again
 	downAfter int           // failures in a row after which a host counts as down
 	probe     time.Duration // between two requests to a host that is down
+	spare     time.Duration // the same where another host can be asked
 }
 
 func defaultRetry() retryPolicy {
 	return retryPolicy{
 		tries: 5, base: 250 * time.Millisecond, ceiling: 4 * time.Second, maxAfter: 30 * time.Second,
-		progress: 16 << 20, downAfter: 3, probe: time.Second,
+		progress: 16 << 20, downAfter: 3, probe: time.Second, spare: 10 * time.Second,
 	}
+}
+
+// gate makes the gate of a host.
+func (p retryPolicy) gate(a asked) *gate {
+	g := &gate{downAfter: p.downAfter, interval: p.probe, spare: p.spare}
+	if a.of.mirror() {
+		g.downAfter = 1 // another host is asked at once, so that nothing is lost by it
+	}
+	return g
 }
 
 // retrier counts the tries of one download.
@@ -94,22 +104,27 @@ func retriable(err error) bool {
 	}
 	var status *statusError
 	if errors.As(err, &status) {
-		switch status.code {
-		case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return true
-		}
-		return false
+		return passing(status.code)
 	}
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
 	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
-		isX509(err), errors.As(err, &record), errors.As(err, &alert):
+		isTLS(err), errors.As(err, &record), errors.As(err, &alert):
 		return false
 	}
 	return true
+}
+
+// passing says that a status may be another one soon.
+func passing(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // silent says that a registry did not answer, as against answering no: then an image may be opened from the cache.

@@ -22,8 +22,9 @@ const (
 type source interface {
 	// root returns what the image starts from. Nothing in it is verified but digests.
 	root(ctx context.Context) (*root, error)
-	// read returns the stored bytes of a layer. fresh asks past every cache on the way, where there can be one.
-	read(ctx context.Context, l layer, fresh bool) (*stored, error)
+	// read returns the stored bytes of a layer. wrong is how often they were the wrong ones before: then it asks past
+	// every cache on the way and, where several can be asked, at the next.
+	read(ctx context.Context, l layer, wrong int) (*stored, error)
 }
 
 // root is what an image starts from.
@@ -34,6 +35,7 @@ type root struct {
 	digest    string // of the OCI manifest; "" where there is none
 	oci       *ociManifest
 	find      func(pfimg.Digest) []layer // the layers that claim a digest, best first
+	places    int                        // where else bytes can be asked for that were wrong; 0: nowhere
 }
 
 // stored are the stored bytes of a layer.

@@ -36,6 +36,6 @@ func (s *store) root(ctx context.Context) (*root, error) {
 
 func (s *store) find(d pfimg.Digest) []layer { return findZst(s.ref.dir, d) }
 
-func (s *store) read(ctx context.Context, l layer, _ bool) (*stored, error) {
+func (s *store) read(ctx context.Context, l layer, _ int) (*stored, error) {
 	return openLocal(ctx, zstPath(s.ref.dir, l.logical), l.size, s.traffic)
 }

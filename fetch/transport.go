@@ -29,6 +29,7 @@ type transport struct {
 	slots   int
 	policy  retryPolicy
 	traffic *counters
+	special []*http.Transport // those of endpoints with certificates or time-outs of their own
 
 	mu    sync.Mutex // guards hosts
 	hosts map[string]*host
@@ -38,7 +39,7 @@ type transport struct {
 type counters struct{ requests, bytes atomic.Int64 }
 
 type host struct {
-	gate  gate
+	gate  *gate
 	slots chan struct{}
 }
 
@@ -64,6 +65,16 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 	}
 }
 
+// CloseIdleConnections gives idle connections back; http.Client looks for it.
+func (t *transport) CloseIdleConnections() {
+	for _, s := range t.special {
+		s.CloseIdleConnections()
+	}
+	if base, ok := t.base.(*http.Transport); ok {
+		base.CloseIdleConnections()
+	}
+}
+
 func (t *transport) host(req *http.Request) *host {
 	key := req.URL.Scheme + "://" + strings.ToLower(req.URL.Host)
 	t.mu.Lock()
@@ -75,7 +86,7 @@ func (t *transport) host(req *http.Request) *host {
 	}
 	if h == nil {
 		h = &host{
-			gate:  gate{downAfter: t.policy.downAfter, interval: t.policy.probe},
+			gate:  t.policy.gate(askedOf(req.Context())),
 			slots: make(chan struct{}, t.slots),
 		}
 		t.hosts[key] = h
@@ -100,10 +111,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w := newWatch(ctx, t.stall)
-	sent := w.upload(req)
+	sent := t.limitRepeats(w.upload(req), w)
 	w.start()
 	t.traffic.requests.Add(1)
-	resp, err := t.base.RoundTrip(sent)
+	resp, err := t.sender(ctx).RoundTrip(sent)
 	w.settle()
 	if err != nil {
 		err = w.explain(err)
@@ -117,7 +128,21 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
 	}
+	if isToken(req) && passing(resp.StatusCode) {
+		// Whoever asked for the token keeps the words of an answer, but not its Retry-After.
+		e := newStatusError(resp, serverWords(resp))
+		_ = resp.Body.Close()
+		return nil, e
+	}
 	return resp, nil
+}
+
+// sender is what a request goes out by.
+func (t *transport) sender(ctx context.Context) http.RoundTripper {
+	if base := askedOf(ctx).of.base; base != nil {
+		return base
+	}
+	return t.base
 }
 
 // answered tells a host that is down behind its proxy from one that answers.
@@ -149,7 +174,7 @@ func (t *transport) guard(req *http.Request) error {
 
 // isToken says that a request asks for a token. Those do not queue behind the blobs that wait for them.
 func isToken(req *http.Request) bool {
-	return req.Response == nil && !strings.HasPrefix(req.URL.Path, "/v2/")
+	return req.Response == nil && !strings.HasPrefix(req.URL.Path, askedOf(req.Context()).of.path+"/")
 }
 
 // admit waits for the host's gate and for a place.
@@ -179,6 +204,11 @@ func (h *host) admit(ctx context.Context, token bool) (*probe, func(), error) {
 // private repository is nobody's business. Authorization is dropped by auth.Client when the origin changes.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	req.Header.Del("Referer")
+	if !sameOrigin(req.URL, via[0].URL) {
+		for name := range askedOf(req.Context()).of.header {
+			req.Header.Del(name)
+		}
+	}
 	if len(via) > maxHops {
 		return fmt.Errorf("%w to follow more than %d redirects", errRule, maxHops)
 	}
@@ -224,8 +254,14 @@ func (w *watch) stop() {
 
 // explain replaces the error of a request that the watch ended.
 func (w *watch) explain(err error) error {
-	if w.parent.Err() == nil && errors.Is(context.Cause(w.ctx), errStalled) {
+	if w.parent.Err() != nil {
+		return err
+	}
+	switch cause := context.Cause(w.ctx); {
+	case errors.Is(cause, errStalled):
 		return fmt.Errorf("%w (%s)", errStalled, w.limit)
+	case errors.Is(cause, errRepeats):
+		return cause
 	}
 	return err
 }

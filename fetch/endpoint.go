@@ -1,0 +1,142 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// endpoint is one place that answers for a registry: the registry itself or, where the administrator says so, a mirror.
+type endpoint struct {
+	host   string            // host[:port]
+	path   string            // of its API: "/v2" as a rule
+	can    capability        // what it may be asked for
+	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": this is the registry itself
+	header http.Header       // sent to exactly this scheme, host and port
+	open   bool              // its certificate is not checked: as good as plain HTTP
+	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
+
+	mu     sync.Mutex // guards the fields below
+	scheme string     // "" until it is known
+	down   bool       // it failed last time, and that was said
+}
+
+// capability is what an endpoint may be asked for.
+type capability uint8
+
+// The capabilities of hosts.toml.
+const (
+	canPull    capability = 1 << iota // things by their digest
+	canResolve                        // tags
+	canPush
+	canAll = canPull | canResolve | canPush
+)
+
+// ownEndpoint is the registry itself, of which only the name is known.
+func ownEndpoint(api string) *endpoint { return &endpoint{host: api, path: "/v2", can: canAll} }
+
+func (e *endpoint) mirror() bool { return e.ns != "" }
+
+// url is where path of a repository is.
+func (e *endpoint) url(scheme, repo, path string) url.URL {
+	u := url.URL{Scheme: scheme, Host: e.host, Path: e.path + "/" + repo + "/" + path}
+	if e.mirror() {
+		u.RawQuery = "ns=" + url.QueryEscape(e.ns)
+	}
+	return u
+}
+
+// settled returns the scheme, "" while it is not known.
+func (e *endpoint) settled() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.scheme
+}
+
+// settle keeps the scheme that got an HTTP answer.
+func (e *endpoint) settle(scheme string, err error) {
+	var status *statusError
+	if err == nil || errors.As(err, &status) {
+		e.mu.Lock()
+		e.scheme = scheme
+		e.mu.Unlock()
+	}
+}
+
+// note logs that a mirror fails, and that it answers again, once each.
+func (e *endpoint) note(log *slog.Logger, err error) {
+	var status *statusError
+	missing := errors.As(err, &status) && status.code == http.StatusNotFound
+	failed := err != nil && !missing
+	e.mu.Lock()
+	changed := failed != e.down
+	e.down = failed
+	e.mu.Unlock()
+	switch {
+	case changed && failed:
+		log.Warn("a mirror fails, the next host is asked", "mirror", e.host, "cause", err)
+	case changed:
+		log.Info("a mirror answers again", "mirror", e.host)
+	case err != nil:
+		log.Debug("the next host is asked", "mirror", e.host, "cause", err)
+	}
+}
+
+// asked is what a request's context knows: whom it is for, and whether somebody else could be asked.
+type asked struct {
+	of   *endpoint
+	more bool
+}
+
+type askedKey struct{}
+
+func ask(ctx context.Context, of *endpoint, more bool) context.Context {
+	return context.WithValue(ctx, askedKey{}, asked{of, more})
+}
+
+// askedOf returns what a context knows. Token requests and redirects have it from the request that led to them.
+func askedOf(ctx context.Context) asked {
+	a, ok := ctx.Value(askedKey{}).(asked)
+	if !ok {
+		a.of = &endpoint{path: "/v2"}
+	}
+	return a
+}
+
+// route are the endpoints of a reference in the order in which they are asked, the registry itself last.
+type route []*endpoint
+
+// serving returns the endpoints that may be asked for something, without the first skip of the route unless no other is
+// left. Uploads all go to one.
+func (r route) serving(need capability, skip int) []*endpoint {
+	var may []*endpoint
+	left := 0 // of may, endpoints behind skip
+	for i, e := range r {
+		if e.can&need != 0 {
+			may = append(may, e)
+			if i >= skip {
+				left++
+			}
+		}
+	}
+	if need == canPush {
+		return may[:min(1, len(may))]
+	}
+	if len(may) > 0 {
+		may = may[len(may)-max(1, left):]
+	}
+	return may
+}
+
+// after is how many endpoints to skip so that e is not asked again.
+func (r route) after(e *endpoint) int {
+	for i, other := range r {
+		if other == e {
+			return i + 1
+		}
+	}
+	return 0
+}
