@@ -16,9 +16,7 @@ import (
 // client speaks to one registry, or to those who answer for it. It finds out which scheme they speak, logs in, and turns
 // what is no success into errors; trying again is not its business, but asking the next one is.
 type client struct {
-	auth   *auth.Client
-	login  login
-	api    string // host[:port] that answers for the registry
+	api    string // host[:port] of the registry itself
 	repo   string
 	plain  bool
 	write  bool // uploads are meant, and tokens must allow them
@@ -35,32 +33,45 @@ func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(str
 		c.api = dockerAPI
 	}
 	c.route = route{ownEndpoint(c.api)}
-	var err error
-	if c.login, err = loginFromEnv(o.Getenv, c.api); err != nil {
-		return nil, err
+	for _, e := range c.route {
+		var err error
+		if e.login, err = loginFor(e, o); err != nil {
+			return nil, err
+		}
+		e.auth = newAuth(e, o, t)
 	}
-	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: t, CheckRedirect: checkRedirect},
+	return c, nil
+}
+
+// loginFor returns what an endpoint is told about the user: mirrors nothing.
+func loginFor(e *endpoint, o Options) (login, error) {
+	if e.mirror() {
+		return login{registry: e.host, source: "no credentials, since those of the registry go to no mirror"}, nil
+	}
+	return loginFromEnv(o.Getenv, e.host)
+}
+
+// newAuth makes the part of an endpoint's client that logs in.
+func newAuth(e *endpoint, o Options, rt http.RoundTripper) *auth.Client {
+	a := &auth.Client{
+		Client:     &http.Client{Transport: rt, CheckRedirect: checkRedirect},
 		Cache:      auth.NewCache(),
-		Credential: c.login.credential,
+		Credential: e.login.credential,
 		ClientID:   "pfmount",
 	}
 	version := o.Version
 	if version == "" {
 		version = "dev"
 	}
-	c.auth.SetUserAgent("pfmount/" + version)
-	if isLoopback(c.api) {
+	a.SetUserAgent("pfmount/" + version)
+	if isLoopback(e.host) {
 		// A registry on this machine may have its token server here too; nobody else may send us to ourselves.
-		c.auth.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(), func(p netip.Prefix) bool {
+		a.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(), func(p netip.Prefix) bool {
 			return p.Addr().IsLoopback()
 		})
 	}
-	return c, nil
+	return a
 }
-
-// closeIdle gives idle connections back.
-func (c *client) closeIdle() { c.auth.Client.CloseIdleConnections() }
 
 // get asks for /v2/<repo>/<path>. Any answer but 200, 206 and 416 is an error.
 func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
@@ -199,19 +210,19 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 		req.Header[name] = values
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	c.login.sign(req)
-	resp, err := c.auth.Do(req)
+	e.login.sign(req)
+	resp, err := e.auth.Do(req)
 	if err != nil {
-		return nil, rebuild(ctx, req, c.login.describe(ctx), err)
+		return nil, rebuild(ctx, req, e.login.describe(ctx), err)
 	}
 	if what.at != nil && resp.StatusCode == http.StatusNoContent {
 		return resp, nil // how far an upload came
 	}
-	return c.check(ctx, resp)
+	return e.check(ctx, resp)
 }
 
 // check passes on the answers that carry what was asked for.
-func (c *client) check(ctx context.Context, resp *http.Response) (*http.Response, error) {
+func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Response, error) {
 	if resp.Request.Method != http.MethodGet && resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
@@ -229,10 +240,10 @@ func (c *client) check(ctx context.Context, resp *http.Response) (*http.Response
 	case http.StatusRequestedRangeNotSatisfiable:
 		return resp, nil
 	}
-	e := newStatusError(resp, serverWords(resp))
-	if e.Unwrap() == ErrDenied {
-		e.login = c.login.describe(ctx)
+	failed := newStatusError(resp, serverWords(resp))
+	if failed.Unwrap() == ErrDenied {
+		failed.login = e.login.describe(ctx)
 	}
 	_ = resp.Body.Close()
-	return nil, e
+	return nil, failed
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // endpoint is one place that answers for a registry: the registry itself or, where the administrator says so, a mirror.
@@ -18,7 +20,13 @@ type endpoint struct {
 	header http.Header       // sent to exactly this scheme, host and port
 	open   bool              // its certificate is not checked: as good as plain HTTP
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
+	auth   *auth.Client
+	login  login
+	known
+}
 
+// known is what was learnt of an endpoint.
+type known struct {
 	mu     sync.Mutex // guards the fields below
 	scheme string     // "" until it is known
 	down   bool       // it failed last time, and that was said

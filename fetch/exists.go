@@ -14,7 +14,7 @@ func dial(r Ref, o Options) (*client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, c.closeIdle, nil
+	return c, t.CloseIdleConnections, nil
 }
 
 // Exists says whether an image is there. A registry is asked for the manifest's headers only; in local places the

@@ -89,7 +89,7 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	im.use.idle = c.closeIdle
+	im.use.idle = t.CloseIdleConnections
 	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log}
 	im.src = reg
 	if o.Offline {
