@@ -15,6 +15,7 @@ type call struct {
 	path   string   // below /v2/<repo>/
 	at     *url.URL // in place of path: where the registry wants an upload
 	header http.Header
+	check  func(*http.Response) error    // nil: any success is one
 	skip   int                           // endpoints of the route not to ask
 	size   int64                         // of the body, in bytes
 	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again

@@ -32,9 +32,11 @@ func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(str
 	if r.host == dockerHub {
 		c.api = dockerAPI
 	}
-	c.route = route{ownEndpoint(c.api)}
+	var err error
+	if c.route, err = (planner{name: r.host, own: ownEndpoint(c.api), o: o, t: t, warn: warn}).plan(); err != nil {
+		return nil, err
+	}
 	for _, e := range c.route {
-		var err error
 		if e.login, err = loginFor(e, o); err != nil {
 			return nil, err
 		}
@@ -203,7 +205,7 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if what.writes() && anonymous(ctx) {
 		return nil, &requestError{
 			target: target(req), kind: ErrRegistry, cause: errRule,
-			text: "refused to upload over plain HTTP to another machine; --plain-http allows it",
+			text: "refused to upload over plain HTTP, or without a look at the certificate, to another machine; --plain-http allows it",
 		}
 	}
 	for name, values := range e.header {
@@ -218,7 +220,13 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if what.at != nil && resp.StatusCode == http.StatusNoContent {
 		return resp, nil // how far an upload came
 	}
-	return e.check(ctx, resp)
+	if resp, err = e.check(ctx, resp); err == nil && what.check != nil {
+		if err = what.check(resp); err != nil {
+			_ = resp.Body.Close()
+			return nil, err
+		}
+	}
+	return resp, err
 }
 
 // check passes on the answers that carry what was asked for.
@@ -226,8 +234,14 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 	if resp.Request.Method != http.MethodGet && resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusPartialContent:
+	ranged := resp.Request.Header.Get("Range") != ""
+	switch {
+	case resp.StatusCode == http.StatusPartialContent && !ranged:
+		_ = resp.Body.Close()
+		return nil, &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: errRule, text: "a part, status 206, in answer to a request for all",
+		}
+	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
 		coding := resp.Header.Get("Content-Encoding")
 		if coding == "" || coding == "identity" {
 			return resp, nil
@@ -237,7 +251,7 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
 			text: "the answer has Content-Encoding " + clip(coding, 40) + ", which was not asked for",
 		}
-	case http.StatusRequestedRangeNotSatisfiable:
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
 		return resp, nil
 	}
 	failed := newStatusError(resp, serverWords(resp))

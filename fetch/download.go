@@ -126,17 +126,16 @@ func (d *download) cut(err error) error {
 
 func (d *download) open() error {
 	header := d.header
-	ranged := d.off > 0 && d.ranges
-	if ranged {
+	if d.off > 0 && d.ranges {
 		header = header.Clone()
 		header.Set("Range", "bytes="+strconv.FormatInt(d.off, 10)+"-")
 	}
-	resp, err := d.c.do(d.ctx, call{method: http.MethodGet, path: d.path, header: header, skip: d.past})
+	resp, err := d.c.do(d.ctx, call{method: http.MethodGet, path: d.path, header: header, check: d.check, skip: d.past})
 	if err != nil {
 		return d.failed(err)
 	}
 	d.at = askedOf(resp.Request.Context()).of
-	return d.take(resp, ranged)
+	return d.take(resp)
 }
 
 // failed says that a blob which the registry does not have is missing.
@@ -149,34 +148,22 @@ func (d *download) failed(err error) error {
 }
 
 // take decides what an answer's body holds: the rest, or all again.
-func (d *download) take(resp *http.Response, ranged bool) error {
+func (d *download) take(resp *http.Response) error {
 	d.from = clip(resp.Request.URL.Host+resp.Request.URL.EscapedPath(), maxWords)
-	refuse := func(text string) error {
-		_ = resp.Body.Close()
-		return &requestError{target: "GET " + d.from, text: text, kind: ErrRegistry, cause: errRule}
-	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
-		if d.check != nil {
-			if err := d.check(resp); err != nil {
-				_ = resp.Body.Close()
-				return err
-			}
-		}
 		if d.size >= 0 && resp.ContentLength >= 0 && resp.ContentLength != d.size {
 			_ = resp.Body.Close()
 			return &wrongBytes{text: fmt.Sprintf("the registry has %d bytes, the manifest says %d", resp.ContentLength, d.size), from: origin(resp)}
 		}
 		d.skip = d.off
-	case ranged && resp.StatusCode == http.StatusPartialContent && d.rest(resp):
+	case resp.StatusCode == http.StatusPartialContent && d.rest(resp):
 		d.skip, d.resumed = 0, d.off
-	case ranged: // 416, or a part that was not asked for: from the start, once
+	default: // 416, or a part that was not asked for: from the start, once
 		_ = resp.Body.Close()
 		d.ranges = false
 		d.c.log.Debug("a range was not honoured, starting over", "from", d.from, "status", resp.StatusCode, "offset", d.off)
 		return nil
-	default:
-		return refuse(fmt.Sprintf("status %d to a request without a range", resp.StatusCode))
 	}
 	d.body, d.from = resp.Body, origin(resp)
 	return nil

@@ -113,38 +113,3 @@ func askedOf(ctx context.Context) asked {
 	}
 	return a
 }
-
-// route are the endpoints of a reference in the order in which they are asked, the registry itself last.
-type route []*endpoint
-
-// serving returns the endpoints that may be asked for something, without the first skip of the route unless no other is
-// left. Uploads all go to one.
-func (r route) serving(need capability, skip int) []*endpoint {
-	var may []*endpoint
-	left := 0 // of may, endpoints behind skip
-	for i, e := range r {
-		if e.can&need != 0 {
-			may = append(may, e)
-			if i >= skip {
-				left++
-			}
-		}
-	}
-	if need == canPush {
-		return may[:min(1, len(may))]
-	}
-	if len(may) > 0 {
-		may = may[len(may)-max(1, left):]
-	}
-	return may
-}
-
-// after is how many endpoints to skip so that e is not asked again.
-func (r route) after(e *endpoint) int {
-	for i, other := range r {
-		if other == e {
-			return i + 1
-		}
-	}
-	return 0
-}

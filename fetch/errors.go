@@ -25,6 +25,8 @@ var (
 	ErrTaken = errors.New("the destination is taken")
 	// ErrTooLarge says that an image has more blobs than a registry takes.
 	ErrTooLarge = errors.New("too large for a registry")
+	// ErrConfig says that a file with certificates or hosts cannot be used.
+	ErrConfig = errors.New("bad configuration")
 	// ErrClosed says that the image was closed.
 	ErrClosed = errors.New("image is closed")
 )

@@ -65,10 +65,10 @@ func lookRemote(ctx context.Context, r Ref, o Options) error {
 	}
 	retry := retrier{policy: c.policy}
 	for {
-		resp, err := c.do(ctx, call{method: http.MethodHead, path: "manifests/" + name, header: http.Header{"Accept": {accepted}}})
+		resp, err := c.do(ctx, call{method: http.MethodHead, path: "manifests/" + name, header: http.Header{"Accept": {accepted}}, check: manifestAnswer})
 		if err == nil {
 			finish(resp)
-			return manifestAnswer(resp)
+			return nil
 		}
 		if err = retry.again(ctx, err); err != nil {
 			return err

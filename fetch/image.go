@@ -33,9 +33,14 @@ type Options struct {
 	MaxConns     int                 // requests at once to a host; 0: 32
 	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 64 GiB
 	Version      string              // for the User-Agent pfmount/VERSION
+	CAFile       string              // PEM authorities that registries may have, beside the system's
+	ClientCert   string              // PEM certificate to show the registry; with its key, or ClientKey has it
+	ClientKey    string              // PEM
+	HostsDir     string              // containerd's folder of hosts.toml files; "": none
 	TrustFolder  string              // why a file:// folder without a signature is trusted; "": it is not
 
-	retry *retryPolicy // tests; nil: defaultRetry
+	retry     *retryPolicy // tests; nil: defaultRetry
+	dockerDir string       // tests; "": dockerCerts
 }
 
 func (o Options) withDefaults() Options {
@@ -56,6 +61,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBlobSize <= 0 {
 		o.MaxBlobSize = 64 << 30
+	}
+	if o.dockerDir == "" {
+		o.dockerDir = dockerCerts
 	}
 	if o.retry == nil {
 		p := defaultRetry()

@@ -67,12 +67,10 @@ func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
 }
 
 func (r *registry) manifestByTag(ctx context.Context) ([]byte, wireDigest, error) {
-	resp, err := r.c.get(ctx, "manifests/"+r.ref.tag, http.Header{"Accept": {accepted}})
+	resp, err := r.c.do(ctx, call{
+		method: http.MethodGet, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
+	})
 	if err != nil {
-		return nil, wireDigest{}, err
-	}
-	if err := manifestAnswer(resp); err != nil {
-		_ = resp.Body.Close()
 		return nil, wireDigest{}, err
 	}
 	if d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
+			Proxy:               proxy,
 			DialContext:         dialer.DialContext,
 			ForceAttemptHTTP2:   true,
 			DisableCompression:  true, // stored bytes are hashed as they come
@@ -63,6 +64,15 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 		plain: o.PlainHTTP, stall: o.StallTimeout, slots: o.MaxConns, policy: policy, traffic: traffic,
 		hosts: map[string]*host{},
 	}
+}
+
+// proxy is http.ProxyFromEnvironment, whose errors hold the proxy's password.
+func proxy(req *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w to go on: HTTP_PROXY or HTTPS_PROXY is no URL", errRule)
+	}
+	return u, nil
 }
 
 // CloseIdleConnections gives idle connections back; http.Client looks for it.
@@ -155,10 +165,15 @@ func answered(resp *http.Response) error {
 }
 
 func newStatusError(resp *http.Response, words string) *statusError {
-	return &statusError{
+	e := &statusError{
 		target: target(resp.Request), code: resp.StatusCode, words: words,
-		wait: retryAfter(resp.Header, time.Now()), redirected: resp.Request.Response != nil,
+		redirected: resp.Request.Response != nil,
 	}
+	switch e.code {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		e.wait = retryAfter(resp.Header, time.Now())
+	}
+	return e
 }
 
 // guard refuses to send secrets where everybody on the way can read them.

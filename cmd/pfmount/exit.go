@@ -83,6 +83,7 @@ var codes = []struct {
 	{fetch.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},
 	{fetch.ErrRef, exitUsage},
+	{fetch.ErrConfig, exitUsage},
 	{sign.ErrKey, exitUsage},
 	{sign.ErrAlgorithm, exitUnsupported},
 	{pfimg.ErrUnsupported, exitUnsupported},

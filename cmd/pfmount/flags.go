@@ -38,6 +38,10 @@ func imageFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "stall-timeout", Usage: "give up a transfer without progress after `TIME`", Value: 30 * time.Second},
 		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
 		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP to the registry, credentials included"},
+		&cli.StringFlag{Name: "ca-file", Usage: "believe registries with a certificate by the authorities in `FILE`, too (PEM)"},
+		&cli.StringFlag{Name: "client-cert", Usage: "show the registry the certificate in `FILE` (PEM)"},
+		&cli.StringFlag{Name: "client-key", Usage: "its key is in `FILE` (PEM)", DefaultText: "the certificate's file"},
+		&cli.StringFlag{Name: "hosts-dir", Usage: "find mirrors and certificates as containerd does in `DIR`", Value: "/etc/containerd/certs.d"},
 		&cli.BoolFlag{Name: "offline", Usage: "use only what is in the cache"},
 	}
 }
@@ -134,12 +138,29 @@ func fetchOptions(c *cli.Context, ref fetch.Ref, meta fetch.Meta, log *slog.Logg
 	if c.Duration("stall-timeout") <= 0 {
 		return o, usagef("--stall-timeout: %v is not a positive time such as 30s", c.Duration("stall-timeout"))
 	}
+	if c.String("client-key") != "" && c.String("client-cert") == "" {
+		return o, usagef("--client-key: there is no --client-cert that it belongs to")
+	}
 	return fetch.Options{
 		Policy: policy, Log: log, Getenv: os.Getenv, Meta: meta,
 		Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
+		CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
+		ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),
 		StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
 		MaxBlobSize: maxBlob, Version: version,
 	}, nil
+}
+
+// absolute is for files that the background process reads again, which works
+// in another folder.
+func absolute(name string) string {
+	if name == "" {
+		return ""
+	}
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
 }
 
 // keyPolicy collects the keys to trust: --key-file beats the environment, and
