@@ -128,7 +128,7 @@ func plainText(err error) string {
 		}
 		return "the name " + clip(dns.Name, 255) + " could not be looked up"
 	case errors.As(err, &verify), isTLS(err):
-		return "TLS: " + clip(innermost(err).Error(), maxWords)
+		return tlsText(innermost(err).Error())
 	case errors.As(err, &alert), errors.As(err, &record):
 		return "TLS: " + clip(innermost(err).Error(), maxWords)
 	case errors.As(err, &errno):
@@ -142,10 +142,26 @@ func plainText(err error) string {
 		return "timed out"
 	}
 	text := innermost(err).Error()
+	if strings.HasPrefix(text, "http2: client conn could not be established") {
+		// What is left of a TLS 1.3 alert that came after our side of the handshake was done.
+		return "the connection ended with the TLS handshake; perhaps the server wants a client certificate, --client-cert gives one"
+	}
 	if strings.Contains(text, "://") || strings.ContainsAny(text, "@?") || strings.Contains(text, "proxy") {
 		return fmt.Sprintf("the request failed (%T)", innermost(err))
 	}
 	return clip(text, maxWords)
+}
+
+// tlsText says what to do about the commonest failures.
+func tlsText(text string) string {
+	hint := ""
+	switch {
+	case strings.Contains(text, "unknown authority"):
+		hint = "; --ca-file names further authorities"
+	case strings.Contains(text, "certificate required"):
+		hint = "; the server wants a client certificate, --client-cert gives one"
+	}
+	return "TLS: " + clip(strings.TrimPrefix(text, "tls: "), maxWords) + hint
 }
 
 func innermost(err error) error {

@@ -16,22 +16,36 @@ import (
 // elsewhere opens an image whose registry has a name that is not this machine's: every dial ends at addr.
 func elsewhere(t *testing.T, ref, addr string, o Options, mod func(*http.Transport)) (*client, *[]string) {
 	t.Helper()
+	warnings := new([]string)
+	c, _, err := dialTo(t, ref, addr, o, func(tr *transport) func(string) {
+		if mod != nil {
+			mod(tr.base.(*http.Transport))
+		}
+		return func(s string) { *warnings = append(*warnings, s) }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, warnings
+}
+
+// dialTo makes a client all of whose dials end at addr; prepare, if any, sees the transport first and returns who is
+// warned.
+func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) func(string)) (*client, *transport, error) {
+	t.Helper()
 	o = o.withDefaults()
 	tr := newTransport(o, *o.retry, new(counters))
 	base := tr.base.(*http.Transport)
 	base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	if mod != nil {
-		mod(base)
+	warn := func(string) {}
+	if prepare != nil {
+		warn = prepare(tr)
 	}
-	warnings := new([]string)
-	c, err := newClient(mustRef(t, ref), o, *o.retry, tr, func(s string) { *warnings = append(*warnings, s) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(base.CloseIdleConnections)
-	return c, warnings
+	c, err := newClient(mustRef(t, ref), o, *o.retry, tr, warn)
+	t.Cleanup(tr.CloseIdleConnections)
+	return c, tr, err
 }
 
 // TestSchemes says which scheme a registry is spoken to with, and what is sent along.
