@@ -207,9 +207,10 @@ func TestMirrorComesBack(t *testing.T) {
 
 // TestMirrorBreaksBodies: a body that breaks goes on at the registry, at the byte where it broke.
 func TestMirrorBreaksBodies(t *testing.T) {
-	p := part{content: noise(2 << 20)}
+	p, next := part{content: noise(2 << 20)}, part{content: []byte("next")}
 	for _, stall := range []bool{false, true} {
-		m := withMirror(t, "", p)
+		m := withMirror(t, "", p, next)
+		m.options.retry.spare = time.Hour
 		m.options.StallTimeout = 300 * time.Millisecond
 		free := make(chan struct{})
 		m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -234,7 +235,10 @@ func TestMirrorBreaksBodies(t *testing.T) {
 		if a, b := m.mirror.count(p.blobPath()), m.up.count(p.blobPath()); a != 1 || b != 1 {
 			t.Errorf("stall %v: %d and %d requests, want 1 and 1", stall, a, b)
 		}
-		if r := m.up.requests[len(m.up.requests)-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		if a, b := m.mirror.count(next.blobPath()), m.up.count(next.blobPath()); a != 0 || b != 1 {
+			t.Errorf("stall %v: the next blob: %d and %d requests, want 0 and 1", stall, a, b)
+		}
+		if r := m.up.requests[len(m.up.requests)-2]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
 			t.Errorf("stall %v: the registry was asked for all of it: %v", stall, r.Header)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +50,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
-			Proxy:               proxy,
+			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         dialer.DialContext,
 			ForceAttemptHTTP2:   true,
 			DisableCompression:  true, // stored bytes are hashed as they come
@@ -64,15 +63,6 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 		plain: o.PlainHTTP, stall: o.StallTimeout, slots: o.MaxConns, policy: policy, traffic: traffic,
 		hosts: map[string]*host{},
 	}
-}
-
-// proxy is http.ProxyFromEnvironment, whose errors hold the proxy's password.
-func proxy(req *http.Request) (*url.URL, error) {
-	u, err := http.ProxyFromEnvironment(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w to go on: HTTP_PROXY or HTTPS_PROXY is no URL", errRule)
-	}
-	return u, nil
 }
 
 // CloseIdleConnections gives idle connections back; http.Client looks for it.
@@ -134,10 +124,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	h.gate.leave(p, answered(resp), true)
-	resp.Body = &watchedBody{
+	body := &watchedBody{
 		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
 	}
+	if askedOf(ctx).more {
+		// Who answers and then stalls is as good as down when somebody else can be asked.
+		body.broke = func(err error) { h.gate.leave(nil, err, ctx.Err() == nil) }
+	}
+	resp.Body = body
 	if isToken(req) && passing(resp.StatusCode) {
 		// Whoever asked for the token keeps the words of an answer, but not its Retry-After.
 		e := newStatusError(resp, serverWords(resp))
@@ -289,6 +284,7 @@ type watchedBody struct {
 	bytes   *atomic.Int64
 	left    int64 // of Content-Length; negative: unknown
 	h1      bool
+	broke   func(error) // told of an error of rc; nil: nobody is
 	err     error
 }
 
@@ -310,6 +306,9 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	if err != nil {
 		if err != io.EOF {
 			err = b.watch.explain(err)
+			if b.broke != nil {
+				b.broke(err)
+			}
 		}
 		b.err = err
 		b.release()

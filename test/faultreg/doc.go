@@ -27,6 +27,13 @@
 //	other, err := faultreg.New(faultreg.Options{Addr: "127.0.0.2:0", Backend: srv.Backend()})
 //	srv.On(faultreg.Match{Kind: faultreg.Blob}, faultreg.Redirect(other.URL(), "X-Signature=secret"))
 //
+// Over TLS, and as a mirror:
+//
+//	ca, err := faultreg.NewAuthority()
+//	conf, err := ca.Server("registry.test", "192.0.2.1") // ca.Demand(conf): with client certificates only
+//	srv, err := faultreg.New(faultreg.Options{TLS: conf})
+//	mirror, err := faultreg.New(faultreg.Options{Mirror: srv.URL()})
+//
 // Faults are plain functions, func(w, r, next), so a test can write its own. What was asked for:
 //
 //	srv.Log()                       // every Exchange: method, path, kind, ref, headers both ways, status, bytes, times

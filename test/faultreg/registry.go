@@ -16,8 +16,8 @@ import (
 // silence stops distribution's own logging, which goes through logrus' global logger.
 var silence = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
 
-// newRegistry is distribution's handler over memory, or over dir.
-func newRegistry(dir string) (http.Handler, func() error, error) {
+// newRegistry is distribution's handler over memory, or over dir; with mirror it fetches from there what it lacks.
+func newRegistry(dir, mirror string) (http.Handler, func() error, error) {
 	silence()
 	cfg := &configuration.Configuration{}
 	cfg.Log.AccessLog.Disabled = true
@@ -34,6 +34,7 @@ func newRegistry(dir string) (http.Handler, func() error, error) {
 	} else {
 		cfg.Storage["filesystem"] = configuration.Parameters{"rootdirectory": dir}
 	}
+	cfg.Proxy.RemoteURL = mirror
 	app := handlers.NewApp(context.Background(), cfg)
 	return app, app.Shutdown, nil
 }

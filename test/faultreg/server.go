@@ -21,6 +21,7 @@ type Options struct {
 	TLS     *tls.Config                              // nil: plain http
 	Wrap    func(registry http.Handler) http.Handler // stands before the registry, behind log and rules; logins
 	Backend http.Handler                             // in place of a registry of its own; another Server's Backend
+	Mirror  string                                   // be a pull-through cache of the registry with this URL
 }
 
 // Server is a registry with a log and rules.
@@ -52,7 +53,7 @@ func New(o Options) (*Server, error) {
 	registry := o.Backend
 	if registry == nil {
 		var err error
-		if registry, s.close, err = newRegistry(o.Dir); err != nil {
+		if registry, s.close, err = newRegistry(o.Dir, o.Mirror); err != nil {
 			return nil, err
 		}
 	}

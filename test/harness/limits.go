@@ -3,11 +3,13 @@ package harness
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -43,18 +45,43 @@ func MemoryLimit(t testing.TB, bytes int64) []string {
 // Net is a network namespace of its own, with loopback up and further addresses on it, so that hosts
 // that are not loopback can be played on this machine.
 type Net struct {
-	t   testing.TB
-	pid int
+	t     testing.TB
+	pid   int
+	flags []string // of nsenter
 }
 
 // Network makes a network namespace whose lo has addresses such as "192.0.2.1".
 func Network(t testing.TB, addresses ...string) *Net {
 	t.Helper()
-	script := "ip link set lo up"
+	return namespace(t, []string{"-n"}, addresses, "")
+}
+
+// Names is a network and a mount namespace: hosts maps addresses to the names they have there, and the folder etc, when
+// not "", lies over /etc.
+func Names(t testing.TB, hosts map[string]string, etc string) *Net {
+	t.Helper()
+	if etc == "" {
+		etc = t.TempDir()
+	}
+	text := "127.0.0.1 localhost\n"
+	for address, names := range hosts {
+		text += address + " " + names + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(etc, "hosts"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := "mount --make-rprivate / && mount -t overlay overlay -o lowerdir=" + etc + ":/etc /etc && "
+	return namespace(t, []string{"-n", "-m"}, slices.Collect(maps.Keys(hosts)), script)
+}
+
+// namespace starts a process that holds namespaces; script goes before what it sets up.
+func namespace(t testing.TB, flags, addresses []string, script string) *Net {
+	t.Helper()
+	script += "ip link set lo up"
 	for _, a := range addresses {
 		script += " && ip addr add " + a + "/32 dev lo"
 	}
-	cmd := exec.Command("unshare", "-n", "sh", "-c", script+" && echo ready && exec sleep infinity")
+	cmd := exec.Command("unshare", append(slices.Clone(flags), "sh", "-c", script+" && echo ready && exec sleep infinity")...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,12 +96,12 @@ func Network(t testing.TB, addresses ...string) *Net {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("network namespace: %q, %v", line, err)
 	}
-	return &Net{t, cmd.Process.Pid}
+	return &Net{t, cmd.Process.Pid, flags}
 }
 
 // Prefix runs a command in the namespace.
 func (n *Net) Prefix() []string {
-	return []string{"nsenter", "-t", strconv.Itoa(n.pid), "-n"}
+	return append([]string{"nsenter", "-t", strconv.Itoa(n.pid)}, n.flags...)
 }
 
 // Listen opens a port in the namespace; it fits faultreg.Options.Listen.
