@@ -211,7 +211,7 @@ func TestMirrorBreaksBodies(t *testing.T) {
 	for _, stall := range []bool{false, true} {
 		m := withMirror(t, "", p, next)
 		m.options.retry.spare = time.Hour
-		m.options.StallTimeout = 300 * time.Millisecond
+		m.options.StallTimeout = 4 * time.Second
 		free := make(chan struct{})
 		m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if !stall {

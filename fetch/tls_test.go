@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -165,7 +167,9 @@ func TestCertificates(t *testing.T) {
 			o.dockerDir = t.TempDir()
 			tt.set(&o)
 			err := getOnce(t, "registry.test:5000/a", s.Listener.Addr().String(), o)
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			// The alert of a server that wants a certificate may be overtaken by the end of its connection.
+			ended := tt.want == "--client-cert" && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) && !ended) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if want := int64(1); tt.want == "" && asked.Load() != want || tt.want != "" && asked.Load() != 0 {
