@@ -37,28 +37,20 @@ func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(str
 		return nil, err
 	}
 	for _, e := range c.route {
-		if e.login, err = loginFor(e, o); err != nil {
+		if e.login, err = newLogin(e.host, r.repo, !e.mirror(), o, warn); err != nil {
 			return nil, err
 		}
-		e.auth = newAuth(e, o, t)
+		e.auth = newAuth(e.login, o, t)
 	}
 	return c, nil
 }
 
-// loginFor returns what an endpoint is told about the user: mirrors nothing.
-func loginFor(e *endpoint, o Options) (login, error) {
-	if e.mirror() {
-		return login{registry: e.host, source: "no credentials, since those of the registry go to no mirror"}, nil
-	}
-	return loginFromEnv(o.Getenv, e.host)
-}
-
 // newAuth makes the part of an endpoint's client that logs in.
-func newAuth(e *endpoint, o Options, rt http.RoundTripper) *auth.Client {
+func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 	a := &auth.Client{
-		Client:     &http.Client{Transport: rt, CheckRedirect: checkRedirect},
-		Cache:      auth.NewCache(),
-		Credential: e.login.credential,
+		Client:     &http.Client{Transport: &loginTrip{next: rt, login: l}, CheckRedirect: checkRedirect},
+		Cache:      newTokenCache(),
+		Credential: l.credential,
 		ClientID:   "pfmount",
 	}
 	version := o.Version
@@ -66,7 +58,7 @@ func newAuth(e *endpoint, o Options, rt http.RoundTripper) *auth.Client {
 		version = "dev"
 	}
 	a.SetUserAgent("pfmount/" + version)
-	if isLoopback(e.host) {
+	if isLoopback(l.host) {
 		// A registry on this machine may have its token server here too; nobody else may send us to ourselves.
 		a.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(), func(p netip.Prefix) bool {
 			return p.Addr().IsLoopback()
@@ -197,7 +189,7 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if c.write {
 		actions = append(actions, auth.ActionPush)
 	}
-	ctx = auth.AppendScopesForHost(ctx, e.host, auth.ScopeRepository(c.repo, actions...))
+	ctx = auth.AppendScopesForHost(withAttempt(ctx), e.host, auth.ScopeRepository(c.repo, actions...))
 	req, err := what.request(ctx, e.url(scheme, c.repo, what.path))
 	if err != nil {
 		return nil, err
@@ -215,7 +207,7 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	e.login.sign(req)
 	resp, err := e.auth.Do(req)
 	if err != nil {
-		return nil, rebuild(ctx, req, e.login.describe(ctx), err)
+		return nil, rebuild(ctx, req, e.login.explain(ctx, http.StatusUnauthorized), err)
 	}
 	if what.at != nil && resp.StatusCode == http.StatusNoContent {
 		return resp, nil // how far an upload came
@@ -254,9 +246,9 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
 		return resp, nil
 	}
-	failed := newStatusError(resp, serverWords(resp))
-	if failed.Unwrap() == ErrDenied {
-		failed.login = e.login.describe(ctx)
+	failed := newStatusError(resp, serverWords(resp, sentSecrets(resp.Request)...))
+	if failed.Unwrap() == ErrDenied || failed.code == http.StatusNotFound && strings.Contains(failed.target, "/manifests/") {
+		failed.login = e.login.explain(ctx, failed.code) // registries say 404 of what is private, too
 	}
 	_ = resp.Body.Close()
 	return nil, failed

@@ -21,7 +21,7 @@ type endpoint struct {
 	open   bool              // its certificate is not checked: as good as plain HTTP
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
 	auth   *auth.Client
-	login  login
+	login  *login
 	known
 }
 

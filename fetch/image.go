@@ -25,7 +25,9 @@ import (
 type Options struct {
 	Policy       sign.Policy
 	Log          *slog.Logger        // nil: nothing is logged
-	Getenv       func(string) string // for OCI_BEARER, OCI_USERNAME, OCI_PASSWORD; nil: os.Getenv
+	Getenv       func(string) string // for OCI_BEARER and other logins, and where login files are; nil: os.Getenv
+	Username     string              // for the image's own registry, unless OCI_BEARER or OCI_USERNAME is set; "": none
+	Password     string              // of Username
 	Meta         Meta                // nil: nothing is kept
 	Offline      bool                // never ask a registry
 	PlainHTTP    bool                // registries speak plain HTTP, and may have credentials over it

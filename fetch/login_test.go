@@ -32,11 +32,12 @@ type tokenAuth struct {
 	issued atomic.Int64
 	valid  atomic.Int64 // number of the token that is valid
 	basic  string       // Authorization that the token server wants; "": none
+	scope  string       // of the challenge
 	answer http.HandlerFunc
 }
 
 func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
-	a := &tokenAuth{basic: basic}
+	a := &tokenAuth{basic: basic, scope: "repository:a:pull"}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.answer != nil {
 			a.answer(w, r)
@@ -58,7 +59,7 @@ func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
 		if r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", a.valid.Load()) && a.valid.Load() > 0 {
 			return false
 		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="repository:a:pull"`, a.URL))
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="%s"`, a.URL, a.scope))
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})
@@ -108,9 +109,24 @@ func TestTokenRefused(t *testing.T) {
 		{"401", say(401, `{"errors":[{"code":"UNAUTHORIZED","message":"bad login"}]}`), ErrDenied, "bad login"},
 		{"403", say(403, ``), ErrDenied, "user u of OCI_USERNAME"},
 		{"500", say(500, ``), ErrRegistry, "after 5 tries"},
-		{"no token", say(200, `{}`), ErrDenied, "login failed"},
-		{"not JSON", say(200, `<html>`), ErrDenied, "login failed"},
-		{"10 MB", say(200, `{"x":"`+strings.Repeat("a", 10<<20)+`"}`), ErrDenied, "login failed"},
+		{"details", say(401, `{"details":"incorrect username or password"}`), ErrDenied, "incorrect username"},
+		{"OAuth's words", say(400, `{"error":"invalid_grant","error_description":"gone"}`), ErrRegistry, "invalid_grant: gone"},
+		{"repeats the password", say(401, `{"errors":[{"code":"X","message":"bad password s3cr3t!"}]}`), ErrDenied, "bad password ***!"},
+		{"no token", say(200, `{}`), ErrDenied, "holds no token"},
+		{"empty", say(200, ``), ErrDenied, "not the JSON of a token"},
+		{"null", say(200, `null`), ErrDenied, "holds no token"},
+		{"number", say(200, `{"token":5}`), ErrDenied, "not the JSON of a token"},
+		{"newline in the token", say(200, `{"token":"a\nb"}`), ErrDenied, "characters that no token has"},
+		{"not JSON", say(200, `<html>`), ErrDenied, "not the JSON of a token"},
+		{"201", say(201, `{"token":"t"}`), ErrRegistry, "201 Created"},
+		{"10 MB", say(200, `{"x":"`+strings.Repeat("a", 10<<20)+`"}`), ErrDenied, "longer than 131072 bytes"},
+		{"endless", func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 4096)); err != nil {
+					return
+				}
+			}
+		}, ErrDenied, "longer than 131072 bytes"},
 		{"redirect to a loop", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
 		}, ErrRegistry, "redirects"},
@@ -118,7 +134,9 @@ func TestTokenRefused(t *testing.T) {
 	for _, tt := range tests {
 		f := newFake(t)
 		f.serve(t)
-		withTokens(t, f, "x").answer = tt.answer
+		a := withTokens(t, f, "x")
+		var asked atomic.Int64
+		a.answer = func(w http.ResponseWriter, r *http.Request) { asked.Add(1); tt.answer(w, r) }
 		o := testOptions()
 		o.Getenv = env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
 		_, err := Open(context.Background(), f.ref(t), o)
@@ -127,6 +145,16 @@ func TestTokenRefused(t *testing.T) {
 		}
 		if err != nil && (strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "scope=")) {
 			t.Errorf("%s: a secret or a query is in %v", tt.name, err)
+		}
+		want := int64(1)
+		switch tt.text {
+		case "after 5 tries":
+			want = 5
+		case "redirects":
+			want = maxHops + 1
+		}
+		if n := asked.Load(); n != want {
+			t.Errorf("%s: %d requests to the token server, want %d", tt.name, n, want)
 		}
 	}
 }
@@ -162,7 +190,7 @@ func TestBearerAndBasic(t *testing.T) {
 			env  func(string) string
 			text string
 		}{{noEnv, "no credentials"}, {env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {env("OCI_BEARER", "a b"), "OCI_BEARER"},
-			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
+			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong or have expired"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
 			o.Getenv = bad.env
 			_, err := Open(context.Background(), f.ref(t), o)
 			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // errRule marks what pfmount itself refuses to do on the network, whatever the server wants.
@@ -76,18 +75,11 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 		return context.Cause(ctx)
 	}
 	at := target(req)
-	var answer *errcode.ErrorResponse
-	if errors.As(err, &answer) { // the token server's
-		where := answer.Method + " " + clip(answer.URL.Host+answer.URL.EscapedPath(), maxWords)
-		e := &statusError{target: where, code: answer.StatusCode, words: errorWords(answer.Errors)}
-		if e.Unwrap() == ErrDenied {
-			e.login = login
-		}
-		return e
+	if ours := loginFailure(err); ours != nil {
+		return ours
 	}
-	var status *statusError
-	if errors.As(err, &status) {
-		return status
+	if errors.Is(err, errTokenSlow) {
+		return &requestError{target: at, text: errTokenSlow.Error(), kind: ErrRegistry, cause: errTokenSlow}
 	}
 	var viaURL *url.Error
 	if errors.As(err, &viaURL) {

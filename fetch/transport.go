@@ -133,12 +133,6 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		body.broke = func(err error) { h.gate.leave(nil, err, ctx.Err() == nil) }
 	}
 	resp.Body = body
-	if isToken(req) && passing(resp.StatusCode) {
-		// Whoever asked for the token keeps the words of an answer, but not its Retry-After.
-		e := newStatusError(resp, serverWords(resp))
-		_ = resp.Body.Close()
-		return nil, e
-	}
 	return resp, nil
 }
 
@@ -183,9 +177,7 @@ func (t *transport) guard(req *http.Request) error {
 }
 
 // isToken says that a request asks for a token. Those do not queue behind the blobs that wait for them.
-func isToken(req *http.Request) bool {
-	return req.Response == nil && !strings.HasPrefix(req.URL.Path, askedOf(req.Context()).of.path+"/")
-}
+func isToken(req *http.Request) bool { return tokenNoteOf(req.Context()) != nil }
 
 // admit waits for the host's gate and for a place.
 func (h *host) admit(ctx context.Context, token bool) (*probe, func(), error) {

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 const (
 	maxErrorBody = 8 << 10
 	maxWords     = 300
+	minSecret    = 4 // shorter ones may be part of any word
 )
 
 // clip escapes s for a terminal and a log, and cuts it to about max bytes.
@@ -35,22 +37,52 @@ func clip(s string, max int) string {
 }
 
 // serverWords returns what an error answer says for itself: errors[].code and message of a registry, or a short plain
-// text. Pages for browsers say nothing.
-func serverWords(resp *http.Response) string {
+// text. Pages for browsers say nothing. A server that repeats one of the secrets that it was told is cut short.
+func serverWords(resp *http.Response, secrets ...string) string {
+	words := rawWords(resp)
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			words = strings.ReplaceAll(words, secret, "***")
+		}
+	}
+	return clip(words, maxWords)
+}
+
+func rawWords(resp *http.Response) string {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil && len(body) == 0 {
 		return ""
 	}
 	var doc struct {
 		Errors errcode.Errors `json:"errors"`
+		// Of token servers: https://www.rfc-editor.org/rfc/rfc6749#section-5.2, and Docker Hub's own.
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		Details     string `json:"details"`
 	}
-	if json.Unmarshal(body, &doc) == nil {
-		return errorWords(doc.Errors)
+	var otherType *json.UnmarshalTypeError // of one field: the others are there
+	if err := json.Unmarshal(body, &doc); err == nil || errors.As(err, &otherType) {
+		return errorWords(append(doc.Errors, errcode.Error{Code: doc.Error, Message: doc.Description}, errcode.Error{Message: doc.Details}))
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/plain" {
-		return clip(strings.TrimSpace(string(body)), maxWords)
+		return strings.TrimSpace(string(body))
 	}
 	return ""
+}
+
+// sentSecrets lists what was told to a server that it might repeat: credentials, and what is signed in the URL
+// that a redirect led to.
+func sentSecrets(req *http.Request) []string {
+	_, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	_, password, _ := req.BasicAuth()
+	secrets := []string{token, password}
+	if req.Response != nil {
+		secrets = append(secrets, req.URL.RawQuery)
+		for _, values := range req.URL.Query() {
+			secrets = append(secrets, values...)
+		}
+	}
+	return secrets
 }
 
 // errorWords joins code and message of each error; details may hold anything and are left out.
@@ -65,5 +97,5 @@ func errorWords(errs errcode.Errors) string {
 			words = append(words, w)
 		}
 	}
-	return clip(strings.Join(words, "; "), maxWords)
+	return strings.Join(words, "; ")
 }

@@ -89,6 +89,7 @@ OPTIONS OF A MOUNT (also as -o NAME[=VALUE],...):
 	b.WriteString(`   --help, -h	show help (also: pfmount COMMAND --help)
    --version, -V	print the version
 
+` + loginHelp + `
 EXAMPLE:
    pfmount ghcr.io/org/repo:tag /mnt/sess
    grep -rn TODO /mnt/sess/world/fs

@@ -42,8 +42,9 @@ const childGrace = 6 * time.Second
 
 func isChild() bool { return os.Getenv(readyVar) != "" }
 
-// startBackground starts the child and returns when the mount answers.
-func startBackground(ctx context.Context) error {
+// startBackground starts the child and returns when the mount answers. stdin
+// is short enough for a pipe to hold it; nil is /dev/null.
+func startBackground(ctx context.Context, stdin io.Reader) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ func startBackground(ctx context.Context) error {
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Stderr = os.Stderr
+	cmd.Stdin, cmd.Stderr = stdin, os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Env = append(os.Environ(), readyVar+"=3")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -30,7 +30,7 @@ func cacheFlags() []cli.Flag {
 
 // imageFlags say how an image is reached and whom to believe.
 func imageFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "key-file", Usage: "accept only images signed with the key in `FILE` (may repeat; any match passes)"},
 		&cli.BoolFlag{Name: "require-key", Usage: "refuse the public default key, which proves nothing about the author"},
 		&cli.BoolFlag{Name: "insecure-skip-verify", Usage: "skip the signature (never a digest)"},
@@ -43,7 +43,7 @@ func imageFlags() []cli.Flag {
 		&cli.StringFlag{Name: "client-key", Usage: "its key is in `FILE` (PEM)", DefaultText: "the certificate's file"},
 		&cli.StringFlag{Name: "hosts-dir", Usage: "find mirrors and certificates as containerd does in `DIR`", Value: "/etc/containerd/certs.d"},
 		&cli.BoolFlag{Name: "offline", Usage: "use only what is in the cache"},
-	}
+	}, loginFlags()...)
 }
 
 func verboseFlag() cli.Flag {
@@ -141,8 +141,12 @@ func fetchOptions(c *cli.Context, ref fetch.Ref, meta fetch.Meta, log *slog.Logg
 	if c.String("client-key") != "" && c.String("client-cert") == "" {
 		return o, usagef("--client-key: there is no --client-cert that it belongs to")
 	}
+	user, password, err := readLogin(c, ref)
+	if err != nil {
+		return o, err
+	}
 	return fetch.Options{
-		Policy: policy, Log: log, Getenv: os.Getenv, Meta: meta,
+		Policy: policy, Log: log, Getenv: os.Getenv, Username: user, Password: password, Meta: meta,
 		Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
 		CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
 		ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),

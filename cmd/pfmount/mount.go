@@ -71,7 +71,11 @@ func mountAction(c *cli.Context) error {
 	if c.Bool("foreground") {
 		return runForeground(c, cfg)
 	}
-	return startBackground(c.Context)
+	_, password, err := readLogin(c, cfg.ref)
+	if err != nil {
+		return err
+	}
+	return startBackground(c.Context, childStdin(password))
 }
 
 // checkMount does everything of a mount but the mounting.

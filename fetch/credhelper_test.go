@@ -1,0 +1,149 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// helperDir makes a folder the only one in PATH, next to the system's, and writes helpers there.
+func helperDir(t *testing.T, scripts map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, script := range scripts {
+		writeFile(t, filepath.Join(dir, helperPrefix+name), "#!/bin/sh\n"+script, 0o755)
+	}
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	return dir
+}
+
+func TestHelper(t *testing.T) {
+	t.Setenv("OCI_PASSWORD", "S3CRETenv")
+	t.Setenv("AWS_PROFILE", "prod")
+	helperDir(t, map[string]string{
+		"ok":      `read server; echo '{"ServerURL":"'$server'","Username":"u:'$server'","Secret":"'$1:$AWS_PROFILE:$OCI_PASSWORD'"}'`,
+		"token":   `echo '{"Username":"<token>","Secret":"idt"}'`,
+		"unknown": `echo "credentials not found in native keychain"; exit 1`,
+		"empty":   `echo '{"Username":"","Secret":""}'`,
+		"fails":   `echo S3CRETout; echo S3CRETerr >&2; exit 3`,
+		"garbage": `printf 'S3CRETout\377\033[31m'`,
+		"nouser":  `echo '{"Secret":"S3CRETout"}'`,
+		"flood":   `while :; do echo S3CRETout; done`,
+		"errors":  `i=0; while [ $i -lt 3000 ]; do echo S3CRETerr >&2; i=$((i+1)); done; echo '{"Username":"u","Secret":"s"}'`,
+		"orphan":  `sleep 300 & echo '{"Username":"u","Secret":"'$!'"}'`,
+		"killed":  `kill -9 $$`,
+	})
+	tests := []struct {
+		name, fails string
+		want        auth.Credential
+	}{
+		{"ok", "", auth.Credential{Username: "u:h:5000", Password: "get:prod:"}},
+		{"token", "", auth.Credential{RefreshToken: "idt"}},
+		{"unknown", "", auth.EmptyCredential},
+		{"empty", "", auth.EmptyCredential},
+		{"errors", "", auth.Credential{Username: "u", Password: "s"}},
+		{"fails", "exit status 3", auth.EmptyCredential},
+		{"garbage", "not JSON", auth.EmptyCredential},
+		{"nouser", "no user", auth.EmptyCredential},
+		{"flood", "64 KiB", auth.EmptyCredential},
+		{"killed", "killed", auth.EmptyCredential},
+		{"missing", "not in PATH", auth.EmptyCredential},
+		{"../x", "not the name", auth.EmptyCredential},
+	}
+	for _, tt := range tests {
+		got, err := helperCred(context.Background(), tt.name, "h:5000")
+		var failed *helperError
+		switch {
+		case got != tt.want:
+			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		case tt.fails == "" && err != nil:
+			t.Errorf("%s: got %v", tt.name, err)
+		case tt.fails != "" && (!errors.As(err, &failed) || !strings.Contains(err.Error(), tt.fails) || !strings.Contains(err.Error(), tt.name)):
+			t.Errorf("%s: got %v, want a helper's error with %q", tt.name, err, tt.fails)
+		case err != nil && strings.Contains(err.Error(), "S3CRET"):
+			t.Errorf("%s: what the helper said is in %v", tt.name, err)
+		}
+	}
+	got, err := helperCred(context.Background(), "orphan", "h")
+	if err != nil || got.Username != "u" {
+		t.Fatalf("a helper that leaves a process with its output: got %+v, %v", got, err)
+	}
+	wantGone(t, got.Password)
+}
+
+// wantGone waits for the end of a process.
+func wantGone(t *testing.T, pid string) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %s is still there: %s", pid, stat)
+		}
+	}
+}
+
+// TestHelperHangs: a helper that never answers ends with its caller, and so does what it started.
+func TestHelperHangs(t *testing.T) {
+	dir := helperDir(t, map[string]string{"hangs": `sleep 300 & echo $! >"$0.pid"; trap '' TERM INT; wait; sleep 300`})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	pids := filepath.Join(dir, "docker-credential-hangs.pid")
+	go func() {
+		for ctx.Err() == nil {
+			if b, err := os.ReadFile(pids); err == nil && strings.HasSuffix(string(b), "\n") {
+				cancel()
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	if _, err := helperCred(ctx, "hangs", "h"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	pid, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantGone(t, strings.TrimSpace(string(pid)))
+}
+
+// TestHelperChoice: which helper is asked, for what, and what comes before it.
+func TestHelperChoice(t *testing.T) {
+	helperDir(t, map[string]string{
+		"a":    `read s; echo '{"Username":"a","Secret":"'$s'"}'`,
+		"b":    `read s; echo '{"Username":"b","Secret":"'$s'"}'`,
+		"none": `echo "credentials not found in native keychain"; exit 1`,
+	})
+	tests := []struct {
+		name, host, file, user, password, problem string
+	}{
+		{"credHelpers", "h:5000", `{"credHelpers":{"h:5000":"a"},"credsStore":"b"}`, "a", "h:5000", ""},
+		{"credsStore", "h:5000", `{"credHelpers":{"other":"a"},"credsStore":"b"}`, "b", "h:5000", ""},
+		{"Docker Hub", dockerAPI, `{"credsStore":"b"}`, "b", hubKey, ""},
+		{"Docker Hub's helper", dockerAPI, `{"credHelpers":{"docker.io":"a"}}`, "a", hubKey, ""},
+		{"before the host's login", "h", `{"credsStore":"b","auths":{"h":{"auth":"` + b64("u:p") + `"}}}`, "b", "h", ""},
+		{"behind the path's login", "h", `{"credsStore":"b","auths":{"h/org":{"auth":"` + b64("u:p") + `"}}}`, "u", "p", ""},
+		{"knows nothing", "h", `{"credsStore":"none","auths":{"h":{"auth":"` + b64("u:p") + `"}}}`, "u", "p", ""},
+		{"turned off", "h", `{"credHelpers":{"h":""},"credsStore":"b"}`, "", "", ""},
+		{"missing", "h", `{"credHelpers":{"h":"gone"},"auths":{"h":{"auth":"` + b64("u:p") + `"}}}`, "", "", "docker-credential-gone (named in "},
+		{"a path", "h", `{"credsStore":"../../bin/sh"}`, "", "", "not the name"},
+	}
+	for _, tt := range tests {
+		path := writeFile(t, filepath.Join(t.TempDir(), "config.json"), tt.file, 0o600)
+		got, err := findCred(context.Background(), []string{path}, credNames(tt.host, "org/x"))
+		if err != nil || got.cred.Username != tt.user || got.cred.Password != tt.password {
+			t.Errorf("%s: got %+v, %v, want %s:%s", tt.name, got, err, tt.user, tt.password)
+		}
+		if problems := strings.Join(got.problems, ";"); !strings.Contains(problems, tt.problem) || (tt.problem == "") != (problems == "") {
+			t.Errorf("%s: got problems %q, want %q", tt.name, problems, tt.problem)
+		}
+	}
+}
