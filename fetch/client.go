@@ -247,8 +247,9 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 		return resp, nil
 	}
 	failed := newStatusError(resp, serverWords(resp, sentSecrets(resp.Request)...))
-	if failed.Unwrap() == ErrDenied || failed.code == http.StatusNotFound && strings.Contains(failed.target, "/manifests/") {
-		failed.login = e.login.explain(ctx, failed.code) // registries say 404 of what is private, too
+	hidden := failed.code == http.StatusNotFound && strings.Contains(failed.target, "/manifests/") // or so they say
+	if !failed.redirected && (failed.Unwrap() == ErrDenied || hidden) {
+		failed.login = e.login.explain(ctx, failed.code)
 	}
 	_ = resp.Body.Close()
 	return nil, failed

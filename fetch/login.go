@@ -136,7 +136,7 @@ func (l *login) explain(ctx context.Context, code int) string {
 		text := "asked with " + used.source
 		switch code {
 		case http.StatusUnauthorized:
-			return text + "; it may be wrong or have expired: log in again"
+			return text + "; it may be wrong, have expired, or lack the right to this repository: log in again"
 		case http.StatusForbidden:
 			return text + "; it may lack the right to do this in this repository"
 		}

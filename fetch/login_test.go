@@ -190,7 +190,7 @@ func TestBearerAndBasic(t *testing.T) {
 			env  func(string) string
 			text string
 		}{{noEnv, "no credentials"}, {env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {env("OCI_BEARER", "a b"), "OCI_BEARER"},
-			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong or have expired"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
+			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong, have expired"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
 			o.Getenv = bad.env
 			_, err := Open(context.Background(), f.ref(t), o)
 			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {

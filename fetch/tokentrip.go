@@ -71,7 +71,7 @@ func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 		return nil
 	}
 	if resp.StatusCode != http.StatusOK {
-		e := newStatusError(resp, serverWords(resp, note.secrets...))
+		e := newStatusError(resp, serverWords(resp, append(sentSecrets(resp.Request), note.secrets...)...))
 		if e.Unwrap() == ErrDenied {
 			e.login = t.login.explain(resp.Request.Context(), e.code)
 		}
