@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -109,6 +113,11 @@ func TestTokenRefused(t *testing.T) {
 		{"401", say(401, `{"errors":[{"code":"UNAUTHORIZED","message":"bad login"}]}`), ErrDenied, "bad login"},
 		{"403", say(403, ``), ErrDenied, "user u of OCI_USERNAME"},
 		{"500", say(500, ``), ErrRegistry, "after 5 tries"},
+		{"404", say(404, `nobody home`), ErrRegistry, "404 Not Found"},
+		{"redirect to nowhere", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "http://[::1/?SECRET")
+			w.WriteHeader(302)
+		}, ErrRegistry, "no address"},
 		{"details", say(401, `{"details":"incorrect username or password"}`), ErrDenied, "incorrect username"},
 		{"OAuth's words", say(400, `{"error":"invalid_grant","error_description":"gone"}`), ErrRegistry, "invalid_grant: gone"},
 		{"repeats the password", say(401, `{"errors":[{"code":"X","message":"bad password s3cr3t!"}]}`), ErrDenied, "bad password ***!"},
@@ -264,5 +273,98 @@ func TestPlainText(t *testing.T) {
 	}
 	if got := clip(strings.Repeat("é", 1000), 300); len(got) > 310 {
 		t.Errorf("clip leaves %d bytes", len(got))
+	}
+}
+
+// TestIdentityToken: an identity token becomes a token by POST, and goes to no other host.
+func TestIdentityToken(t *testing.T) {
+	const secret = "S3CRETidentity"
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b, _ := io.ReadAll(r.Body); strings.Contains(string(b)+r.URL.String(), secret) {
+			t.Errorf("another host got %s %s %s", r.Method, r.URL, b)
+		}
+	}))
+	defer other.Close()
+	for _, tt := range []struct {
+		name     string
+		redirect int // 0: none
+		text     string
+	}{{"direct", 0, ""}, {"307", 307, "refused to send a login to another host"}, {"308", 308, "refused to send a login to another host"}, {"302", 302, "not the JSON of a token"}} {
+		f := newFake(t)
+		f.serve(t)
+		a := withTokens(t, f, "")
+		a.answer = func(w http.ResponseWriter, r *http.Request) {
+			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}, "service": {"s"}, "client_id": {"pfmount"}, "scope": {"repository:a:pull"}}
+			if err := r.ParseForm(); err != nil || r.Method != http.MethodPost || !maps.EqualFunc(r.PostForm, form, slices.Equal) {
+				t.Errorf("%s: asked with %s %v, want POST %v", tt.name, r.Method, r.PostForm, form)
+			}
+			if tt.redirect != 0 {
+				http.Redirect(w, r, other.URL, tt.redirect)
+				return
+			}
+			a.valid.Store(a.issued.Add(1))
+			fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
+		}
+		o := testOptions()
+		o.Getenv = env("REGISTRY_AUTH_FILE", writeFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
+		_, err := Open(context.Background(), f.ref(t), o)
+		if (tt.text == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), secret)) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.text)
+		}
+	}
+}
+
+// TestExistsWithoutTokenServer: a token server that is not there says nothing about the image.
+func TestExistsWithoutTokenServer(t *testing.T) {
+	f := newFake(t)
+	f.serve(t)
+	withTokens(t, f, "").answer = http.NotFound
+	if there, err := Exists(context.Background(), f.ref(t), testOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, %v, want ErrRegistry", there, err)
+	}
+}
+
+// TestLoginOrder: what is given goes before the files, and to the image's own registry only.
+func TestLoginOrder(t *testing.T) {
+	dir := t.TempDir()
+	file := writeFile(t, dir+"/auth.json", auths("h", "file:1", "mirror", "mirror:2"), 0o600)
+	vars := []string{"OCI_BEARER", "token", "OCI_USERNAME", "env", "OCI_PASSWORD", "3"}
+	o := Options{Username: "option", Password: "4"}
+	for _, tt := range []struct {
+		name       string
+		env        []string
+		o          Options
+		host       string
+		own        bool
+		user, sent string
+	}{
+		{"bearer", vars, o, "h", true, "", "Bearer token"},
+		{"variables", vars[2:], o, "h", true, "env", ""},
+		{"option", vars[2:4], o, "h", true, "option", ""},
+		{"half a login", vars[2:4], Options{}, "h", true, "file", ""},
+		{"file", nil, Options{}, "h", true, "file", ""},
+		{"mirror", vars, o, "mirror", false, "mirror", ""},
+		{"mirror without a login", vars, o, "mirror2", false, "", ""},
+		{"mirror of the same name on another port", vars, o, "h:5000", false, "", ""},
+	} {
+		tt.o.Getenv = env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
+		l, err := newLogin(tt.host, "a", tt.own, tt.o, func(text string) { t.Errorf("%s: warned of %s", tt.name, text) })
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		req := httptest.NewRequest(http.MethodGet, "https://"+tt.host+"/v2/", nil)
+		l.sign(req)
+		got, err := l.credential(context.Background(), tt.host)
+		if err != nil || got.Username != tt.user || req.Header.Get("Authorization") != tt.sent {
+			t.Errorf("%s: got %+v, %q, %v, want %s, %q", tt.name, got, req.Header.Get("Authorization"), err, tt.user, tt.sent)
+		}
+		for _, stranger := range []string{"other", "h.evil.example", "evil.h", "h:1"} {
+			req := httptest.NewRequest(http.MethodGet, "https://"+stranger+"/v2/", nil)
+			l.sign(req)
+			if got, err := l.credential(context.Background(), stranger); err != nil || got.Username != "" || req.Header.Get("Authorization") != "" {
+				t.Errorf("%s: %s gets %+v, %q, %v", tt.name, stranger, got, req.Header.Get("Authorization"), err)
+			}
+		}
 	}
 }

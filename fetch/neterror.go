@@ -28,6 +28,7 @@ type statusError struct {
 	wait       time.Duration // Retry-After; 0: not said
 	words      string        // the server's own, escaped
 	redirected bool          // the answer came from where the registry sent us
+	tokens     bool          // a token server's, which knows no images
 	login      string        // for 401 and 403: which credentials were used, never the secret
 }
 
@@ -47,7 +48,9 @@ func (e *statusError) Unwrap() error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return ErrDenied
 	case http.StatusNotFound:
-		return ErrNotFound
+		if !e.tokens {
+			return ErrNotFound
+		}
 	}
 	return ErrRegistry
 }

@@ -65,13 +65,14 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// token checks the answer to a request for a token. Redirects are followed elsewhere.
+// token checks the answer to a request for a token.
 func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 	if resp.StatusCode/100 == 3 {
-		return nil
+		return checkHop(resp)
 	}
 	if resp.StatusCode != http.StatusOK {
 		e := newStatusError(resp, serverWords(resp, append(sentSecrets(resp.Request), note.secrets...)...))
+		e.tokens = true
 		if e.Unwrap() == ErrDenied {
 			e.login = t.login.explain(resp.Request.Context(), e.code)
 		}
@@ -111,6 +112,24 @@ func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 		note.lasts = time.Duration(min(secs, tokenLongest.Seconds()) * float64(time.Second))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(raw))
+	return nil
+}
+
+// checkHop refuses, in words that can be shown, what auth.Client would refuse in others: a login goes to the host that
+// it was meant for, and not from https to http.
+func checkHop(resp *http.Response) error {
+	from := resp.Request.URL
+	to, err := resp.Location()
+	if err != nil {
+		return fmt.Errorf("%w to follow %s to what is no address", errRule, clip(from.Host, 255))
+	}
+	replayed := resp.StatusCode == http.StatusTemporaryRedirect || resp.StatusCode == http.StatusPermanentRedirect
+	switch {
+	case from.Scheme == "https" && to.Scheme != "https":
+		return fmt.Errorf("%w to follow a redirect from https to http, to %s", errRule, clip(to.Host, 255))
+	case replayed && resp.Request.Method == http.MethodPost && !sameOrigin(from, to):
+		return fmt.Errorf("%w to send a login to another host, %s", errRule, clip(to.Host, 255))
+	}
 	return nil
 }
 
