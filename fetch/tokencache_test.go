@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -133,41 +134,35 @@ func TestTokenForMany(t *testing.T) {
 	}
 }
 
-// TestTokenReaderLeaves: the one who asks gives up, and the others get a token all the same.
+// TestTokenReaderLeaves: the one who asks gives up while the others wait, and they get a token all the same.
 func TestTokenReaderLeaves(t *testing.T) {
-	s := newTokenServer()
-	s.hold = make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	first := make(chan error)
-	go func() { _, err := s.request(ctx, always); first <- err }()
-	waitFor(t, func() bool { return s.issued.Load() == 1 })
-	var wg sync.WaitGroup
-	for range 31 {
-		wg.Go(func() {
-			if got, err := s.request(context.Background(), always); got != "t2" || err != nil {
-				t.Errorf("got %s, %v, want t2", got, err)
-			}
-		})
-	}
-	cancel()
-	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Errorf("the first: got %v, want context.Canceled", err)
-	}
-	waitFor(t, func() bool { return s.issued.Load() == 2 })
-	close(s.hold)
-	wg.Wait()
-	if n := s.issued.Load(); n != 2 {
-		t.Errorf("%d requests, want 2", n)
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never came to that")
+	synctest.Test(t, func(t *testing.T) {
+		s := newTokenServer()
+		s.hold = make(chan struct{})
+		ctx, cancel := context.WithCancel(context.Background())
+		first := make(chan error, 1)
+		go func() { _, err := s.request(ctx, always); first <- err }()
+		synctest.Wait()
+		var wg sync.WaitGroup
+		for range 31 {
+			wg.Go(func() {
+				if got, err := s.request(context.Background(), always); got != "t2" || err != nil {
+					t.Errorf("got %s, %v, want t2", got, err)
+				}
+			})
 		}
-	}
+		synctest.Wait() // all wait for the first one's request
+		cancel()
+		synctest.Wait()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: got %v, want context.Canceled", err)
+		}
+		close(s.hold)
+		wg.Wait()
+		if n := s.issued.Load(); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+	})
 }
 
 // TestTokenDenied: a denial is told to all who come in the next second, and forgotten then; other failures are not kept.
