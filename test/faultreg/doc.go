@@ -34,6 +34,14 @@
 //	srv, err := faultreg.New(faultreg.Options{TLS: conf})
 //	mirror, err := faultreg.New(faultreg.Options{Mirror: srv.URL()})
 //
+// Logins stand before the registry, as distribution checks them; a token server is a Server too:
+//
+//	tokens, err := faultreg.NewTokens()
+//	realm, err := faultreg.New(faultreg.Options{Backend: tokens})
+//	wrap, err := tokens.Guard(realm.URL()+"/v2/token", t.TempDir())   // or faultreg.Passwords(users, t.TempDir())
+//	srv, err := faultreg.New(faultreg.Options{Wrap: wrap})
+//	tokens.Issued(); tokens.Revoke()
+//
 // Faults are plain functions, func(w, r, next), so a test can write its own. What was asked for:
 //
 //	srv.Log()                       // every Exchange: method, path, kind, ref, headers both ways, status, bytes, times
