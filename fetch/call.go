@@ -41,8 +41,8 @@ func (c call) needs(write bool) capability {
 func (c call) request(ctx context.Context, u url.URL) (*http.Request, error) {
 	if c.at != nil {
 		u = *c.at
-	} else {
-		u.RawQuery = c.query
+	} else if c.query != "" {
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+c.query, "&") // a mirror's names its registry
 	}
 	req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
 	if err != nil {
