@@ -40,6 +40,7 @@ type Options struct {
 	ClientKey    string              // PEM
 	HostsDir     string              // containerd's folder of hosts.toml files; "": none
 	TrustFolder  string              // why a file:// folder without a signature is trusted; "": it is not
+	Likely       Likely              // nil: nothing is fetched before the signature is verified but what that takes
 
 	retry     *retryPolicy // tests; nil: defaultRetry
 	dockerDir string       // tests; "": dockerCerts

@@ -32,6 +32,7 @@ type ociManifest struct {
 	config     descriptor
 	signatures []descriptor // one in a good image; the second is kept to say so
 	named      layerTable
+	first      []layer // the first maxLikely that name a blob, in order
 	unnamed    []layer // layers of blobs that say no logical digest, in order; their logical field is not set
 	layers     int     // all that the manifest lists, of whatever type
 	wireBytes  int64   // of config, signature and blobs
@@ -210,6 +211,9 @@ func (m *manifestJSON) addLayer(j *jsonReader) error {
 	var ok bool
 	if l.logical, ok = blobName(raw.path); ok {
 		m.out.named = append(m.out.named, l)
+		if len(m.out.first) < maxLikely {
+			m.out.first = append(m.out.first, l)
+		}
 	} else {
 		m.out.unnamed = append(m.out.unnamed, l)
 	}

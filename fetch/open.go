@@ -96,6 +96,9 @@ func (im *Image) openRegistry(ctx context.Context) error {
 		reg.down = ErrOffline
 		return im.reopen(ctx, reg, ErrOffline)
 	}
+	if o.Likely != nil {
+		reg.likely = im.likely
+	}
 	err = im.load(ctx, reg)
 	if err != nil && silent(err) && ctx.Err() == nil {
 		return im.reopen(ctx, reg, err)
@@ -110,7 +113,7 @@ func (im *Image) openRegistry(ctx context.Context) error {
 // the error when the cache does not have all.
 func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
 	cached := *reg
-	cached.down = cause
+	cached.down, cached.likely = cause, nil
 	if !cached.ref.pinned {
 		digest, err := lastVerified(reg.meta, im.ref)
 		if err != nil {

@@ -20,11 +20,12 @@ var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTyp
 // registry reads an image from an OCI registry.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
 type registry struct {
-	ref  Ref
-	c    *client
-	meta Meta
-	log  *slog.Logger
-	down error // the network is not asked: the answer is this
+	ref    Ref
+	c      *client
+	meta   Meta
+	log    *slog.Logger
+	down   error              // the network is not asked: the answer is this
+	likely func(*ociManifest) // told of the manifest as soon as it is there; nil: nobody wants to know
 }
 
 var _ source = (*registry)(nil)
@@ -38,6 +39,9 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
 	}
+	if r.likely != nil {
+		r.likely(m)
+	}
 	root, err := readOCI(ctx, m, digest.String(), r.small)
 	if err == nil {
 		root.places = len(r.c.route)
@@ -45,8 +49,8 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 	return root, err
 }
 
-// manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked once,
-// and the body read only when the digest that it names is not in the cache.
+// manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked: only
+// for the digest (HEAD) when the reference was opened before, so that an image that has not changed costs no body.
 func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
 	if r.ref.pinned {
 		return r.manifestByDigest(ctx, wireDigest(r.ref.digest), nil)
@@ -54,12 +58,18 @@ func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
 	if r.down != nil {
 		return nil, wireDigest{}, r.down
 	}
+	_, err := lastVerified(r.meta, r.ref)
+	ask := r.manifestByTag
+	if err == nil {
+		ask = r.manifestByHead
+	}
 	retry := retrier{policy: r.c.policy}
 	for {
-		raw, digest, err := r.manifestByTag(ctx)
+		raw, digest, err := ask(ctx)
 		if err == nil {
 			return raw, digest, nil
 		}
+		ask = r.manifestByTag
 		if err = retry.again(ctx, err); err != nil {
 			return nil, wireDigest{}, err
 		}

@@ -26,6 +26,7 @@ type session struct {
 	store *cache.Store
 	image *fetch.Image
 	index *pfimg.Index
+	early sync.WaitGroup // fetches of likely blobs
 }
 
 // openSession opens and verifies an image. The index is not built yet.
@@ -43,20 +44,39 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 		store.Close()
 		return nil, err
 	}
-	image, err := fetch.Open(ctx, ref, o)
-	if err != nil {
+	s := &session{name: name, log: log, store: store}
+	o.Likely = func(likely []pfimg.Digest, blob likelyBlob) { s.fetchLikely(ctx, likely, blob) }
+	if s.image, err = fetch.Open(ctx, ref, o); err != nil {
 		store.Close()
+		s.early.Wait()
 		return nil, err
 	}
-	s := &session{name: name, log: log, store: store, image: image}
-	warn(log, image)
+	warn(log, s.image)
 	return s, nil
+}
+
+// likelyBlob fetches one of the blobs that fetch.Likely names.
+type likelyBlob = func(context.Context, pfimg.Digest, fetch.Sink) error
+
+// fetchLikely begins to fetch what the cache lacks of the likely top-level blobs. buildIndex joins these fills, and
+// meets their failures; a blob that turns out not to be the image's stays in the cache under its digest, unused.
+func (s *session) fetchLikely(ctx context.Context, likely []pfimg.Digest, blob likelyBlob) {
+	for _, d := range likely {
+		s.early.Go(func() {
+			f, err := s.store.Open(ctx, d, -1, func(ctx context.Context, w cache.Sink) error { return blob(ctx, d, w) })
+			if err == nil {
+				f.Close()
+			}
+		})
+	}
 }
 
 func (s *session) blobs() blobs { return blobs{s.store, s.image} }
 
 func (s *session) Close() error {
-	return errors.Join(s.store.Close(), s.image.Close())
+	err := s.store.Close()
+	s.early.Wait()
+	return errors.Join(err, s.image.Close())
 }
 
 // openIndexed opens an image and builds its index.

@@ -1,0 +1,33 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// manifestByHead asks for the digest of a tag that was opened before: its manifest is most likely in the cache. Where
+// that is no way (no HEAD, no digest in the answer, or a no that only a GET explains) it asks for the manifest itself.
+func (r *registry) manifestByHead(ctx context.Context) ([]byte, wireDigest, error) {
+	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}})
+	var status *statusError
+	switch {
+	case err == nil:
+	case errors.As(err, &status) && !retriable(err):
+		return r.manifestByTag(ctx)
+	default:
+		return nil, wireDigest{}, err
+	}
+	_ = resp.Body.Close()
+	d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil || manifestAnswer(resp) != nil {
+		return r.manifestByTag(ctx)
+	}
+	raw, digest, err := r.manifestByDigest(ctx, wireDigest(d), nil)
+	if err != nil {
+		err = final{err} // it tried as often as it may
+	}
+	return raw, digest, err
+}

@@ -1,0 +1,44 @@
+package fetch
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// What is fetched before the signed manifest says that it is part of the image: the blobs which that manifest names
+// itself. They are the first layers of an artifact, in a known order, less those that occurred before.
+const (
+	maxLikely      = 8       // layers
+	maxLikelyBytes = 1 << 20 // stored bytes of each
+)
+
+// Likely is called once while an image is opened, when the OCI manifest is there and before config and signature are. It
+// gets the blobs that the signed manifest probably names and how to fetch one: blob writes only what hashes to the digest
+// and keeps the bounds of Image.Blob. Whether it is part of the image is not known before Open has returned, so it may be
+// kept under its digest and must be shown to nobody. Likely must not wait for blob. Close ends what is under way.
+type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w Sink) error)
+
+// likely calls Options.Likely. The image is not open yet, so blobs come through a view of it that has its layers.
+func (im *Image) likely(m *ociManifest) {
+	view := &Image{
+		ref: im.ref, options: im.options, root: &root{oci: m, find: m.named.find}, src: im.src,
+		decoders: im.decoders, traffic: im.traffic,
+	}
+	view.unnamed = newUnnamed(view, nil)
+	var blobs []pfimg.Digest
+	for _, l := range m.first {
+		if l.size <= maxLikelyBytes && !slices.Contains(blobs, l.logical) {
+			blobs = append(blobs, l.logical)
+		}
+	}
+	im.options.Likely(blobs, func(ctx context.Context, d pfimg.Digest, w Sink) error {
+		ctx, done, err := im.use.begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return view.blob(ctx, d, -1, w)
+	})
+}
