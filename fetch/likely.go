@@ -21,14 +21,14 @@ const (
 type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w Sink) error)
 
 // likely calls Options.Likely. The image is not open yet, so blobs come through a view of it that has its layers.
-func (im *Image) likely(m *ociManifest) {
+func (im *Image) likely(r *root) {
 	view := &Image{
-		ref: im.ref, options: im.options, root: &root{oci: m, find: m.named.find}, src: im.src,
+		ref: im.ref, options: im.options, root: r, src: im.src,
 		decoders: im.decoders, traffic: im.traffic,
 	}
 	view.unnamed = newUnnamed(view, nil)
 	var blobs []pfimg.Digest
-	for _, l := range m.first {
+	for _, l := range r.oci.first {
 		if l.size <= maxLikelyBytes && !slices.Contains(blobs, l.logical) {
 			blobs = append(blobs, l.logical)
 		}

@@ -90,7 +90,7 @@ func (im *Image) openRegistry(ctx context.Context) error {
 		return err
 	}
 	im.use.idle = t.CloseIdleConnections
-	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log}
+	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log, limiter: t.limiter}
 	im.src = reg
 	if o.Offline {
 		reg.down = ErrOffline

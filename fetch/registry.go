@@ -20,12 +20,13 @@ var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTyp
 // registry reads an image from an OCI registry.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
 type registry struct {
-	ref    Ref
-	c      *client
-	meta   Meta
-	log    *slog.Logger
-	down   error              // the network is not asked: the answer is this
-	likely func(*ociManifest) // told of the manifest as soon as it is there; nil: nobody wants to know
+	ref     Ref
+	c       *client
+	limiter *limiter
+	meta    Meta
+	log     *slog.Logger
+	down    error       // the network is not asked: the answer is this
+	likely  func(*root) // told of the layers as soon as it is there; nil: nobody wants to know
 }
 
 var _ source = (*registry)(nil)
@@ -40,7 +41,7 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
 	}
 	if r.likely != nil {
-		r.likely(m)
+		r.likely(&root{oci: m, find: m.named.find, places: len(r.c.route)})
 	}
 	root, err := readOCI(ctx, m, digest.String(), r.small)
 	if err == nil {

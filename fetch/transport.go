@@ -20,13 +20,13 @@ const maxHosts = 256
 const maxHops = 5
 
 // transport is the last RoundTripper before the network. It keeps credentials off plain HTTP, admits MaxConns requests
-// at once to a host (a request holds its place until its body is at the end or closed), keeps away from hosts that are
-// down, ends requests that bring nothing for the stall time, and counts.
+// at once to a host, the most urgent first (a request holds its place until its body is at the end or closed), keeps
+// away from hosts that are down, ends requests that bring nothing for the stall time, and counts.
 type transport struct {
 	base    http.RoundTripper
 	plain   bool // credentials over plain HTTP are allowed
 	stall   time.Duration
-	slots   int
+	limiter *limiter
 	policy  retryPolicy
 	traffic *counters
 	special []*http.Transport // those of endpoints with certificates or time-outs of their own
@@ -40,7 +40,7 @@ type counters struct{ requests, bytes atomic.Int64 }
 
 type host struct {
 	gate  *gate
-	slots chan struct{}
+	place place
 }
 
 var _ http.RoundTripper = (*transport)(nil)
@@ -60,7 +60,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},
-		plain: o.PlainHTTP, stall: o.StallTimeout, slots: o.MaxConns, policy: policy, traffic: traffic,
+		plain: o.PlainHTTP, stall: o.StallTimeout, limiter: &limiter{slots: o.MaxConns}, policy: policy, traffic: traffic,
 		hosts: map[string]*host{},
 	}
 }
@@ -85,10 +85,7 @@ func (t *transport) host(req *http.Request) *host {
 		h = t.hosts[key]
 	}
 	if h == nil {
-		h = &host{
-			gate:  t.policy.gate(askedOf(req.Context())),
-			slots: make(chan struct{}, t.slots),
-		}
+		h = &host{gate: t.policy.gate(askedOf(req.Context()))}
 		t.hosts[key] = h
 	}
 	return h
@@ -102,7 +99,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var p *probe
 	var release func()
 	if err == nil {
-		p, release, err = h.admit(ctx, isToken(req))
+		p, release, err = t.admit(ctx, h, isToken(req))
 	}
 	if err != nil {
 		if req.Body != nil {
@@ -119,11 +116,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = w.explain(err)
 		h.gate.leave(p, err, ctx.Err() == nil)
+		if ctx.Err() == nil {
+			t.limiter.note(true, 0)
+		}
 		w.cancel(nil)
 		release()
 		return nil, err
 	}
 	h.gate.leave(p, answered(resp), true)
+	t.limiter.note(resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, retryAfter(resp.Header, time.Now()))
 	body := &watchedBody{
 		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
@@ -180,7 +181,7 @@ func (t *transport) guard(req *http.Request) error {
 func isToken(req *http.Request) bool { return tokenNoteOf(req.Context()) != nil }
 
 // admit waits for the host's gate and for a place.
-func (h *host) admit(ctx context.Context, token bool) (*probe, func(), error) {
+func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, func(), error) {
 	for {
 		p, err := h.gate.enter(ctx)
 		if err != nil {
@@ -189,16 +190,15 @@ func (h *host) admit(ctx context.Context, token bool) (*probe, func(), error) {
 		if token {
 			return p, func() {}, nil
 		}
-		select {
-		case h.slots <- struct{}{}:
-		case <-ctx.Done():
+		release, err := t.limiter.take(ctx, &h.place, urgencyOf(ctx))
+		if err != nil {
 			h.gate.leave(p, nil, false)
-			return nil, nil, context.Cause(ctx)
+			return nil, nil, err
 		}
 		if p != nil || !h.gate.down() {
-			return p, sync.OnceFunc(func() { <-h.slots }), nil
+			return p, release, nil
 		}
-		<-h.slots // it went down while this request waited for its place
+		release() // it went down while this request waited for its place
 	}
 }
 

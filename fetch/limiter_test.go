@@ -1,0 +1,198 @@
+package fetch
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+)
+
+// line is a queue of named requests before a limiter that notes the order in which they are admitted. Each gives its
+// slot back at once.
+type line struct {
+	t        *testing.T
+	l        *limiter
+	at       place
+	admitted chan string
+}
+
+// wait puts a request into the queue and returns when it waits there.
+func (q *line) wait(name string, u *Urgency) {
+	q.t.Helper()
+	q.l.mu.Lock()
+	before := len(q.l.queue)
+	q.l.mu.Unlock()
+	go func() {
+		leave, err := q.l.take(context.Background(), &q.at, u)
+		if err != nil {
+			q.t.Error(err)
+			return
+		}
+		q.admitted <- name
+		leave()
+	}()
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		q.l.mu.Lock()
+		n := len(q.l.queue)
+		q.l.mu.Unlock()
+		if n > before {
+			return
+		}
+		if time.Now().After(until) {
+			q.t.Fatalf("%s does not wait", name)
+		}
+	}
+}
+
+func (q *line) order(n int) (names []string) {
+	q.t.Helper()
+	for range n {
+		select {
+		case name := <-q.admitted:
+			names = append(names, name)
+		case <-time.After(10 * time.Second):
+			q.t.Fatalf("only %q were admitted", names)
+		}
+	}
+	return names
+}
+
+func mustTake(t *testing.T, l *limiter, at *place, c Class) func() {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	leave, err := l.take(ctx, at, NewUrgency(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leave
+}
+
+// mayGo says that a request would be admitted now.
+func mayGo(l *limiter, at *place, c Class) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.may(&seat{at: at, want: NewUrgency(c)}, time.Now())
+}
+
+func TestLimiterOrder(t *testing.T) {
+	q := &line{t: t, l: &limiter{slots: 1}, admitted: make(chan string, 10)}
+	held := mustTake(t, q.l, &q.at, Reader)
+	raised := NewUrgency(Background)
+	q.wait("background", NewUrgency(Background))
+	q.wait("raised", raised)
+	q.wait("ahead", NewUrgency(Ahead))
+	q.wait("first reader", new(Urgency))
+	q.wait("second reader", new(Urgency))
+	raised.Raise(Reader)
+	raised.Raise(Background) // less urgent it never gets
+	held()
+	held() // twice is once
+	want := []string{"raised", "first reader", "second reader", "ahead", "background"}
+	if got := q.order(len(want)); !slices.Equal(got, want) {
+		t.Errorf("admitted %q, want %q", got, want)
+	}
+}
+
+func TestLimiterBounds(t *testing.T) {
+	l, one, other := &limiter{slots: 4}, new(place), new(place)
+	var leave []func()
+	for range 2 {
+		leave = append(leave, mustTake(t, l, one, Background))
+	}
+	if mayGo(l, one, Background) || mayGo(l, other, Background) {
+		t.Error("the background takes more than half of the slots")
+	}
+	for range 2 {
+		leave = append(leave, mustTake(t, l, one, Ahead))
+	}
+	if mayGo(l, one, Reader) {
+		t.Error("a host has more requests than slots")
+	}
+	leave = append(leave, mustTake(t, l, other, Reader))
+	for _, f := range leave {
+		f()
+	}
+	if one.used != 0 || other.used != 0 || l.busy != [3]int{} || len(l.queue) != 0 {
+		t.Errorf("left behind: %+v %+v %+v", one, other, l)
+	}
+}
+
+// TestLimiterTrouble: the background pauses at the first failure, the readahead at the second or when the server asks
+// for it, readers never; a raised request goes at once.
+func TestLimiterTrouble(t *testing.T) {
+	tests := []struct {
+		name              string
+		notes             []time.Duration // failures, each with its Retry-After
+		ahead, background bool
+	}{
+		{"none", nil, true, true},
+		{"one", []time.Duration{0}, true, false},
+		{"two", []time.Duration{0, 0}, false, false},
+		{"limited", []time.Duration{time.Minute}, false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			q := &line{t: t, l: &limiter{slots: 4}, admitted: make(chan string, 1)}
+			for _, wait := range tt.notes {
+				q.l.note(true, wait)
+			}
+			if got := [3]bool{mayGo(q.l, &q.at, Reader), mayGo(q.l, &q.at, Ahead), mayGo(q.l, &q.at, Background)}; got != [3]bool{true, tt.ahead, tt.background} {
+				t.Errorf("reader, ahead, background may go: %v", got)
+			}
+			if tt.background {
+				return
+			}
+			if d := time.Until(q.l.until[Background]); d > lastPause {
+				t.Errorf("it pauses for %v", d)
+			}
+			u := NewUrgency(Background)
+			q.wait("raised", u)
+			u.Raise(Reader)
+			q.order(1)
+		})
+	}
+	l := &limiter{slots: 1}
+	l.note(true, 0)
+	l.until[Background] = time.Now().Add(20 * time.Millisecond)
+	time.AfterFunc(20*time.Millisecond, l.look)
+	mustTake(t, l, new(place), Background)() // the pause ends by itself
+}
+
+// TestLull: who waits for a lull waits for readers and readahead, not for the background.
+func TestLull(t *testing.T) {
+	for _, c := range []Class{Reader, Ahead, Background} {
+		l := &limiter{slots: 4}
+		leave := mustTake(t, l, new(place), c)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- l.lull(ctx) }()
+		if c == Background {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			cancel()
+			continue
+		}
+		for l.waiting() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		leave()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		leave = mustTake(t, l, new(place), c)
+		go func() { done <- l.lull(ctx) }()
+		cancel()
+		if err := <-done; err == nil {
+			t.Error("a lull while there is none")
+		}
+		leave()
+	}
+}
+
+func (l *limiter) waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
