@@ -222,6 +222,9 @@ func (s *Store) Stat(key [32]byte) (size int64, ok bool) {
 	return b.size, true
 }
 
+// Fills returns how many fills may be under way at once; further ones wait.
+func (s *Store) Fills() int { return s.table.mostFills() }
+
 // Stats returns what the Store did so far.
 func (s *Store) Stats() Stats {
 	open, mem := s.table.usage()

@@ -171,13 +171,15 @@ func (t *table) countFile() bool {
 // must not keep cached blobs from being opened. It waits as long as the fills before it take.
 func (t *table) takeFill(ctx context.Context) error {
 	return t.take(ctx, nil, nil, func() bool {
-		if t.use.fills >= t.files-t.files/4 {
+		if t.use.fills >= t.mostFills() {
 			return false
 		}
 		t.use.fills++
 		return true
 	})
 }
+
+func (t *table) mostFills() int { return t.files - t.files/4 }
 
 // takeMemory reserves n bytes of memory for a blob that the disk does not take.
 func (t *table) takeMemory(ctx context.Context, n int64) error {

@@ -46,6 +46,9 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	if size >= 0 && off >= size {
 		return fuse.ReadResultData(nil), fuse.OK
 	}
+	if f.opts.Reading != nil {
+		f.opts.Reading(r)
+	}
 	w := &waiter{gate: f.gate, cancel: cancel, pid: in.Pid}
 	defer w.end()
 	n, err := f.readBlob(w, d, size, buf, off)

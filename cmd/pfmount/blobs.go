@@ -18,6 +18,7 @@ import (
 type blobs struct {
 	store *cache.Store
 	image *fetch.Image
+	early *fetches // that nobody waited for at first
 }
 
 var _ fusefs.Blobs = blobs{}
@@ -25,13 +26,30 @@ var _ fusefs.Blobs = blobs{}
 // Open returns a verified blob, filling the cache first if it must. A size of
 // -1 means that nothing signed says it.
 func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.File, error) {
-	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
+	f, err := b.store.Open(waiting{ctx, b.early, d}, d, size, func(ctx context.Context, w cache.Sink) error {
 		return b.image.Blob(ctx, d, size, w)
 	})
 	if err != nil {
 		return nil, err // not f: a nil *cache.File is no nil fusefs.File
 	}
 	return f, nil
+}
+
+// fetch fills the cache with a blob that nobody waits for. A reader who comes for it meanwhile joins, and raises its
+// class. It does nothing when such a fetch is under way already.
+func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Class) error {
+	u, ok := b.early.begin(d, c)
+	if !ok {
+		return nil
+	}
+	defer b.early.end(d)
+	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
+		return b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
+	})
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // stream is Open as the index reads it.

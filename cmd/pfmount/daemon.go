@@ -123,10 +123,14 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := d.session.startPrefetch(c, d.cfg.prefetch); err != nil {
+		return err
+	}
 	defer d.guardMount()()
 	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
+		Reading: d.session.prefetch.hook(),
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)

@@ -31,6 +31,7 @@ func (d *daemon) end(ctx context.Context) error {
 		d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
 	}
 	d.limitEnd()
+	d.session.prefetch.stop()
 	second := make(chan os.Signal, 1)
 	signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
 	limit := time.After(lastGrace)

@@ -20,6 +20,7 @@ func mountCommand() *cli.Command {
 		&cli.BoolFlag{Name: "fake", Hidden: true, Usage: "check everything and mount nothing (mount -f)"},
 		&cli.BoolFlag{Name: "noexec", Usage: "let no program be executed from the mount"},
 		&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, too, as far as modes allow"},
+		&cli.StringFlag{Name: "prefetch", Usage: "fetch `WHAT` before it is read: auto (what comes next where files are read in order), none, all", Value: prefetchAuto},
 		&cli.StringFlag{Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)", DefaultText: "$XDG_STATE_HOME/pfmount/MOUNTPOINT.log"},
 		verboseFlag(),
 	}, append(imageFlags(), cacheFlags()...)...)
@@ -51,6 +52,7 @@ type mountConfig struct {
 	noExec     bool
 	logFile    string
 	verbose    bool
+	prefetch   string
 }
 
 func mountAction(c *cli.Context) error {
@@ -110,6 +112,9 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 		image: c.Args().Get(0), ref: ref, subdir: strings.Trim(c.String("subdir"), "/"),
 		uid: uint32(c.Int("uid")), gid: uint32(c.Int("gid")),
 		allowOther: c.Bool("allow-other"), noExec: c.Bool("noexec"), verbose: c.Bool("verbose"),
+	}
+	if cfg.prefetch, err = parsePrefetch(c); err != nil {
+		return nil, err
 	}
 	if cfg.mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
 		return nil, err

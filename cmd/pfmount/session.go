@@ -26,7 +26,10 @@ type session struct {
 	store *cache.Store
 	image *fetch.Image
 	index *pfimg.Index
-	early sync.WaitGroup // fetches of likely blobs
+
+	likely   sync.WaitGroup // fetches of likely blobs
+	early    *fetches
+	prefetch *prefetcher // nil: nothing is fetched that is not read
 }
 
 // openSession opens and verifies an image. The index is not built yet.
@@ -44,11 +47,11 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 		store.Close()
 		return nil, err
 	}
-	s := &session{name: name, log: log, store: store}
+	s := &session{name: name, log: log, store: store, early: newFetches()}
 	o.Likely = func(likely []pfimg.Digest, blob likelyBlob) { s.fetchLikely(ctx, likely, blob) }
 	if s.image, err = fetch.Open(ctx, ref, o); err != nil {
 		store.Close()
-		s.early.Wait()
+		s.likely.Wait()
 		return nil, err
 	}
 	warn(log, s.image)
@@ -62,7 +65,7 @@ type likelyBlob = func(context.Context, pfimg.Digest, fetch.Sink) error
 // meets their failures; a blob that turns out not to be the image's stays in the cache under its digest, unused.
 func (s *session) fetchLikely(ctx context.Context, likely []pfimg.Digest, blob likelyBlob) {
 	for _, d := range likely {
-		s.early.Go(func() {
+		s.likely.Go(func() {
 			f, err := s.store.Open(ctx, d, -1, func(ctx context.Context, w cache.Sink) error { return blob(ctx, d, w) })
 			if err == nil {
 				f.Close()
@@ -71,11 +74,12 @@ func (s *session) fetchLikely(ctx context.Context, likely []pfimg.Digest, blob l
 	}
 }
 
-func (s *session) blobs() blobs { return blobs{s.store, s.image} }
+func (s *session) blobs() blobs { return blobs{s.store, s.image, s.early} }
 
 func (s *session) Close() error {
+	s.prefetch.end()
 	err := s.store.Close()
-	s.early.Wait()
+	s.likely.Wait()
 	return errors.Join(err, s.image.Close())
 }
 

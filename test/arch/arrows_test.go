@@ -19,8 +19,9 @@ var arrows = map[string][]string{
 	"fetch/pfimg":   {"sign"},
 	"fetch":         {"fetch/pfimg", "sign"},
 	"fusefs":        {"fetch/pfimg"},
+	"fetch/ahead":   {"fetch/pfimg"},
 	"fetch/capture": {"fetch/pfimg", "sign"},
-	"cmd/pfmount":   {"cache", "fetch", "fetch/capture", "fetch/pfimg", "fusefs", "sign"},
+	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {

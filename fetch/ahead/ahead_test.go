@@ -1,0 +1,303 @@
+package ahead
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// toy is a tree made of paths; a path that ends in / is an empty directory, one that ends in @ a symlink.
+type toy struct {
+	parent []pfimg.Row
+	names  []string
+	kinds  []pfimg.Kind
+	kids   [][]pfimg.Row
+	paths  map[string]pfimg.Row
+}
+
+// grow makes the rows of a tree as the index does: breadth first, the names of a directory sorted.
+func grow(paths ...string) *toy {
+	t := &toy{paths: map[string]pfimg.Row{}}
+	children, kinds := map[string][]string{}, map[string]pfimg.Kind{"": pfimg.Dir}
+	for _, p := range paths {
+		kind := pfimg.File
+		if name, ok := strings.CutSuffix(p, "/"); ok {
+			p, kind = name, pfimg.Dir
+		} else if name, ok := strings.CutSuffix(p, "@"); ok {
+			p, kind = name, pfimg.Symlink
+		}
+		for p != "" && kinds[p] == 0 {
+			dir, name := "", p
+			if i := strings.LastIndexByte(p, '/'); i >= 0 {
+				dir, name = p[:i], p[i+1:]
+			}
+			kinds[p], children[dir] = kind, append(children[dir], name)
+			p, kind = dir, pfimg.Dir
+		}
+	}
+	t.add(0, "", "", pfimg.Dir)
+	t.add(pfimg.Root, "", "", pfimg.Dir)
+	order := []string{""}
+	for at := 0; at < len(order); at++ {
+		dir := order[at]
+		slices.Sort(children[dir])
+		for _, name := range children[dir] {
+			path := strings.TrimPrefix(dir+"/"+name, "/")
+			t.add(t.paths[dir], name, path, kinds[path])
+			t.kids[t.paths[dir]] = append(t.kids[t.paths[dir]], t.paths[path])
+			order = append(order, path)
+		}
+	}
+	return t
+}
+
+func (t *toy) add(parent pfimg.Row, name, path string, k pfimg.Kind) {
+	t.paths[path] = pfimg.Row(len(t.names))
+	t.parent, t.names, t.kinds, t.kids = append(t.parent, parent), append(t.names, name), append(t.kinds, k), append(t.kids, nil)
+}
+
+func (t *toy) Parent(r pfimg.Row) pfimg.Row {
+	if int(r) >= len(t.parent) {
+		return 0
+	}
+	return t.parent[r]
+}
+
+func (t *toy) Child(dir pfimg.Row, i int) (pfimg.Row, string, bool) {
+	if i >= len(t.kids[dir]) {
+		return 0, "", false
+	}
+	return t.kids[dir][i], t.names[t.kids[dir][i]], true
+}
+
+func (t *toy) Attr(r pfimg.Row) (pfimg.Attr, bool) {
+	if int(r) >= len(t.kinds) {
+		return pfimg.Attr{}, false
+	}
+	a := pfimg.Attr{Kind: t.kinds[r], Size: 1000}
+	if t.names[r] == "empty" {
+		a.Size = 0
+	}
+	return a, true
+}
+
+// walk returns all files in the order of a walk, as a program does it: by lists of names.
+func (t *toy) walk(o order, dir pfimg.Row) (files []pfimg.Row) {
+	var later []pfimg.Row
+	for _, r := range t.kids[dir] {
+		switch {
+		case t.names[r] == "empty":
+		case t.kinds[r] == pfimg.File:
+			files = append(files, r)
+		case o == mixed:
+			files = append(files, t.walk(o, r)...)
+		default:
+			later = append(later, r)
+		}
+	}
+	for _, r := range later {
+		files = append(files, t.walk(o, r)...)
+	}
+	return files
+}
+
+// folders are n directories of m files each.
+func folders(n, m int) (paths []string) {
+	for d := range n {
+		for f := range m {
+			paths = append(paths, name("d", d)+"/"+name("f", f))
+		}
+	}
+	return paths
+}
+
+func name(prefix string, n int) string {
+	return prefix + string([]byte{'0' + byte(n/1000%10), '0' + byte(n/100%10), '0' + byte(n/10%10), '0' + byte(n%10)})
+}
+
+// project is a tree with directories between files, links, empty files and directories.
+func project() *toy {
+	paths := folders(20, 13)
+	for d := range 20 {
+		dir := name("d", d)
+		paths = append(paths, dir+"/f0003.d/inner/one", dir+"/f0003.d/inner/two", dir+"/f0003.d/last", dir+"/link@", dir+"/none/", dir+"/empty", dir+"/zz")
+	}
+	return grow(append(paths, "README", "d0004.txt", "z")...)
+}
+
+func TestAfter(t *testing.T) {
+	tree := project()
+	for o, name := range map[order]string{mixed: "mixed", filesFirst: "files first"} {
+		files := tree.walk(o, pfimg.Root)
+		for i, r := range files[:len(files)-1] {
+			if got, ok := after(tree, o, r); !ok || got != files[i+1] {
+				t.Fatalf("%s: after row %d comes %d (%v), want %d", name, r, got, ok, files[i+1])
+			}
+		}
+		if got, ok := after(tree, o, files[len(files)-1]); ok {
+			t.Errorf("%s: after the last file comes %d", name, got)
+		}
+	}
+	far := grow(append(folders(1, 1), slices.Repeat([]string{"e/"}, 1)...)...)
+	for range maxSteps {
+		far.add(pfimg.Root, "", "", pfimg.Symlink)
+	}
+	far.kids[pfimg.Root] = append(far.kids[pfimg.Root], pfimg.Row(len(far.names)-1))
+	if _, ok := after(far, mixed, far.paths["d0000/f0000"]); ok {
+		t.Error("a search without end")
+	}
+}
+
+// outcome is what a sequence of reads comes to when each fetch is there before the next read.
+type outcome struct{ waited, fetched, most int }
+
+// play reads files of 1,000 bytes.
+func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
+	unread := map[pfimg.Row]bool{}
+	for _, r := range reads {
+		if !have[r] {
+			o.waited++
+			have[r] = true
+		}
+		delete(unread, r)
+		for _, next := range p.Read(r) {
+			if have[next] {
+				panic("fetched twice")
+			}
+			have[next], unread[next] = true, true
+			o.fetched++
+		}
+		o.most = max(o.most, len(unread))
+	}
+	return o
+}
+
+func policy(t *toy) (*Policy, map[pfimg.Row]bool) {
+	have := map[pfimg.Row]bool{}
+	return New(Config{Tree: t, Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }}), have
+}
+
+func interleave(lists ...[]pfimg.Row) (all []pfimg.Row) {
+	for i := range lists[0] {
+		for _, l := range lists {
+			all = append(all, l[i])
+		}
+	}
+	return all
+}
+
+// every returns each n-th of a list.
+func every(n int, list []pfimg.Row) (some []pfimg.Row) {
+	for i := 0; i < len(list); i += n {
+		some = append(some, list[i])
+	}
+	return some
+}
+
+// TestReads: how many reads still wait, and how many files are fetched for nothing, by the order of reading.
+func TestReads(t *testing.T) {
+	tree, wide := project(), grow(folders(110, 100)...)
+	all := wide.walk(mixed, pfimg.Root)
+	rng := rand.New(rand.NewPCG(1, 2))
+	shuffled := slices.Clone(all)
+	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	jumbled := slices.Clone(all[:2000]) // as from eight processes that share a list
+	for i := 0; i+4 <= len(jumbled); i += 4 {
+		rng.Shuffle(4, func(a, b int) { jumbled[i+a], jumbled[i+b] = jumbled[i+b], jumbled[i+a] })
+	}
+	backwards := slices.Clone(all[:500])
+	slices.Reverse(backwards)
+	tests := []struct {
+		name           string
+		tree           *toy
+		reads          []pfimg.Row
+		waited, wasted int // at most
+	}{
+		{"a walk that enters directories as it meets them", tree, tree.walk(mixed, pfimg.Root), 3, 0},
+		{"a walk of files first", tree, tree.walk(filesFirst, pfimg.Root), 10, 0},
+		{"a walk of a large tree", wide, all, 3, 0},
+		{"a walk of one directory", wide, all[300:400], 3, 64},
+		{"the same, again and again", wide, interleave(all[300:400], all[300:400]), 3, 64},
+		{"two readers in two directories", wide, interleave(all[:1000], all[5000:6000]), 6, 128},
+		{"eight readers in eight directories", wide, interleave(all[:500], all[1000:1500], all[2000:2500], all[3000:3500],
+			all[4000:4500], all[5000:5500], all[6000:6500], all[7000:7500]), 24, 256},
+		{"several processes that share a list", wide, jumbled, 8, 64},
+		{"two of three files", wide, slices.DeleteFunc(slices.Clone(all[:1000]), func(r pfimg.Row) bool { return r%3 == 0 }), 700, 400},
+		{"one of four files", wide, every(4, all[:4000]), 1000, 50},
+		{"backwards", wide, backwards, 500, 0},
+		{"at random", wide, shuffled[:1000], 1000, 100},
+		{"three files", wide, all[200:203], 3, firstK},
+		{"two files", wide, all[200:202], 2, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, have := policy(tt.tree)
+			o := play(p, have, tt.reads)
+			read := map[pfimg.Row]bool{}
+			for _, r := range tt.reads {
+				read[r] = true
+			}
+			wasted := len(have) - len(read)
+			t.Logf("%d reads: %d waited, %d fetched ahead, %d in vain, at most %d ahead", len(tt.reads), o.waited, o.fetched, wasted, o.most)
+			if o.waited > tt.waited || wasted > tt.wasted {
+				t.Errorf("%d waited and %d were fetched in vain, want at most %d and %d", o.waited, wasted, tt.waited, tt.wasted)
+			}
+		})
+	}
+}
+
+// TestBounds: what is ahead of all readers stays within the bounds, in files and in bytes, and every window goes.
+func TestBounds(t *testing.T) {
+	tree := grow(folders(110, 100)...)
+	all := tree.walk(mixed, pfimg.Root)
+	for _, bytes := range []int64{1 << 30, 20_000, 500} {
+		have := map[pfimg.Row]bool{}
+		p := New(Config{Tree: tree, Files: 8, Bytes: bytes, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
+		var lists [][]pfimg.Row
+		for i := range 40 { // more than there are windows
+			lists = append(lists, all[i*250:i*250+200])
+		}
+		for _, r := range interleave(lists...) {
+			for _, next := range p.Read(r) {
+				have[next] = true
+			}
+			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows || len(p.at) > maxWindows*(4*8+2*slack+1) {
+				t.Fatalf("ahead: %+v, %d windows, %d rows", p.out, len(p.windows), len(p.at))
+			}
+		}
+		if bytes < 1000 && len(have) > 0 {
+			t.Errorf("%d files fetched without room for one", len(have))
+		}
+		for len(p.windows) > 0 {
+			p.forget(p.windows[0])
+		}
+		if len(p.at) > 0 || p.out != (total{}) {
+			t.Errorf("left: %d rows, %+v", len(p.at), p.out)
+		}
+	}
+}
+
+// TestGrowth: k doubles with each hit, and few bytes are ahead of a reader of few.
+func TestGrowth(t *testing.T) {
+	tree := grow(folders(1, 300)...)
+	all := tree.walk(mixed, pfimg.Root)
+	p, have := policy(tree)
+	var ks []int
+	for _, r := range all[:9] {
+		play(p, have, []pfimg.Row{r})
+		ks = append(ks, p.windows[0].k)
+	}
+	if want := []int{0, 0, 4, 8, 16, 32, 64, 64, 64}; !slices.Equal(ks, want) {
+		t.Errorf("k was %v, want %v", ks, want)
+	}
+	large := New(Config{Tree: tree, Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, bool) { return firstBytes / 2, true }})
+	for i, r := range all[:6] {
+		got := len(large.Read(r))
+		if want := []int{0, 0, 2, 3, 3, 3}[i]; got != want {
+			t.Errorf("read %d fetched %d ahead, want %d", i, got, want)
+		}
+	}
+}
