@@ -52,6 +52,15 @@ func (m *Meter) Now() Count {
 	}
 }
 
+// Begin starts to count: so many blobs and bytes are to come.
+func (m *Meter) Begin(blobs, bytes int64) { m.begin(blobs, bytes) }
+
+// Add counts what has come; less than nothing when bytes come again.
+func (m *Meter) Add(blobs, bytes int64) {
+	m.blobs.Add(blobs)
+	m.bytes.Add(bytes)
+}
+
 // begin starts a phase.
 func (m *Meter) begin(blobs, bytes int64) {
 	m.blobs.Store(0)

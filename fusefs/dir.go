@@ -48,6 +48,9 @@ func (f *FS) list(in *fuse.ReadIn, add func(fuse.DirEntry, pfimg.Row, pfimg.Attr
 	if in.Offset > last {
 		return fuse.OK
 	}
+	if in.Offset == 0 && f.opts.Listing != nil {
+		f.opts.Listing(dir)
+	}
 	for i := int(in.Offset); ; i++ {
 		r, name, ok := f.at(dir, i)
 		if !ok {

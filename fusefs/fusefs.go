@@ -67,8 +67,9 @@ type Options struct {
 	SizeWait      time.Duration // how long a GETATTR waits for an unknown size, then EIO; 0: 10 s
 	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 512
 
-	// Reading is told of each READ of a blob, before the blob is opened. It must not wait. nil: nobody wants to know.
-	Reading func(r pfimg.Row)
+	// Reading is told of each READ of a blob, before the blob is opened; Listing of each directory as its listing begins.
+	// They must not wait. nil: nobody wants to know.
+	Reading, Listing func(r pfimg.Row)
 }
 
 // FS serves an index and keeps no state for a node.

@@ -127,10 +127,11 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 		return err
 	}
 	defer d.guardMount()()
+	reading, listing := d.session.prefetch.hooks()
 	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
-		Reading: d.session.prefetch.hook(),
+		Reading: reading, Listing: listing,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -10,6 +11,8 @@ import (
 
 // fetches are those under way that nobody waited for when they began.
 type fetches struct {
+	waits atomic.Int64 // readers that began to wait for a blob, so far
+
 	mu    sync.Mutex // guards under
 	under map[pfimg.Digest]*fetch.Urgency
 }
@@ -44,6 +47,7 @@ func (f *fetches) has(d pfimg.Digest) bool {
 
 // raise notes that a reader waits for a blob.
 func (f *fetches) raise(d pfimg.Digest) {
+	f.waits.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if u := f.under[d]; u != nil {

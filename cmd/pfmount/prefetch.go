@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,11 +19,12 @@ const (
 	prefetchAll  = "all"
 )
 
-// Bounds of the readahead. It may take the place of old blobs in the cache, as reading does, but never of many.
+// Bounds of what is fetched before it is read. The readahead may take the place of old blobs in the cache, as reading
+// does, but never of many; the background takes nobody's place.
 const (
 	aheadBlob  = 4 << 20  // decoded bytes of a blob that is fetched ahead
 	aheadBytes = 32 << 20 // decoded bytes fetched ahead and not read yet
-	aheadShare = 16       // and at most this part of the cache
+	cacheShare = 16       // and at most this part of the cache, which the background leaves free as well
 )
 
 func parsePrefetch(c *cli.Context) (string, error) {
@@ -36,14 +38,16 @@ func parsePrefetch(c *cli.Context) (string, error) {
 
 // prefetcher fetches what is not read yet. All it does ends with stop; a nil one does nothing.
 type prefetcher struct {
-	s      *session
-	policy *ahead.Policy
-	ctx    context.Context
-	stopIt context.CancelFunc
-	places chan struct{} // one for each fetch ahead
-
-	mu   sync.Mutex // held to begin work, so that none begins beside the end
-	work sync.WaitGroup
+	s       *session
+	walks   *ahead.Policy // files in the order of a walk
+	list    []pfimg.Digest
+	hints   *ahead.Policy // list in its order; nil: there is none
+	places  map[pfimg.Digest]pfimg.Row
+	learner atomic.Pointer[learner] // nil: nothing more is learned
+	share   int64                   // bytes of cacheShare
+	coming  atomic.Int64            // bytes that the background fetches
+	turns   chan struct{}           // one for each fetch ahead
+	life
 }
 
 // startPrefetch begins to fetch ahead of readers. Only what comes over a network is worth it.
@@ -55,20 +59,57 @@ func (s *session) startPrefetch(c *cli.Context, what string) error {
 	if err != nil {
 		return err
 	}
-	p := &prefetcher{s: s}
-	p.ctx, p.stopIt = context.WithCancel(context.Background())
+	p := &prefetcher{s: s, share: size / cacheShare}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// Twice the connections keep all of them busy while answers come back in another order than the files are read.
-	files := max(1, min(2*c.Int("max-connections"), s.store.Fills()/8))
-	p.places = make(chan struct{}, 4*files)
-	p.policy = ahead.New(ahead.Config{Tree: s.index, Want: p.want, Files: files, Bytes: min(aheadBytes, size/aheadShare)})
+	config := ahead.Config{Files: max(1, min(2*c.Int("max-connections"), s.store.Fills()/8)), Bytes: min(aheadBytes, p.share)}
+	p.turns = make(chan struct{}, 4*config.Files)
+	walks := config
+	walks.Orders = ahead.Walks(s.index)
+	walks.Want = func(r pfimg.Row) (int64, bool) { d, _, ok := s.index.Blob(r); return p.want(d, ok) }
+	p.walks = ahead.New(walks)
+	if !c.Bool("no-hints") {
+		p.learn(config)
+	}
+	if what == prefetchAll {
+		p.fetchAll(s.index.Blobs())
+	}
 	s.prefetch = p
 	return nil
 }
 
-// want says whether a file is worth fetching ahead.
-func (p *prefetcher) want(r pfimg.Row) (int64, bool) {
-	d, size, ok := p.s.index.Blob(r)
-	if !ok || size < 0 || size > aheadBlob || p.s.early.has(d) {
+// learn follows the order of an earlier mount, and notes that of this one.
+func (p *prefetcher) learn(config ahead.Config) {
+	if p.list = p.s.learned(); len(p.list) > 0 {
+		p.places = make(map[pfimg.Digest]pfimg.Row, len(p.list))
+		for i, d := range p.list {
+			p.places[d] = pfimg.Row(i) + 1
+		}
+		config.Orders, config.Opens = ahead.List(len(p.list)), 2
+		config.Want = func(r pfimg.Row) (int64, bool) { return p.want(p.list[r-1], true) }
+		p.hints = ahead.New(config)
+	}
+	p.learner.Store(newLearner())
+	p.start(func() {
+		tick := time.NewTicker(learnSave)
+		defer tick.Stop()
+		l := p.learner.Load()
+		for p.learner.Load() != nil && p.ctx.Err() == nil {
+			select {
+			case <-tick.C:
+			case <-p.ctx.Done():
+			}
+			if err := l.save(p.s.store, p.s.image.Manifest().ID); err != nil {
+				p.s.log.Debug("the order of reading was not kept", "image", p.s.image.Ref().String(), "error", err)
+			}
+		}
+	})
+}
+
+// want says whether a blob is worth fetching ahead.
+func (p *prefetcher) want(d pfimg.Digest, ok bool) (int64, bool) {
+	size, known := p.s.index.Size(d)
+	if !ok || !known || size < 0 || size > aheadBlob || p.s.early.has(d) {
 		return 0, false
 	}
 	if _, _, stored := p.s.image.Wire(d); !stored {
@@ -78,59 +119,72 @@ func (p *prefetcher) want(r pfimg.Row) (int64, bool) {
 	return size, !cached
 }
 
-// hook is what a mount tells of its reads.
-func (p *prefetcher) hook() func(pfimg.Row) {
+// hooks are told what a mount is asked for.
+func (p *prefetcher) hooks() (reading, listing func(pfimg.Row)) {
 	if p == nil {
-		return nil
+		return nil, nil
 	}
-	return p.reading
+	return p.reading, p.listing
+}
+
+// listing notes where a walk may begin.
+func (p *prefetcher) listing(dir pfimg.Row) {
+	if r, ok := ahead.First(p.s.index, dir); ok {
+		p.walks.Start(r)
+	}
 }
 
 // reading fetches what comes after a file that is being read.
 func (p *prefetcher) reading(r pfimg.Row) {
-	for _, next := range p.policy.Read(r) {
-		select {
-		case p.places <- struct{}{}:
-		default:
-			return // what is under way was given up by its reader; the next file is fetched when it is read
-		}
-		p.start(func() {
-			defer func() { <-p.places }()
-			p.fetch(next, fetch.Ahead)
-		})
+	d, _, _ := p.s.index.Blob(r)
+	if l := p.learner.Load(); l != nil && !l.note(d, time.Now()) {
+		p.learner.Store(nil)
+	}
+	for _, next := range p.walks.Read(r) {
+		next, _, _ := p.s.index.Blob(next)
+		p.ahead(next)
+	}
+	if p.hints == nil || p.places[d] == 0 {
+		return
+	}
+	for _, next := range p.hints.Read(p.places[d]) {
+		p.ahead(p.list[next-1])
 	}
 }
 
-// start runs f unless the end has come.
-func (p *prefetcher) start(f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ctx.Err() == nil {
-		p.work.Go(f)
+// stats counts what was fetched ahead.
+func (p *prefetcher) stats() (s ahead.Stats) {
+	if p == nil {
+		return s
 	}
+	s = p.walks.Stats()
+	if p.hints != nil {
+		h := p.hints.Stats()
+		s.Hits, s.Wasted = s.Hits+h.Hits, s.Wasted+h.Wasted
+	}
+	return s
 }
 
-// fetch gets a file's blob. A failure is the reader's to meet, if one comes.
-func (p *prefetcher) fetch(r pfimg.Row, c fetch.Class) {
-	d, size, _ := p.s.index.Blob(r)
-	if err := p.s.blobs().fetch(p.ctx, d, size, c); err != nil && p.ctx.Err() == nil {
-		p.s.log.Debug("not fetched ahead", "image", p.s.image.Ref().String(), "path", p.s.index.Path(r), "error", err)
+// ahead fetches a blob while others go on. It does not when too many are under way: what they were fetched for was
+// given up by its reader, and this one is fetched when it is read.
+func (p *prefetcher) ahead(d pfimg.Digest) {
+	select {
+	case p.turns <- struct{}{}:
+	default:
+		return
 	}
+	p.start(func() {
+		defer func() { <-p.turns }()
+		_ = p.fetch(d, fetch.Ahead)
+	})
 }
 
-// stop begins nothing more.
-func (p *prefetcher) stop() {
-	if p != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.stopIt()
+// fetch gets a blob. A failure is the reader's to meet, if one comes.
+func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class) error {
+	size, _ := p.s.index.Size(d)
+	err := p.s.blobs().fetch(p.ctx, d, size, c)
+	if err != nil && p.ctx.Err() == nil {
+		p.s.log.Debug("not fetched ahead", "image", p.s.image.Ref().String(), "blob", d.String(), "error", err)
 	}
-}
-
-// end stops and waits.
-func (p *prefetcher) end() {
-	if p != nil {
-		p.stop()
-		p.work.Wait()
-	}
+	return err
 }

@@ -32,6 +32,9 @@ type mountState struct {
 	Requests       int64     `json:"requests"`
 	CacheHits      int64     `json:"cache_hits"`
 	CacheMisses    int64     `json:"cache_misses"`
+	WaitedReads    int64     `json:"waited_reads"`
+	AheadHits      int64     `json:"ahead_hits"`
+	AheadWasted    int64     `json:"ahead_wasted"`
 	Goroutines     int       `json:"goroutines"`
 	LastErrors     []string  `json:"last_errors"`
 
@@ -164,11 +167,12 @@ func listenAt(dir, name string) (net.Listener, error) {
 func (d *daemon) state() mountState {
 	_, errs := d.lines.snapshot()
 	image, stats := d.session.image, d.session.store.Stats()
-	traffic := image.Fetched()
+	traffic, ahead := image.Fetched(), d.session.prefetch.stats()
 	return mountState{
 		Mountpoint: d.cfg.mountpoint, Image: d.cfg.image, ManifestDigest: image.Digest(), PID: os.Getpid(),
 		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: image.WireBytes(),
 		Requests: traffic.Requests, CacheHits: int64(stats.Hits), CacheMisses: int64(stats.Misses),
+		WaitedReads: d.session.early.waits.Load(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted,
 		Goroutines: runtime.NumGoroutine(), LastErrors: errs,
 	}
 }
@@ -176,7 +180,7 @@ func (d *daemon) state() mountState {
 // writeMetrics answers in the Prometheus text format, version 0.0.4.
 func (d *daemon) writeMetrics(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	s, traffic := d.session.store.Stats(), d.session.image.Fetched()
+	s, traffic, ahead := d.session.store.Stats(), d.session.image.Fetched(), d.session.prefetch.stats()
 	for _, m := range []struct {
 		name, kind, help string
 		value            int64
@@ -186,6 +190,9 @@ func (d *daemon) writeMetrics(w http.ResponseWriter) {
 		{"image_bytes", "gauge", "Size of all layers of the image.", d.session.image.WireBytes()},
 		{"cache_hits_total", "counter", "Blob opens answered by the cache.", int64(s.Hits)},
 		{"cache_misses_total", "counter", "Blob opens that had to wait for a fill.", int64(s.Misses)},
+		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.session.early.waits.Load()},
+		{"ahead_hits_total", "counter", "Blobs fetched ahead, then read.", ahead.Hits},
+		{"ahead_wasted_total", "counter", "Blobs fetched ahead and passed over.", ahead.Wasted},
 		{"cache_fills_failed_total", "counter", "Fills that failed.", int64(s.Failed)},
 		{"cache_damaged_total", "counter", "Cached blobs found damaged and dropped.", int64(s.Damaged)},
 		{"cache_evicted_total", "counter", "Blobs evicted by this process.", int64(s.Evicted)},

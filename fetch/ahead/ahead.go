@@ -1,13 +1,14 @@
-// Package ahead decides which files to fetch before anybody asks for them: those that a walk of the tree meets next. It
-// does for the files of a tree what the kernel does for the pages of a file. It promises that reads in no order cause
+// Package ahead decides which files to fetch before anybody asks for them: those that a walk of the tree meets next, or
+// that came next at another time. It does for the files of a tree what the kernel does for the pages of a file. It promises that reads in no order cause
 // nothing, and that what is fetched and not read yet stays within a number of files and bytes. It is pure: it does not
 // fetch, and it knows neither caches nor networks.
 //
-// A window follows each reader. It opens once three files were read in the order of a walk, and then says which k files
-// come next. k doubles with each of them that is read, and halves with each that is passed over.
+// A window follows each reader. It opens once three files were read in the order of a walk, or one that is the first of a
+// directory just listed, and then says which k files come next. k doubles with each of them that is read, and halves with each that is passed over.
 package ahead
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -15,20 +16,25 @@ import (
 
 // The numbers of the windows.
 const (
+	maxStarts  = 64        // directories listed and not entered that are remembered
 	maxWindows = 16        // readers followed; the one that was idle longest is forgotten
-	opens      = 3         // reads in order that open a window: two come by chance in a tree that is read at random
-	firstK     = 4         // files fetched ahead at first
+	opens      = 3         // Config.Opens
+	firstK     = 8         // files fetched ahead at first
 	slack      = 8         // files that may be skipped or come late: several processes share a list, or some names match
 	idle       = 100       // reads of others after which a window's files are not waited for when there is no more room
 	firstBytes = 256 << 10 // bytes fetched ahead at first; then twice what was read in order
 )
 
+// Order is an order in which files may be read: it returns the one that follows r.
+type Order func(r pfimg.Row) (pfimg.Row, bool)
+
 // Config says what to fetch ahead of.
 type Config struct {
-	Tree  Tree
-	Want  func(r pfimg.Row) (size int64, ok bool) // whether a file should be fetched, and its bytes; asked once as it comes into a window
-	Files int                                     // most files ahead of one reader; four times as many ahead of all
-	Bytes int64                                   // most bytes ahead of all readers
+	Orders []Order                                 // one or two; a window begins with the first
+	Opens  int                                     // reads in order that open a window; 0: 3, since two come by chance in a tree that is read at random
+	Want   func(r pfimg.Row) (size int64, ok bool) // whether a file should be fetched, and its bytes; asked once as it comes into a window
+	Files  int                                     // most files ahead of one reader; four times as many ahead of all
+	Bytes  int64                                   // most bytes ahead of all readers
 }
 
 // Policy follows readers. It is safe for concurrent use.
@@ -38,8 +44,10 @@ type Policy struct {
 	mu      sync.Mutex // guards the fields below
 	windows []*window  // the one used last comes first
 	at      map[pfimg.Row]*window
-	reads   int64 // of all readers
-	out     total // fetched and not read yet, of all windows
+	starts  [maxStarts]pfimg.Row // a ring
+	started int                  // starts so far
+	reads   int64                // of all readers
+	out     total                // fetched and not read yet, of all windows
 	stats   Stats
 }
 
@@ -57,7 +65,7 @@ type Stats struct {
 
 // window is what one reader reads and will read.
 type window struct {
-	order   order
+	order   int       // in Config.Orders
 	last    pfimg.Row // read last
 	edge    pfimg.Row // guessed last
 	guesses []guess   // what comes next, behind what was passed over
@@ -81,8 +89,13 @@ const (
 	notWanted = -2
 )
 
-// New returns the policy for a tree.
-func New(c Config) *Policy { return &Policy{config: c, at: map[pfimg.Row]*window{}} }
+// New returns a policy.
+func New(c Config) *Policy {
+	if c.Opens == 0 {
+		c.Opens = opens
+	}
+	return &Policy{config: c, at: map[pfimg.Row]*window{}}
+}
 
 // Stats returns the counts so far.
 func (p *Policy) Stats() Stats {
@@ -110,11 +123,20 @@ func (p *Policy) Read(r pfimg.Row) []pfimg.Row {
 	p.reads++
 	w.last, w.used = r, p.reads
 	w.run++
-	if w.k == 0 && w.run >= opens {
+	if w.k == 0 && w.run >= p.config.Opens {
 		w.k = min(firstK, p.config.Files)
 	}
 	p.expect(w)
 	return p.extend(w)
+}
+
+// Start notes that a walk which begins with r is likely, since the directory of r was listed: when r is read, its window
+// opens at once.
+func (p *Policy) Start(r pfimg.Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.starts[p.started%maxStarts] = r
+	p.started++
 }
 
 // open makes a window, in place of the one that was idle longest when there are too many.
@@ -123,6 +145,9 @@ func (p *Policy) open(r pfimg.Row) *window {
 		p.forget(p.windows[maxWindows-1])
 	}
 	w := &window{edge: r}
+	if slices.Contains(p.starts[:], r) {
+		w.run = p.config.Opens
+	}
 	p.windows = append(p.windows, w)
 	return w
 }
@@ -206,13 +231,16 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 // turn begins a window's guesses anew behind r, in the other order. What was fetched comes later then.
 func (p *Policy) turn(w *window, r pfimg.Row) {
 	p.stats.Wasted -= int64(p.drop(w, len(w.guesses)))
-	w.order, w.edge = w.order.other(), r
+	w.order, w.edge = 1-w.order, r
 }
 
 // expect finds what comes next if the walk has the other order.
 func (p *Policy) expect(w *window) {
-	here, _ := after(p.config.Tree, w.order, w.last)
-	there, ok := after(p.config.Tree, w.order.other(), w.last)
+	if len(p.config.Orders) < 2 {
+		return
+	}
+	here, _ := p.config.Orders[w.order](w.last)
+	there, ok := p.config.Orders[1-w.order](w.last)
 	if !ok || there == here {
 		there = 0
 	}
@@ -265,7 +293,7 @@ func (p *Policy) extend(w *window) (fetch []pfimg.Row) {
 
 // guess adds the file that follows the last guess; false at the end of the tree.
 func (p *Policy) guess(w *window) bool {
-	next, ok := after(p.config.Tree, w.order, w.edge)
+	next, ok := p.config.Orders[w.order](w.edge)
 	if ok {
 		w.edge = next
 		w.guesses = append(w.guesses, guess{row: next, size: notAsked})

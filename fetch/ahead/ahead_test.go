@@ -85,21 +85,21 @@ func (t *toy) Attr(r pfimg.Row) (pfimg.Attr, bool) {
 }
 
 // walk returns all files in the order of a walk, as a program does it: by lists of names.
-func (t *toy) walk(o order, dir pfimg.Row) (files []pfimg.Row) {
+func (t *toy) walk(filesFirst bool, dir pfimg.Row) (files []pfimg.Row) {
 	var later []pfimg.Row
 	for _, r := range t.kids[dir] {
 		switch {
 		case t.names[r] == "empty":
 		case t.kinds[r] == pfimg.File:
 			files = append(files, r)
-		case o == mixed:
-			files = append(files, t.walk(o, r)...)
+		case !filesFirst:
+			files = append(files, t.walk(filesFirst, r)...)
 		default:
 			later = append(later, r)
 		}
 	}
 	for _, r := range later {
-		files = append(files, t.walk(o, r)...)
+		files = append(files, t.walk(filesFirst, r)...)
 	}
 	return files
 }
@@ -130,14 +130,14 @@ func project() *toy {
 
 func TestAfter(t *testing.T) {
 	tree := project()
-	for o, name := range map[order]string{mixed: "mixed", filesFirst: "files first"} {
-		files := tree.walk(o, pfimg.Root)
+	for i, name := range []string{"mixed", "files first"} {
+		files, next := tree.walk(i == 1, pfimg.Root), Walks(tree)[i]
 		for i, r := range files[:len(files)-1] {
-			if got, ok := after(tree, o, r); !ok || got != files[i+1] {
+			if got, ok := next(r); !ok || got != files[i+1] {
 				t.Fatalf("%s: after row %d comes %d (%v), want %d", name, r, got, ok, files[i+1])
 			}
 		}
-		if got, ok := after(tree, o, files[len(files)-1]); ok {
+		if got, ok := next(files[len(files)-1]); ok {
 			t.Errorf("%s: after the last file comes %d", name, got)
 		}
 	}
@@ -146,7 +146,7 @@ func TestAfter(t *testing.T) {
 		far.add(pfimg.Root, "", "", pfimg.Symlink)
 	}
 	far.kids[pfimg.Root] = append(far.kids[pfimg.Root], pfimg.Row(len(far.names)-1))
-	if _, ok := after(far, mixed, far.paths["d0000/f0000"]); ok {
+	if _, ok := Walks(far)[0](far.paths["d0000/f0000"]); ok {
 		t.Error("a search without end")
 	}
 }
@@ -177,7 +177,7 @@ func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
 
 func policy(t *toy) (*Policy, map[pfimg.Row]bool) {
 	have := map[pfimg.Row]bool{}
-	return New(Config{Tree: t, Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }}), have
+	return New(Config{Orders: Walks(t), Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }}), have
 }
 
 func interleave(lists ...[]pfimg.Row) (all []pfimg.Row) {
@@ -200,7 +200,7 @@ func every(n int, list []pfimg.Row) (some []pfimg.Row) {
 // TestReads: how many reads still wait, and how many files are fetched for nothing, by the order of reading.
 func TestReads(t *testing.T) {
 	tree, wide := project(), grow(folders(110, 100)...)
-	all := wide.walk(mixed, pfimg.Root)
+	all := wide.walk(false, pfimg.Root)
 	rng := rand.New(rand.NewPCG(1, 2))
 	shuffled := slices.Clone(all)
 	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
@@ -216,8 +216,8 @@ func TestReads(t *testing.T) {
 		reads          []pfimg.Row
 		waited, wasted int // at most
 	}{
-		{"a walk that enters directories as it meets them", tree, tree.walk(mixed, pfimg.Root), 3, 0},
-		{"a walk of files first", tree, tree.walk(filesFirst, pfimg.Root), 10, 0},
+		{"a walk that enters directories as it meets them", tree, tree.walk(false, pfimg.Root), 3, 0},
+		{"a walk of files first", tree, tree.walk(true, pfimg.Root), 10, 0},
 		{"a walk of a large tree", wide, all, 3, 0},
 		{"a walk of one directory", wide, all[300:400], 3, 64},
 		{"the same, again and again", wide, interleave(all[300:400], all[300:400]), 3, 64},
@@ -252,10 +252,10 @@ func TestReads(t *testing.T) {
 // TestBounds: what is ahead of all readers stays within the bounds, in files and in bytes, and every window goes.
 func TestBounds(t *testing.T) {
 	tree := grow(folders(110, 100)...)
-	all := tree.walk(mixed, pfimg.Root)
+	all := tree.walk(false, pfimg.Root)
 	for _, bytes := range []int64{1 << 30, 20_000, 500} {
 		have := map[pfimg.Row]bool{}
-		p := New(Config{Tree: tree, Files: 8, Bytes: bytes, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
+		p := New(Config{Orders: Walks(tree), Files: 8, Bytes: bytes, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
 		var lists [][]pfimg.Row
 		for i := range 40 { // more than there are windows
 			lists = append(lists, all[i*250:i*250+200])
@@ -280,20 +280,61 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestStart: the first file of a directory that was listed opens a window, any other does not.
+func TestStart(t *testing.T) {
+	tree := project()
+	p, have := policy(tree)
+	for d := range 20 {
+		r, ok := First(tree, tree.paths[name("d", d)])
+		if want := tree.paths[name("d", d)+"/f0000"]; !ok || r != want {
+			t.Fatalf("the first file of directory %d is row %d, want %d", d, r, want)
+		}
+		p.Start(r)
+	}
+	if r, ok := First(tree, tree.paths["d0000/none"]); ok {
+		t.Errorf("the first file of an empty directory is row %d", r)
+	}
+	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"]}); o.fetched != 0 {
+		t.Errorf("%d fetched after other files", o.fetched)
+	}
+	if o := play(p, have, []pfimg.Row{tree.paths["d0007/f0000"]}); o.fetched != firstK {
+		t.Errorf("%d fetched after the first file, want %d", o.fetched, firstK)
+	}
+	if o := play(p, have, tree.walk(false, tree.paths["d0007"])); o.waited != 0 {
+		t.Errorf("%d waited", o.waited)
+	}
+}
+
+// TestList: two reads in the order of a list are enough, any two others are not.
+func TestList(t *testing.T) {
+	have := map[pfimg.Row]bool{}
+	p := New(Config{Orders: List(200), Opens: 2, Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
+	if o := play(p, have, []pfimg.Row{5, 100, 50, 150}); o.fetched != 0 {
+		t.Errorf("no order, and %d fetched", o.fetched)
+	}
+	var list []pfimg.Row
+	for r := pfimg.Row(1); r <= 200; r++ {
+		list = append(list, r)
+	}
+	if o := play(p, have, list); o.waited > 8 || len(have) != 200 {
+		t.Errorf("%d waited, %d files were had", o.waited, len(have))
+	}
+}
+
 // TestGrowth: k doubles with each hit, and few bytes are ahead of a reader of few.
 func TestGrowth(t *testing.T) {
 	tree := grow(folders(1, 300)...)
-	all := tree.walk(mixed, pfimg.Root)
+	all := tree.walk(false, pfimg.Root)
 	p, have := policy(tree)
 	var ks []int
 	for _, r := range all[:9] {
 		play(p, have, []pfimg.Row{r})
 		ks = append(ks, p.windows[0].k)
 	}
-	if want := []int{0, 0, 4, 8, 16, 32, 64, 64, 64}; !slices.Equal(ks, want) {
+	if want := []int{0, 0, 8, 16, 32, 64, 64, 64, 64}; !slices.Equal(ks, want) {
 		t.Errorf("k was %v, want %v", ks, want)
 	}
-	large := New(Config{Tree: tree, Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, bool) { return firstBytes / 2, true }})
+	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, bool) { return firstBytes / 2, true }})
 	for i, r := range all[:6] {
 		got := len(large.Read(r))
 		if want := []int{0, 0, 2, 3, 3, 3}[i]; got != want {

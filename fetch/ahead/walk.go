@@ -11,17 +11,26 @@ type Tree interface {
 
 var _ Tree = (*pfimg.Index)(nil)
 
-// order is how a program walks a tree. Names come as they are listed, which is also the order of inode numbers, so it
-// does not matter whether a program sorts by these. What differs is when it enters a directory.
-type order int
+// Walks returns the orders in which programs walk a tree. Names come as they are listed, which is also the order of inode
+// numbers, so it does not matter whether a program sorts by these. What differs is when it enters a directory: as it meets
+// it, between files (find, tar, cp -r, grep -r, du, zip), or after all the files beside it (rsync, os.walk, most build
+// tools).
+func Walks(t Tree) []Order {
+	return []Order{
+		func(r pfimg.Row) (pfimg.Row, bool) { return (&walk{t, maxSteps}).mixed(r) },
+		func(r pfimg.Row) (pfimg.Row, bool) { return (&walk{t, maxSteps}).filesFirst(r) },
+	}
+}
 
-const (
-	mixed      order = iota // as it meets it, between files: find, tar, cp -r, grep -r, du, zip
-	filesFirst              // after all the files beside it: rsync, os.walk, Go's embed and most build tools
-)
+// First returns the first file in a directory; ok is false when it has none but in directories of its own.
+func First(t Tree, dir pfimg.Row) (r pfimg.Row, ok bool) {
+	return (&walk{t, maxSteps}).first(dir, pfimg.File)
+}
 
-// other is the order that a walk may turn out to have.
-func (o order) other() order { return filesFirst - o }
+// List returns the order of a list of n files, whose rows are 1 to n.
+func List(n int) []Order {
+	return []Order{func(r pfimg.Row) (pfimg.Row, bool) { return r + 1, r < pfimg.Row(n) }}
+}
 
 // maxSteps bounds the names looked at to find one file: directories and links have none.
 const maxSteps = 4096
@@ -30,15 +39,6 @@ const maxSteps = 4096
 type walk struct {
 	tree  Tree
 	steps int
-}
-
-// after returns the file that follows the file r.
-func after(t Tree, o order, r pfimg.Row) (pfimg.Row, bool) {
-	w := walk{tree: t, steps: maxSteps}
-	if o == mixed {
-		return w.mixed(r)
-	}
-	return w.filesFirst(r)
 }
 
 // kind returns what a row is, 0 beyond the last one or when enough was looked at. An empty file is none, since nobody

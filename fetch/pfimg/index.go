@@ -242,6 +242,15 @@ func (x *Index) SetSize(d Digest, n int64) {
 	}
 }
 
+// Size returns the size of a blob in bytes, -1 while that is not known; ok is false when the image does not name it.
+func (x *Index) Size(d Digest) (n int64, ok bool) {
+	at, ok := x.blobs.find(d)
+	if !ok {
+		return 0, false
+	}
+	return x.blobs.size(at), true
+}
+
 // Signed says whether the size of a blob is signed: in the tree, or by the page table.
 func (x *Index) Signed(d Digest) bool {
 	at, ok := x.blobs.find(d)

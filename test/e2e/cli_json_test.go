@@ -141,7 +141,9 @@ func TestInspectJSON(t *testing.T) {
 	}
 }
 
-const statusShape = `mounts[].cache_hits integer
+const statusShape = `mounts[].ahead_hits integer
+mounts[].ahead_wasted integer
+mounts[].cache_hits integer
 mounts[].cache_misses integer
 mounts[].fetched_bytes integer
 mounts[].goroutines integer
@@ -155,6 +157,7 @@ mounts[].requests integer
 mounts[].stale bool
 mounts[].started time
 mounts[].total_bytes integer
+mounts[].waited_reads integer
 schema integer`
 
 // TestStatusJSON: shape and values of `status --json` for a mount, an offline one, a stale one, and none.

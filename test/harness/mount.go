@@ -94,6 +94,7 @@ type Status struct {
 	TotalBytes     int64    `json:"total_bytes"`
 	CacheHits      int64    `json:"cache_hits"`
 	CacheMisses    int64    `json:"cache_misses"`
+	WaitedReads    int64    `json:"waited_reads"`
 	Goroutines     int      `json:"goroutines"`
 	LastErrors     []string `json:"last_errors"`
 }
