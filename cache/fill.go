@@ -89,14 +89,7 @@ func (s *Store) fits(f *folder, size int64) error {
 	if size <= free {
 		return nil
 	}
-	fd, err := openState(f.root, "usage") // its own descriptor and no lock: this is an estimate
-	if err != nil {
-		return diskError("open usage", err)
-	}
-	defer unix.Close(fd)
-	var buf [usageSize]byte
-	n, _ := preadFull(fd, buf[:], 0)
-	used, _, known := parseUsage(string(buf[:n]))
+	used, known := estimateUsage(f)
 	if known && size > free+used {
 		return diskError("fill", fmt.Errorf("blob of %d bytes, %d are free and %d in the cache: %w", size, free, used, unix.ENOSPC))
 	}

@@ -321,6 +321,52 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestBooks: whatever is read, each row that leads to a window is one that it expects, and the sums are right.
+func TestBooks(t *testing.T) {
+	tree := project()
+	lists := [][]pfimg.Row{tree.walk(false, pfimg.Root), tree.walk(true, pfimg.Root)}
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		have := map[pfimg.Row]bool{}
+		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Bytes: 20_000, Want: func(r pfimg.Row) (int64, bool) { return int64(rng.IntN(2000)), rng.IntN(4) > 0 && !have[r] }})
+		at := make([]int, 20) // readers, in one list or the other
+		for range 2000 {
+			i := rng.IntN(len(at))
+			list := lists[i%2]
+			if at[i] += 1 + rng.IntN(8)/7*rng.IntN(4); at[i] >= len(list) || rng.IntN(50) == 0 {
+				at[i] = rng.IntN(len(list))
+			}
+			if rng.IntN(20) == 0 {
+				p.Start(list[at[i]])
+			}
+			for _, r := range p.Read(list[at[i]]) {
+				have[r] = true
+			}
+		}
+		var out total
+		for _, w := range p.windows {
+			var own total
+			for _, g := range w.guesses {
+				if g.size >= 0 {
+					own.files, own.bytes = own.files+1, own.bytes+g.size
+				}
+			}
+			if own != w.out {
+				t.Errorf("seed %d: a window counts %+v, and has %+v", seed, w.out, own)
+			}
+			out.files, out.bytes = out.files+own.files, out.bytes+own.bytes
+		}
+		if out != p.out {
+			t.Errorf("seed %d: counted %+v, there are %+v", seed, p.out, out)
+		}
+		for r, w := range p.at {
+			if r != w.detour && !w.guessed(r) {
+				t.Errorf("seed %d: row %d leads to a window that does not expect it", seed, r)
+			}
+		}
+	}
+}
+
 // TestGrowth: k doubles with each hit, and few bytes are ahead of a reader of few.
 func TestGrowth(t *testing.T) {
 	tree := grow(folders(1, 300)...)
