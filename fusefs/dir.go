@@ -49,7 +49,7 @@ func (f *FS) list(in *fuse.ReadIn, add func(fuse.DirEntry, pfimg.Row, pfimg.Attr
 		return fuse.OK
 	}
 	if in.Offset == 0 && f.opts.Listing != nil {
-		f.opts.Listing(dir)
+		f.opts.Listing(dir, in.Pid)
 	}
 	for i := int(in.Offset); ; i++ {
 		r, name, ok := f.at(dir, i)

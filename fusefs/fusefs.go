@@ -68,8 +68,8 @@ type Options struct {
 	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 512
 
 	// Reading is told of each READ of a blob, before the blob is opened; Listing of each directory as its listing begins.
-	// They must not wait. nil: nobody wants to know.
-	Reading, Listing func(r pfimg.Row)
+	// pid is the calling thread, 0 when it cannot be told. They must not wait. nil: nobody wants to know.
+	Reading, Listing func(r pfimg.Row, pid uint32)
 }
 
 // FS serves an index and keeps no state for a node.

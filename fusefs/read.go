@@ -47,7 +47,7 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 		return fuse.ReadResultData(nil), fuse.OK
 	}
 	if f.opts.Reading != nil {
-		f.opts.Reading(r)
+		f.opts.Reading(r, in.Pid)
 	}
 	w := &waiter{gate: f.gate, cancel: cancel, pid: in.Pid}
 	defer w.end()

@@ -120,7 +120,7 @@ func (p *prefetcher) want(d pfimg.Digest, ok bool) (int64, bool) {
 }
 
 // hooks are told what a mount is asked for.
-func (p *prefetcher) hooks() (reading, listing func(pfimg.Row)) {
+func (p *prefetcher) hooks() (reading, listing func(pfimg.Row, uint32)) {
 	if p == nil {
 		return nil, nil
 	}
@@ -128,26 +128,26 @@ func (p *prefetcher) hooks() (reading, listing func(pfimg.Row)) {
 }
 
 // listing notes where a walk may begin.
-func (p *prefetcher) listing(dir pfimg.Row) {
+func (p *prefetcher) listing(dir pfimg.Row, pid uint32) {
 	if r, ok := ahead.First(p.s.index, dir); ok {
-		p.walks.Start(r)
+		p.walks.Start(r, pid)
 	}
 }
 
 // reading fetches what comes after a file that is being read.
-func (p *prefetcher) reading(r pfimg.Row) {
+func (p *prefetcher) reading(r pfimg.Row, pid uint32) {
 	d, _, _ := p.s.index.Blob(r)
 	if l := p.learner.Load(); l != nil && !l.note(d, time.Now()) {
 		p.learner.Store(nil)
 	}
-	for _, next := range p.walks.Read(r) {
+	for _, next := range p.walks.Read(r, pid) {
 		next, _, _ := p.s.index.Blob(next)
 		p.ahead(next)
 	}
 	if p.hints == nil || p.places[d] == 0 {
 		return
 	}
-	for _, next := range p.hints.Read(p.places[d]) {
+	for _, next := range p.hints.Read(p.places[d], pid) {
 		p.ahead(p.list[next-1])
 	}
 }

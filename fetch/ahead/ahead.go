@@ -4,7 +4,7 @@
 // fetch, and it knows neither caches nor networks.
 //
 // A window follows each reader. It opens once three files were read in the order of a walk, or one that is the first of a
-// directory just listed, and then says which k files come next. k doubles with each of them that is read, and halves with each that is passed over.
+// directory which the same reader listed, and then says which k files come next. k doubles with each of them that is read, and halves with each that is passed over.
 package ahead
 
 import (
@@ -44,10 +44,10 @@ type Policy struct {
 	mu      sync.Mutex // guards the fields below
 	windows []*window  // the one used last comes first
 	at      map[pfimg.Row]*window
-	starts  [maxStarts]pfimg.Row // a ring
-	started int                  // starts so far
-	reads   int64                // of all readers
-	out     total                // fetched and not read yet, of all windows
+	starts  [maxStarts]start // a ring
+	started int              // starts so far
+	reads   int64            // of all readers
+	out     total            // fetched and not read yet, of all windows
 	stats   Stats
 }
 
@@ -78,8 +78,8 @@ func (p *Policy) Stats() Stats {
 	return p.stats
 }
 
-// Read notes that a file is read and returns which files to fetch now, in order.
-func (p *Policy) Read(r pfimg.Row) []pfimg.Row {
+// Read notes that who reads a file and returns which files to fetch now, in order.
+func (p *Policy) Read(r pfimg.Row, who uint32) []pfimg.Row {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.at[r]
@@ -87,7 +87,7 @@ func (p *Policy) Read(r pfimg.Row) []pfimg.Row {
 	case len(p.windows) > 0 && p.windows[0].last == r:
 		return nil // it reads on in the same file
 	case w == nil:
-		w = p.open(r)
+		w = p.open(r, who)
 	case r == w.detour:
 		p.turn(w, r)
 	default:
@@ -104,22 +104,28 @@ func (p *Policy) Read(r pfimg.Row) []pfimg.Row {
 	return p.extend(w)
 }
 
-// Start notes that a walk which begins with r is likely, since the directory of r was listed: when r is read, its window
-// opens at once.
-func (p *Policy) Start(r pfimg.Row) {
+// start is where a walk of a reader may begin.
+type start struct {
+	row pfimg.Row
+	who uint32
+}
+
+// Start notes that who listed the directory of r, its first file: when the same reader reads r, it is on a walk, and its
+// window opens at once. Who lists and lets another read, as a shell does for a person, is on none. 0 is nobody.
+func (p *Policy) Start(r pfimg.Row, who uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.starts[p.started%maxStarts] = r
+	p.starts[p.started%maxStarts] = start{r, who}
 	p.started++
 }
 
 // open makes a window, in place of the one that was idle longest when there are too many.
-func (p *Policy) open(r pfimg.Row) *window {
+func (p *Policy) open(r pfimg.Row, who uint32) *window {
 	if len(p.windows) == maxWindows {
 		p.forget(p.windows[maxWindows-1])
 	}
 	w := &window{edge: r}
-	if slices.Contains(p.starts[:], r) {
+	if who != 0 && slices.Contains(p.starts[:], start{r, who}) {
 		w.run = p.config.Opens
 	}
 	p.windows = append(p.windows, w)

@@ -163,7 +163,7 @@ func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
 			have[r] = true
 		}
 		delete(unread, r)
-		for _, next := range p.Read(r) {
+		for _, next := range p.Read(r, 1) {
 			if have[next] {
 				panic("fetched twice")
 			}
@@ -261,7 +261,7 @@ func TestBounds(t *testing.T) {
 			lists = append(lists, all[i*250:i*250+200])
 		}
 		for _, r := range interleave(lists...) {
-			for _, next := range p.Read(r) {
+			for _, next := range p.Read(r, 1) {
 				have[next] = true
 			}
 			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows || len(p.at) > maxWindows*(4*8+2*slack+1) {
@@ -280,7 +280,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestStart: the first file of a directory that was listed opens a window, any other does not.
+// TestStart: the first file of a directory that the same reader listed opens a window, any other does not.
 func TestStart(t *testing.T) {
 	tree := project()
 	p, have := policy(tree)
@@ -289,12 +289,16 @@ func TestStart(t *testing.T) {
 		if want := tree.paths[name("d", d)+"/f0000"]; !ok || r != want {
 			t.Fatalf("the first file of directory %d is row %d, want %d", d, r, want)
 		}
-		p.Start(r)
+		p.Start(r, 1+uint32(d/10))
+		p.Start(r, 0)
 	}
 	if r, ok := First(tree, tree.paths["d0000/none"]); ok {
 		t.Errorf("the first file of an empty directory is row %d", r)
 	}
-	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"]}); o.fetched != 0 {
+	if got := p.Read(tree.paths["d0006/f0000"], 0); len(got) != 0 {
+		t.Errorf("%d fetched for nobody", len(got))
+	}
+	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"], tree.paths["d0012/f0000"]}); o.fetched != 0 {
 		t.Errorf("%d fetched after other files", o.fetched)
 	}
 	if o := play(p, have, []pfimg.Row{tree.paths["d0007/f0000"]}); o.fetched != firstK {
@@ -337,9 +341,9 @@ func TestBooks(t *testing.T) {
 				at[i] = rng.IntN(len(list))
 			}
 			if rng.IntN(20) == 0 {
-				p.Start(list[at[i]])
+				p.Start(list[at[i]], 1)
 			}
-			for _, r := range p.Read(list[at[i]]) {
+			for _, r := range p.Read(list[at[i]], 1) {
 				have[r] = true
 			}
 		}
@@ -382,7 +386,7 @@ func TestGrowth(t *testing.T) {
 	}
 	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, bool) { return firstBytes / 2, true }})
 	for i, r := range all[:6] {
-		got := len(large.Read(r))
+		got := len(large.Read(r, 1))
 		if want := []int{0, 0, 2, 3, 3, 3}[i]; got != want {
 			t.Errorf("read %d fetched %d ahead, want %d", i, got, want)
 		}
