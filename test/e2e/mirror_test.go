@@ -129,7 +129,7 @@ func TestMirrorGoesAndComes(t *testing.T) {
 	}
 	t.Cleanup(func() { mirror.Close() })
 	e.Sh(`mkdir -p "$1" && printf '[host."%s"]\ncapabilities = ["pull"]\n' "$2" >"$1/hosts.toml"`, e.Path("home/hosts/"+srv.Host()), mirror.URL()).Want(t, 0)
-	m := e.Mount(ref, "--hosts-dir", e.Path("home/hosts"))
+	m := e.Mount(ref, "--prefetch=none", "--hosts-dir", e.Path("home/hosts"))
 	var files []string
 	for _, p := range img.Paths() {
 		if strings.HasPrefix(p, "world/fs/") {
