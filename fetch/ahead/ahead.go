@@ -1,10 +1,11 @@
 // Package ahead decides which files to fetch before anybody asks for them: those that a walk of the tree meets next, or
-// that came next at another time. It does for the files of a tree what the kernel does for the pages of a file. It promises that reads in no order cause
-// nothing, and that what is fetched and not read yet stays within a number of files and bytes. It is pure: it does not
-// fetch, and it knows neither caches nor networks.
+// that came next at another time. It does for the files of a tree what the kernel does for the pages of a file. It
+// promises that one file read alone, and reads in no order, cause nothing, and that what is fetched and not read yet stays
+// within a number of files and bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
 //
-// A window follows each reader. It opens once three files were read in the order of a walk, or one that is the first of a
-// directory which the same reader listed, and then says which k files come next. k doubles with each of them that is read, and halves with each that is passed over.
+// A window follows each reader. It opens once three files were read in the order of a walk, or two of which the first is
+// the first of a directory that the same reader listed, and then says which k files come next. k doubles with each of them
+// that is read, and halves with each that is passed over.
 package ahead
 
 import (
@@ -110,8 +111,8 @@ type start struct {
 	who uint32
 }
 
-// Start notes that who listed the directory of r, its first file: when the same reader reads r, it is on a walk, and its
-// window opens at once. Who lists and lets another read, as a shell does for a person, is on none. 0 is nobody.
+// Start notes that who listed the directory of r, its first file: when the same reader reads r and the file after it, it
+// is on a walk, and its window opens. Who lists and lets another read, as a shell does for a person, is on none. 0 is nobody.
 func (p *Policy) Start(r pfimg.Row, who uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +127,7 @@ func (p *Policy) open(r pfimg.Row, who uint32) *window {
 	}
 	w := &window{edge: r}
 	if who != 0 && slices.Contains(p.starts[:], start{r, who}) {
-		w.run = p.config.Opens
+		w.run = p.config.Opens - 2 // one more in order opens the window; who lists and reads one file only is on no walk
 	}
 	p.windows = append(p.windows, w)
 	return w
