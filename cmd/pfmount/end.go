@@ -45,7 +45,7 @@ func (d *daemon) end(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		d.log.Warn("busy: detached, and whoever still uses it gets errors", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint))
+		d.log.Warn("busy: detached, and whoever still uses it gets errors", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint, holdersAtEnd))
 		if err := d.server.Detach(); err != nil {
 			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
 		}

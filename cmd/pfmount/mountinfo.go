@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// holdersLimit bounds the look for holders: the end of a mount has no more time.
-const holdersLimit = 500 * time.Millisecond
+// How long to look for the holders of a mount: the end of one has no more time, a person who waits for an answer has.
+const (
+	holdersAtEnd = 500 * time.Millisecond
+	holdersAsked = 5 * time.Second
+)
 
 // mountInfo is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 type mountInfo struct {
@@ -104,8 +107,8 @@ func mountAt(dir string) (*mountInfo, error) {
 }
 
 // holders names the processes that use a mount, by open files, working folder, mapped programs, and the mounts that lie
-// on it. At most a few, only those this user may look at, and only those found in holdersLimit.
-func holders(dir string) []string {
+// on it. At most a few, only those this user may look at, and only those found in time.
+func holders(dir string, limit time.Duration) []string {
 	const most = 8
 	var out []string
 	if all, err := mounts(); err == nil {
@@ -115,7 +118,7 @@ func holders(dir string) []string {
 			}
 		}
 	}
-	end := time.Now().Add(holdersLimit)
+	end := time.Now().Add(limit)
 	links, _ := filepath.Glob("/proc/[0-9]*/*")
 	seen := make(map[string]bool)
 	for _, name := range links {

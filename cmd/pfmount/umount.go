@@ -67,7 +67,7 @@ func umountAction(c *cli.Context) error {
 		return nil
 	}
 	if err := plainUnmount(dir); err != nil {
-		if h := holders(dir); len(h) > 0 {
+		if h := holders(dir, holdersAsked); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
 		}
 		return mountf("%s: %w", dir, err)
