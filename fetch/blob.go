@@ -129,6 +129,13 @@ type pass struct {
 }
 
 func (im *Image) try(ctx context.Context, p pass, want wanted, w io.Writer) error {
+	if want.size < 0 || max(want.size, p.layer.size) > scratchSmall {
+		leave, err := im.decoders.enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	if want.size >= 0 && want.size <= smallBlob && p.layer.size <= maxWire(want.size) {
 		return im.trySmall(ctx, p, want, w)
 	}

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,5 +154,92 @@ func BenchmarkSmallBlob(b *testing.B) {
 		if err := im.Blob(context.Background(), p.logical(), 4<<10, discardSink{}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// gated is a Sink that waits for its gate at the first bytes, and counts who waits there.
+type gated struct {
+	buffer
+	gate   chan struct{}
+	inside *atomic.Int32
+	once   sync.Once
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	g.once.Do(func() {
+		g.inside.Add(1)
+		<-g.gate
+	})
+	return g.buffer.Write(p)
+}
+
+// TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers for one. Small blobs do
+// not wait for them, and who leaves while waiting leaves nothing behind.
+func TestRooms(t *testing.T) {
+	large, medium, small := part{content: noise(2 << 20)}, part{content: noise(100 << 10)}, part{content: noise(100)}
+	im := layoutWith(t, large, medium, small)
+	rooms := int32(im.options.MaxConns)
+	var inside atomic.Int32
+	var all sync.WaitGroup
+	gate := make(chan struct{})
+	for i := range 3 * rooms {
+		p := []part{large, medium}[i%2]
+		all.Go(func() {
+			g := &gated{gate: gate, inside: &inside}
+			if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), g); err != nil || !bytes.Equal(g.Bytes(), p.content) {
+				t.Errorf("%d bytes, %v", g.Len(), err)
+			}
+		})
+	}
+	for i := 0; inside.Load() < rooms; i++ {
+		if i > 30_000 {
+			t.Fatalf("only %d at once", inside.Load())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := im.Blob(ctx, large.logical(), int64(len(large.content)), &buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := im.Blob(context.Background(), small.logical(), int64(len(small.content)), &buffer{}); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	if n := inside.Load(); n != rooms {
+		t.Errorf("%d at once, want %d", n, rooms)
+	}
+	close(gate)
+	all.Wait()
+	if n := im.decoders.room.used; n != 0 {
+		t.Errorf("%d rooms are still taken", n)
+	}
+}
+
+// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and passes on to the rest when it
+// becomes urgent.
+func TestRoomForReaders(t *testing.T) {
+	d := newDecoders(4)
+	defer d.close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	enter := func(u *Urgency) func() {
+		leave, err := d.enter(WithUrgency(ctx, u))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leave
+	}
+	defer enter(NewUrgency(Ahead))()
+	defer enter(NewUrgency(Background))()
+	third := NewUrgency(Ahead)
+	entered := make(chan func())
+	go func() { entered <- enter(third) }()
+	defer enter(NewUrgency(Reader))()
+	select {
+	case <-entered:
+		t.Error("a third that nobody waits for is let in")
+	case <-time.After(50 * time.Millisecond):
+		third.Raise(Reader)
+		(<-entered)()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -28,24 +29,33 @@ func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 type decoders struct {
 	all    *zstd.Decoder // stateless use only
 	pool   sync.Pool     // *zstd.Decoder for streams
+	rooms  limiter       // admits those who need buffers beyond scratchSmall
+	room   place         // the one of rooms
 	big    chan struct{} // held by him who decodes a window above pooledWindow
 	small  sync.Pool     // *scratch up to scratchSmall
 	large  sync.Pool     // *scratch
 	chunks sync.Pool     // *chunk
 }
 
-func newDecoders() *decoders {
+func newDecoders(rooms int) *decoders {
 	all, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxWindow(largestWindow))
 	if err != nil {
 		panic("fetch: constant zstd options: " + err.Error())
 	}
-	d := &decoders{all: all, big: make(chan struct{}, 1)}
+	d := &decoders{all: all, rooms: limiter{slots: rooms, lesser: rooms / 2}, big: make(chan struct{}, 1)}
 	d.chunks.New = func() any { return new(chunk) }
 	return d
 }
 
 func (d *decoders) close() { d.all.Close() }
+
+// enter waits for a place among those who hold much memory, until leave. It comes before the place at a host: in the other
+// order those who ask again after a failure would wait for each other. Half of the places are for readers alone, since the
+// others may be kept away from the network for long.
+func (d *decoders) enter(ctx context.Context) (leave func(), err error) {
+	return d.rooms.take(ctx, &d.room, urgencyOf(ctx))
+}
 
 // decodeAll decodes all of src into dst[:0], whose capacity is the bound.
 func (d *decoders) decodeAll(src, dst []byte) ([]byte, error) {
@@ -71,12 +81,9 @@ func (d *decoders) copy(ctx context.Context, w io.Writer, r io.Reader, big bool)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		dec, err := newStream(largestWindow)
-		if err != nil {
-			return err
-		}
-		defer dec.Close()
-		return explainZstd(decodeStream(dec, w, r))
+		err := copyBig(w, r)
+		debug.FreeOSMemory() // the next window, which may be due at once, would else come on top of this one
+		return explainZstd(err)
 	}
 	dec, _ := d.pool.Get().(*zstd.Decoder)
 	if dec == nil {
@@ -92,6 +99,16 @@ func (d *decoders) copy(ctx context.Context, w io.Writer, r io.Reader, big bool)
 		return errBigWindow
 	}
 	return explainZstd(err)
+}
+
+// copyBig decodes with a decoder of its own, of which nothing is left afterwards.
+func copyBig(w io.Writer, r io.Reader) error {
+	dec, err := newStream(largestWindow)
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	return decodeStream(dec, w, r)
 }
 
 // newStream makes a stream decoder without goroutines of its own. The option on memory bounds the window of frames that

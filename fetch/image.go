@@ -5,7 +5,8 @@
 // know what a blob means, keeps nothing on disk but what Pull is asked for, and serves nobody but its caller.
 //
 // Memory under load: each blob of more than 1 MiB that is under way holds a zstd window of at most 8 MiB and 2 MiB of
-// buffers, so Options.MaxConns of them about 320 MiB; one at a time may have a window of up to 128 MiB.
+// buffers. Options.MaxConns of them are under way at once, wherever they come from, which makes about 320 MiB; the others
+// wait and hold nothing. One at a time may have a window of up to 128 MiB.
 package fetch
 
 import (

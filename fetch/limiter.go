@@ -19,7 +19,8 @@ const (
 // slots. They also keep away from trouble: after a failure the background pauses, after a second one in a row, or where
 // the server asks for it, the readahead does, too.
 type limiter struct {
-	slots int
+	slots  int
+	lesser int // most requests under way that are not a Reader's; 0: slots
 
 	mu     sync.Mutex // guards the fields below
 	queue  []*seat
@@ -118,6 +119,8 @@ func (l *limiter) may(s *seat, now time.Time) bool {
 		return false
 	case s.at == nil:
 		return l.busy[Reader]+l.busy[Ahead] == 0 && !slices.ContainsFunc(l.queue, func(o *seat) bool { return o.want.Class() < Background })
+	case l.lesser > 0 && class > Reader && l.busy[Ahead]+l.busy[Background] >= l.lesser:
+		return false
 	case class == Background && l.busy[Background] >= max(1, l.slots/2):
 		return false
 	}

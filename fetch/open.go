@@ -14,7 +14,8 @@ import (
 // the pf manifest parsed. A registry that does not answer, or may not be asked, is replaced by what the cache keeps of
 // this reference, verified again under the policy of now.
 func Open(ctx context.Context, r Ref, o Options) (*Image, error) {
-	im := &Image{ref: r, options: o.withDefaults(), traffic: new(counters), decoders: newDecoders()}
+	o = o.withDefaults()
+	im := &Image{ref: r, options: o, traffic: new(counters), decoders: newDecoders(max(o.MaxConns, 2))}
 	im.use.ctx, im.use.end = context.WithCancelCause(context.Background())
 	im.use.idle = func() {}
 	if err := im.open(ctx); err != nil {

@@ -203,7 +203,7 @@ func mustAbs(t *testing.T, path string) string {
 
 func newTestDecoder(t *testing.T, stored []byte, w io.Writer) error {
 	t.Helper()
-	d := newDecoders()
+	d := newDecoders(2)
 	defer d.close()
 	return d.copy(context.Background(), w, bytes.NewReader(stored), false)
 }
