@@ -12,8 +12,10 @@
 //
 // # Memory
 //
-// A READ that waits holds its buffer. The kernel sends at most Options.MaxBackground (512) of the asynchronous ones at a
-// time, of at most 128 KiB each: 64 MiB when all of them wait. A synchronous one, which the kernel sends where read-ahead
+// A READ that waits holds its buffer. The kernel sends at most Options.MaxBackground (2,048) of the asynchronous ones at a
+// time, of at most 128 KiB each: 256 MiB when all of them wait, and then nothing larger than a page is read that is not in
+// the page cache. From a quarter of them on it reads no further ahead than it must, so that takes more than a thousand
+// readers. A synchronous one, which the kernel sends where read-ahead
 // failed, is bounded by the reader: each waiting thread has one, of a page (with O_DIRECT 128 KiB).
 //
 // # Signals
@@ -52,7 +54,7 @@ type File interface {
 // Defaults of Options.
 const (
 	defaultSizeWait      = 10 * time.Second // the only wait beside READ, so it has a bound of its own
-	defaultMaxBackground = 512              // go-fuse's 12 let 12 stalled readers block every cached read
+	defaultMaxBackground = 2048             // go-fuse's 12 let 12 stalled readers block every cached read
 )
 
 // Options say how an image is shown. The zero value shows all of it, owned by root, to the mounting user alone.
@@ -65,7 +67,7 @@ type Options struct {
 	NoExec        bool          // lets no program be executed
 	Log           *slog.Logger  // nil: none
 	SizeWait      time.Duration // how long a GETATTR waits for an unknown size, then EIO; 0: 10 s
-	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 512
+	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 2,048
 
 	// Reading is told of each READ of a blob, before the blob is opened; Listing of each directory as its listing begins.
 	// pid is the calling thread, 0 when it cannot be told. They must not wait. nil: nobody wants to know.

@@ -101,7 +101,7 @@ func (f *FS) fuseOptions() *fuse.MountOptions {
 		Name:                typeName,
 		MaxWrite:            requestSize,
 		MaxBackground:       f.opts.MaxBackground,
-		CongestionThreshold: f.opts.MaxBackground,
+		CongestionThreshold: max(f.opts.MaxBackground/4, 1),
 		DisableXAttrs:       true, // to answer them at all costs a round trip a file
 		DisableSplice:       true, // measured: no gain
 
