@@ -65,6 +65,9 @@ func mountAction(c *cli.Context) error {
 		return runChild(c, cfg)
 	}
 	// What can be known without the image is said before anything is started.
+	if err := enoughFiles(); err != nil {
+		return err
+	}
 	if err := checkMountpoint(c, cfg); err != nil {
 		return err
 	}

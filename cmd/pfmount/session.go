@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,6 +20,23 @@ import (
 // eagerLimit is the size on the wire up to which a top-level blob is fetched
 // when an image is opened, so that its size can be shown (1 MiB).
 const eagerLimit = 1 << 20
+
+// minFiles is the least limit on open files under which an image is opened: 32
+// for the process itself, 16 for blobs, as many for connections. With fewer,
+// readers in numbers would wait for each other and fail.
+const minFiles = 64
+
+// enoughFiles refuses a limit that would make reads fail later.
+func enoughFiles() error {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	if r.Cur < minFiles {
+		return usagef("at most %d files may be open at once, %d are needed: raise the limit (ulimit -n %d)", r.Cur, minFiles, minFiles)
+	}
+	return nil
+}
 
 // session is an opened image with the cache behind it.
 type session struct {
@@ -34,6 +53,9 @@ type session struct {
 
 // openSession opens and verifies an image. The index is not built yet.
 func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Logger) (*session, error) {
+	if err := enoughFiles(); err != nil {
+		return nil, err
+	}
 	ref, err := parseImage(name)
 	if err != nil {
 		return nil, err
