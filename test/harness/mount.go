@@ -77,6 +77,11 @@ func (m *Mount) findPID() int {
 	return 0
 }
 
+// IsGuard says that a process is the guard of a daemon.
+func IsGuard(pid, daemon int) bool {
+	return slices.Equal(Cmdline(pid), []string{"pfmount-guard", fmt.Sprintf("of %d", daemon)})
+}
+
 // isGuard tells the guard that each daemon has beside it.
 func isGuard(pid int) bool {
 	args := Cmdline(pid)
@@ -196,9 +201,7 @@ func (m *Mount) Kill9() {
 	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
 		m.env.t.Fatal(err)
 	}
-	guard := func(pid int) bool {
-		return slices.Equal(Cmdline(pid), []string{"pfmount-guard", fmt.Sprintf("of %d", m.PID)})
-	}
+	guard := func(pid int) bool { return IsGuard(pid, m.PID) }
 	Eventually(m.env.t, 30*time.Second, "end of the killed daemon", func() bool {
 		return !Alive(m.PID) && !slices.ContainsFunc(Pids(m.env.Bin), guard)
 	})

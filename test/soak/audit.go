@@ -195,7 +195,7 @@ func (s *stage) rest(ctx context.Context) (problems []string) {
 			problems = append(problems, s.leaks(m)...)
 		}
 		for _, pid := range harness.Pids(s.env.Bin) {
-			if !slices.Contains(daemons, pid) && harness.Alive(pid) {
+			if !slices.Contains(daemons, pid) && !slices.ContainsFunc(daemons, func(d int) bool { return harness.IsGuard(pid, d) }) && harness.Alive(pid) {
 				problems = append(problems, fmt.Sprintf("process left: %d %q", pid, harness.Cmdline(pid)))
 			}
 		}
