@@ -9,13 +9,13 @@ import (
 )
 
 // manifestByHead asks for the digest of a tag that was opened before: its manifest is most likely in the cache. Where
-// that is no way (no HEAD, no digest in the answer, or a no that only a GET explains) it asks for the manifest itself.
+// that is no way (no HEAD, no digest in the answer, or a no that only a GET explains, as 401 does not need) it asks for the manifest itself.
 func (r *registry) manifestByHead(ctx context.Context) ([]byte, wireDigest, error) {
 	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}})
 	var status *statusError
 	switch {
 	case err == nil:
-	case errors.As(err, &status) && !retriable(err):
+	case errors.As(err, &status) && !retriable(err) && status.code != http.StatusUnauthorized:
 		return r.manifestByTag(ctx)
 	default:
 		return nil, wireDigest{}, err

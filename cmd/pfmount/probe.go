@@ -16,6 +16,9 @@ import (
 // hung.
 const statLimit = 2 * time.Second
 
+// killGrace is how long the end of a process that asked in vain is waited for.
+const killGrace = 500 * time.Millisecond
+
 // health is what a mount point turns out to be when asked.
 type health int
 
@@ -51,6 +54,10 @@ func (m *mountInfo) probe() health {
 	case <-ended:
 	case <-time.After(statLimit):
 		_ = cmd.Process.Kill() // it may take until the daemon answers or dies
+		select {
+		case <-ended:
+		case <-time.After(killGrace):
+		}
 		return hung
 	}
 	switch cmd.ProcessState.ExitCode() {

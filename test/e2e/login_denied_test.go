@@ -133,7 +133,7 @@ func TestLoginMany(t *testing.T) {
 	e := harness.New(t, "")
 	g := guard(t, e, at{})
 	writeBelow(t, e, "home/.docker/config.json", authFile(g.Host(), "u", "p:w"), 0o600)
-	m := e.Mount(g.ref)
+	m := e.Mount(g.ref, "--prefetch=none")
 	g.tokens.Revoke()
 	g.Reset()
 	read := e.Sh(`for f in "$1"/world/fs/[0-2]* "$1"/world/fs/3[01]; do cat "$f" & done; wait`, m.Dir)
@@ -168,7 +168,7 @@ func TestLoginAhead(t *testing.T) {
 	g := guard(t, e, at{})
 	g.tokens.Lasts = 2 * time.Second
 	writeBelow(t, e, "home/.docker/config.json", authFile(g.Host(), "u", "p:w"), 0o600)
-	m := e.Mount(g.ref)
+	m := e.Mount(g.ref, "--prefetch=none")
 	start := time.Now()
 	for i := 0; len(g.tokens.Issued()) < 4 && i < loginFiles; i++ {
 		if got := string(m.Read(loginFile(i))); got != loginText(i) {
@@ -191,7 +191,7 @@ func TestLoginRecovers(t *testing.T) {
 	e := harness.New(t, "")
 	g := guard(t, e, at{})
 	writeBelow(t, e, "home/.docker/config.json", authFile(g.Host(), "u", "p:w"), 0o600)
-	m := e.Mount(g.ref)
+	m := e.Mount(g.ref, "--prefetch=none")
 	e.WriteFile("home/.docker/config.json", authFile(g.Host(), "u", "unfit"), 0o600)
 	g.tokens.Revoke()
 	if _, err := m.ReadErr(loginFile(0)); err == nil {

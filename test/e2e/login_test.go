@@ -173,7 +173,7 @@ func TestLoginSources(t *testing.T) {
 			if command == nil {
 				command = []string{e.Bin}
 			}
-			e.Command(append(command, "-v", g.ref, dir)...).Wait(harness.Limit).Want(t, 0)
+			e.Command(append(command, "-v", "--prefetch=none", g.ref, dir)...).Wait(harness.Limit).Want(t, 0)
 			m := e.Mounted(g.ref, dir)
 			for i, want := range []int{1, 1, 2, 2} { // tokens
 				if i == 2 {
@@ -236,7 +236,7 @@ func TestLoginBasic(t *testing.T) {
 	srv, ref := serveBehind(t, e, faultreg.Options{Wrap: wrap})
 	e.Run("inspect", ref).Want(t, 5, "401", "no credentials", ref)
 	path := writeBelow(t, e, "home/.docker/config.json", authFile(srv.Host(), "u", "p:w"), 0o600)
-	m := e.Mount(ref)
+	m := e.Mount(ref, "--prefetch=none")
 	if got := string(m.Read(loginFile(0))); got != loginText(0) {
 		t.Errorf("got %q", got)
 	}
