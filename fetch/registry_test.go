@@ -99,6 +99,18 @@ func TestManifestAnswers(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			fmt.Fprint(w, "x")
 		}, ErrRegistry, "Content-Encoding gzip", 1},
+		{"redirect to no URL", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http://[::1/?SECRET")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}, ErrRegistry, "no address of HTTP", 1},
+		{"redirect to another protocol", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "ftp://x/?SECRET")
+			w.WriteHeader(http.StatusFound)
+		}, ErrRegistry, "no address of HTTP", 1},
+		{"redirect to no host", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "http:///x?SECRET")
+			w.WriteHeader(http.StatusFound)
+		}, ErrRegistry, "no address of HTTP", 1},
 		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, ErrRegistry, "redirects", 6},
 		{"endless words", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(403)

@@ -57,6 +57,8 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = t.token(note, resp)
 	} else if resp.StatusCode == http.StatusUnauthorized {
 		err = pickChallenge(resp)
+	} else if resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "" {
+		_, err = hop(resp)
 	}
 	if err != nil {
 		_ = resp.Body.Close()
@@ -119,9 +121,9 @@ func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 // it was meant for, and not from https to http.
 func checkHop(resp *http.Response) error {
 	from := resp.Request.URL
-	to, err := resp.Location()
+	to, err := hop(resp)
 	if err != nil {
-		return fmt.Errorf("%w to follow %s to what is no address", errRule, clip(from.Host, 255))
+		return err
 	}
 	replayed := resp.StatusCode == http.StatusTemporaryRedirect || resp.StatusCode == http.StatusPermanentRedirect
 	switch {
@@ -131,6 +133,15 @@ func checkHop(resp *http.Response) error {
 		return fmt.Errorf("%w to send a login to another host, %s", errRule, clip(to.Host, 255))
 	}
 	return nil
+}
+
+// hop is where a redirect leads. What is no address of HTTP today is none at the next try either.
+func hop(resp *http.Response) (*url.URL, error) {
+	to, err := resp.Location()
+	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
+		return nil, fmt.Errorf("%w to follow %s to what is no address of HTTP", errRule, clip(resp.Request.URL.Host, 255))
+	}
+	return to, nil
 }
 
 // pickChallenge leaves one challenge in an answer: the first for a bearer token, else the first for a password.
