@@ -32,6 +32,9 @@ func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(str
 	if r.host == dockerHub {
 		c.api = dockerAPI
 	}
+	if err := checkProxies(o.Getenv); err != nil && !o.Offline {
+		return nil, err
+	}
 	var err error
 	if c.route, err = (planner{name: r.host, own: ownEndpoint(c.api), o: o, t: t, warn: warn}).plan(); err != nil {
 		return nil, err
