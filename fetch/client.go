@@ -212,6 +212,7 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if err != nil {
 		return nil, rebuild(ctx, req, e.login.explain(ctx, http.StatusUnauthorized), err)
 	}
+	e.noteNoCert("")
 	if what.at != nil && resp.StatusCode == http.StatusNoContent {
 		return resp, nil // how far an upload came
 	}

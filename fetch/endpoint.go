@@ -30,6 +30,7 @@ type known struct {
 	mu     sync.Mutex // guards the fields below
 	scheme string     // "" until it is known
 	down   bool       // it failed last time, and that was said
+	noCert string     // why it was shown no client certificate when it last asked for one; "": it has answered since
 }
 
 // capability is what an endpoint may be asked for.
@@ -72,6 +73,20 @@ func (e *endpoint) settle(scheme string, err error) {
 		e.scheme = scheme
 		e.mu.Unlock()
 	}
+}
+
+// noteNoCert notes that a server asked for a client certificate and was shown none, or with "" that it answers.
+func (e *endpoint) noteNoCert(why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.noCert = why
+}
+
+// lackOfCert is what noteNoCert noted.
+func (e *endpoint) lackOfCert() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.noCert
 }
 
 // note logs that a mirror fails, and that it answers again, once each.

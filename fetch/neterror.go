@@ -90,7 +90,11 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 		if u, perr := url.Parse(viaURL.URL); perr == nil && u.Host != "" && u.Host != req.URL.Host {
 			at += ": " + clip(u.Host+u.EscapedPath(), maxWords)
 		}
-		return &requestError{target: at, text: plainText(viaURL.Err), kind: ErrRegistry, cause: viaURL.Err}
+		text := plainText(viaURL.Err)
+		if why := askedOf(ctx).of.lackOfCert(); why != "" && isBroken(viaURL.Err) {
+			text += "; " + why
+		}
+		return &requestError{target: at, text: text, kind: ErrRegistry, cause: viaURL.Err}
 	}
 	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
 		return &requestError{target: at, text: "401 Unauthorized, " + login, kind: ErrDenied, cause: auth.ErrBasicCredentialNotFound}
@@ -139,7 +143,7 @@ func plainText(err error) string {
 	text := innermost(err).Error()
 	if strings.HasPrefix(text, "http2: client conn could not be established") {
 		// What is left of a TLS 1.3 alert that came after our side of the handshake was done.
-		return "the connection ended with the TLS handshake; perhaps the server wants a client certificate, --client-cert gives one"
+		return "the connection ended with the TLS handshake"
 	}
 	if strings.Contains(text, "://") || strings.ContainsAny(text, "@?") || strings.Contains(text, "proxy") {
 		return fmt.Sprintf("the request failed (%T)", innermost(err))
@@ -147,14 +151,18 @@ func plainText(err error) string {
 	return clip(text, maxWords)
 }
 
-// tlsText says what to do about the commonest failures.
+// isBroken says that a connection ended, by an alert or without one.
+func isBroken(err error) bool {
+	var alert tls.AlertError
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &alert) || isTLS(err) || strings.HasPrefix(innermost(err).Error(), "http2: client conn")
+}
+
+// tlsText says what to do about the commonest failure.
 func tlsText(text string) string {
 	hint := ""
-	switch {
-	case strings.Contains(text, "unknown authority"):
+	if strings.Contains(text, "unknown authority") {
 		hint = "; --ca-file names further authorities"
-	case strings.Contains(text, "certificate required"):
-		hint = "; the server wants a client certificate, --client-cert gives one"
 	}
 	return "TLS: " + clip(strings.TrimPrefix(text, "tls: "), maxWords) + hint
 }

@@ -53,12 +53,13 @@ func (c certs) config() (*tls.Config, error) {
 				return nil, err
 			}
 		}
-		conf.GetClientCertificate = c.client
 	}
+	conf.GetClientCertificate = c.client
 	return conf, nil
 }
 
 // client picks the certificate that the server asks for. None is as good an answer: the server then says what it thinks.
+// Under TLS 1.3 it says so after the handshake, and the end of the connection may overtake that; so it is noted.
 func (c certs) client(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	for _, p := range c.clients {
 		cert, err := p.load()
@@ -69,6 +70,11 @@ func (c certs) client(info *tls.CertificateRequestInfo) (*tls.Certificate, error
 			return cert, nil
 		}
 	}
+	why := "the server asked for a client certificate; --client-cert gives one"
+	if len(c.clients) > 0 {
+		why = "the server asked for a client certificate, and that of --client-cert, or of its folder, is by none of the authorities that it names"
+	}
+	askedOf(info.Context()).of.noteNoCert(why)
 	return new(tls.Certificate), nil
 }
 

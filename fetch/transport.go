@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +51,8 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
+			Proxy:               http.ProxyFromEnvironment, // checkProxies has looked at it
+			TLSClientConfig:     &tls.Config{GetClientCertificate: certs{}.client},
 			DialContext:         dialer.DialContext,
 			ForceAttemptHTTP2:   true,
 			DisableCompression:  true, // stored bytes are hashed as they come

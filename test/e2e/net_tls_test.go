@@ -87,9 +87,8 @@ func TestClientCertificate(t *testing.T) {
 	srv, ref := s.registry("5000", conf)
 	ca := []string{"--ca-file", s.file("ca.pem", s.ca.PEM)}
 	certFile, keyFile := s.file("user.cert", cert), s.file("user.key", key)
-	// The alert that says why may be overtaken by the end of the connection.
-	s.fails(5, []string{"registry.test:5000"}, append(ca, ref)...)
-	s.fails(5, []string{"registry.test:5000"}, append(ca, "--client-cert", s.file("strange.pem", append(strangeCert, strangeKey...)), ref)...)
+	s.fails(5, []string{"registry.test:5000", "client certificate", "--client-cert"}, append(ca, ref)...)
+	s.fails(5, []string{"registry.test:5000", "none of the authorities"}, append(ca, "--client-cert", s.file("strange.pem", append(strangeCert, strangeKey...)), ref)...)
 	s.fails(1, []string{"--client-cert"}, append(ca, "--client-key", keyFile, ref)...)
 	s.fails(1, []string{"user.cert"}, append(ca, "--client-cert", certFile, ref)...)
 	if n := len(srv.Log()); n != 0 {
