@@ -164,6 +164,14 @@ func (im *Image) WireBytes() int64 {
 	return im.root.oci.wireBytes
 }
 
+// ManifestSize returns the bytes of the OCI manifest; 0 for folders and stores.
+func (im *Image) ManifestSize() int64 {
+	if im.root.oci == nil {
+		return 0
+	}
+	return im.root.oci.size
+}
+
 // Warnings returns what the user should know about how the image was opened, one sentence each.
 func (im *Image) Warnings() []string {
 	im.use.mu.Lock()

@@ -182,6 +182,7 @@ func (l *layout) manifest(ctx context.Context, want descriptor) (*ociManifest, e
 	if decodeErr != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", want.wire, decodeErr)
 	}
+	m.size = from.size
 	return m, nil
 }
 

@@ -36,6 +36,7 @@ type ociManifest struct {
 	unnamed    []layer // layers of blobs that say no logical digest, in order; their logical field is not set
 	layers     int     // all that the manifest lists, of whatever type
 	wireBytes  int64   // of config, signature and blobs
+	size       int64   // of the document itself, in bytes
 }
 
 // manifestJSON is the document as it is read, before it is judged.

@@ -40,6 +40,7 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
 	}
+	m.size = int64(len(raw))
 	if r.likely != nil {
 		r.likely(&root{oci: m, find: m.named.find, places: len(r.c.route)})
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,8 +122,7 @@ func (d *daemon) keepInformed(ctx context.Context) {
 
 // statusLine is a mount in one line, for systemctl status.
 func statusLine(s mountState) string {
-	line := fmt.Sprintf("%s: fetched %s of %s; cache: %d hits, %d misses", printable(s.Image),
-		humanize.IBytes(uint64(s.FetchedBytes)), humanize.IBytes(uint64(s.TotalBytes)), s.CacheHits, s.CacheMisses)
+	line := fmt.Sprintf("%s: fetched %s; cache: %d hits, %d misses", printable(s.Image), s.fetched(), s.CacheHits, s.CacheMisses)
 	switch n := len(s.LastErrors); {
 	case n >= keptErrors:
 		line += fmt.Sprintf("; errors: %d or more", n)

@@ -73,6 +73,7 @@ func TestStatusLine(t *testing.T) {
 		{func(s *mountState) { s.LastErrors = make([]string, 3) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 3"},
 		{func(s *mountState) { s.LastErrors = make([]string, keptErrors) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 16 or more"},
 		{func(s *mountState) { s.Offline = true }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; offline"},
+		{func(s *mountState) { s.TotalBytes = 0 }, "reg/x:1: fetched 1.0 MiB; cache: 5 hits, 2 misses"},
 		{func(s *mountState) { s.Image = "reg/x\nMAINPID=1" }, `"reg/x\nMAINPID=1": fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses`},
 	} {
 		s := s

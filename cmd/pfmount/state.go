@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch"
 )
 
 // A mount tells its state through a Unix socket: HTTP over it, /status as
@@ -170,12 +172,16 @@ func (d *daemon) state() mountState {
 	traffic, ahead := image.Fetched(), d.session.prefetch.stats()
 	return mountState{
 		Mountpoint: d.cfg.mountpoint, Image: d.cfg.image, ManifestDigest: image.Digest(), PID: os.Getpid(),
-		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: image.WireBytes(),
+		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: wholeSize(image),
 		Requests: traffic.Requests, CacheHits: int64(stats.Hits), CacheMisses: int64(stats.Misses),
 		WaitedReads: d.session.early.waits.Load(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted,
 		Goroutines: runtime.NumGoroutine(), LastErrors: errs,
 	}
 }
+
+// wholeSize is what fetching all of an image brings, its OCI manifest included: what was fetched is compared with it. 0 for
+// folders and stores, where nothing tells it.
+func wholeSize(image *fetch.Image) int64 { return image.ManifestSize() + image.WireBytes() }
 
 // writeMetrics answers in the Prometheus text format, version 0.0.4.
 func (d *daemon) writeMetrics(w http.ResponseWriter) {
@@ -187,7 +193,7 @@ func (d *daemon) writeMetrics(w http.ResponseWriter) {
 	}{
 		{"fetched_bytes_total", "counter", "Bytes read from the image's source.", traffic.Bytes},
 		{"requests_total", "counter", "Requests sent to the image's source.", traffic.Requests},
-		{"image_bytes", "gauge", "Size of all layers of the image.", d.session.image.WireBytes()},
+		{"image_bytes", "gauge", "Size of the image, its manifest included.", wholeSize(d.session.image)},
 		{"cache_hits_total", "counter", "Blob opens answered by the cache.", int64(s.Hits)},
 		{"cache_misses_total", "counter", "Blob opens that had to wait for a fill.", int64(s.Misses)},
 		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.session.early.waits.Load()},

@@ -118,7 +118,7 @@ func printStates(w io.Writer, states []mountState) error {
 		}
 		if s.PID != 0 {
 			fmt.Fprintf(tw, "  process\t%d, since %s\n", s.PID, s.Started.Local().Format("2006-01-02 15:04:05"))
-			fmt.Fprintf(tw, "  fetched\t%s of %s in %d requests\n", humanize.IBytes(uint64(s.FetchedBytes)), humanize.IBytes(uint64(s.TotalBytes)), s.Requests)
+			fmt.Fprintf(tw, "  fetched\t%s in %d requests\n", s.fetched(), s.Requests)
 			fmt.Fprintf(tw, "  cache\t%d hits, %d misses\n", s.CacheHits, s.CacheMisses)
 		}
 		if s.Offline {
@@ -139,6 +139,15 @@ func printStates(w io.Writer, states []mountState) error {
 		}
 	}
 	return tw.Flush()
+}
+
+// fetched is how much of the image was fetched, for people.
+func (s mountState) fetched() string {
+	text := humanize.IBytes(uint64(s.FetchedBytes))
+	if s.TotalBytes > 0 {
+		text += " of " + humanize.IBytes(uint64(s.TotalBytes))
+	}
+	return text
 }
 
 // printJSON writes one indented JSON object.
