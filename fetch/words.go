@@ -70,12 +70,17 @@ func rawWords(resp *http.Response) string {
 	return ""
 }
 
-// sentSecrets lists what was told to a server that it might repeat: credentials, and what is signed in the URL
-// that a redirect led to.
+// sentSecrets lists what was told to a server that it might repeat: credentials, the headers of hosts.toml, and what is
+// signed in the URL that a redirect led to.
 func sentSecrets(req *http.Request) []string {
 	_, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	_, password, _ := req.BasicAuth()
 	secrets := []string{token, password}
+	for _, values := range askedOf(req.Context()).of.header {
+		for _, value := range values {
+			secrets = append(append(secrets, value), strings.Fields(value)...) // such as "Token abc"
+		}
+	}
 	if req.Response != nil {
 		secrets = append(secrets, req.URL.RawQuery)
 		for _, values := range req.URL.Query() {
