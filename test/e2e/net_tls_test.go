@@ -18,6 +18,12 @@ func TestPrivateAuthority(t *testing.T) {
 	}{
 		{"unknown", func(*site) []string { return nil }, "unknown authority", 5},
 		{"SSL_CERT_FILE", func(s *site) []string { s.e.Set("SSL_CERT_FILE", s.file("ca.pem", s.ca.PEM)); return nil }, "", 0},
+		{"SSL_CERT_DIR", func(s *site) []string {
+			s.e.MakeDir("certs")
+			s.file("certs/ca.pem", s.ca.PEM)
+			s.e.Set("SSL_CERT_DIR", s.e.Path("certs"))
+			return nil
+		}, "", 0},
 		{"option", func(s *site) []string { return []string{"--ca-file", s.file("ca.pem", s.ca.PEM)} }, "", 0},
 		{"docker's folder", func(s *site) []string {
 			s.etcFile("docker/certs.d/registry.test:5000/ca.crt", s.ca.PEM)
