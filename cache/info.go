@@ -48,6 +48,17 @@ func (s *Store) Info(ctx context.Context) (Info, error) {
 	}, nil
 }
 
+// Place says, without a scan and without making anything, on which file system dir is, how much room it has and what is
+// wrong with a cache there.
+func Place(dir string) (Info, error) {
+	var st unix.Statfs_t
+	if err := restart(func() error { return unix.Statfs(dir, &st) }); err != nil {
+		return Info{}, fmt.Errorf("cache: %w", diskError("statfs "+dir, err))
+	}
+	name, warning := fileSystem(int64(st.Type))
+	return Info{Dir: dir, Free: int64(st.Bavail) * int64(st.Bsize), FileSystem: name, Warning: warning}, nil
+}
+
 // fileSystem names a file system by its number in statfs(2), and says what is wrong with a cache on it.
 func fileSystem(magic int64) (name, warning string) {
 	const remote = "the cache is on a network file system, where locks and times are not reliable: choose a folder on a local disk with --cache-dir"

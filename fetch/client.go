@@ -32,7 +32,7 @@ func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(str
 	if r.host == dockerHub {
 		c.api = dockerAPI
 	}
-	if err := checkProxies(o.Getenv); err != nil && !o.Offline {
+	if _, err := Proxies(o.Getenv); err != nil && !o.Offline {
 		return nil, err
 	}
 	var err error

@@ -124,6 +124,16 @@ func (l *login) sign(req *http.Request) {
 	}
 }
 
+// describe says which credentials the endpoint may be told, and where they come from; "" for none.
+func (l *login) describe(ctx context.Context) (string, error) {
+	if _, err := l.credential(ctx, l.host); err != nil {
+		return "", err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used.source, nil
+}
+
 // explain says in an error which credentials were used, never what they are, and what to do about it.
 func (l *login) explain(ctx context.Context, code int) string {
 	if anonymous(ctx) {

@@ -51,7 +51,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment, // checkProxies has looked at it
+			Proxy:               http.ProxyFromEnvironment, // Proxies has looked at it
 			TLSClientConfig:     &tls.Config{GetClientCertificate: certs{}.client},
 			DialContext:         dialer.DialContext,
 			ForceAttemptHTTP2:   true,

@@ -92,6 +92,12 @@ func runHelper(conn *os.File, args ...string) error {
 	return fmt.Errorf("%s: %w", bin, err)
 }
 
+// Helper returns the path of the program by which ordinary users mount; ErrHelper when there is none.
+func Helper() (string, error) { return findHelper(exec.LookPath) }
+
+// OthersAllowed is ErrAllowOther unless users may let others into their mounts.
+func OthersAllowed() error { return checkAllowOther(fuseConf) }
+
 // findHelper returns the path of fusermount3, or of fusermount, also where PATH leaves it out.
 func findHelper(look func(string) (string, error)) (string, error) {
 	for _, dir := range []string{"", "/usr/bin", "/bin"} {
