@@ -20,7 +20,7 @@ func newApp() *cli.App {
 		Version:   version,
 		Commands: []*cli.Command{
 			mount, umountCommand(), statusCommand(), inspectCommand(), lsCommand(), catCommand(),
-			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), cacheCommand(), completionCommand(), manpageCommand(),
+			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), doctorCommand(), cacheCommand(), completionCommand(), manpageCommand(),
 		},
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           true,

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,14 +24,16 @@ const (
 	secretProxy    = "S3CRET-proxy"
 )
 
-// noSecrets looks for secrets in everything that pfmount left or said.
+// noSecrets looks for secrets in everything that pfmount left or said; g may be nil.
 func noSecrets(t *testing.T, e *harness.Env, g *guarded, said ...string) {
 	t.Helper()
 	secrets := []string{
 		"S3CRET", base64.StdEncoding.EncodeToString([]byte("u:" + secretPassword)), base64.StdEncoding.EncodeToString([]byte(secretPassword)),
 	}
-	for _, issued := range g.tokens.Issued() {
-		secrets = append(secrets, issued.Token)
+	if g != nil {
+		for _, issued := range g.tokens.Issued() {
+			secrets = append(secrets, issued.Token)
+		}
 	}
 	look := func(where, text string) {
 		for _, s := range secrets {
@@ -183,6 +186,68 @@ func breakDown(t *testing.T, e *harness.Env, g *guarded, m *harness.Mount) {
 	fails("a token server that repeats what it is told")
 }
 
+// TestConfigSecrets: the headers of hosts.toml and what stands in a client key's file are in no message, whether all is
+// well, the registry repeats the headers, or the files are broken.
+func TestConfigSecrets(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	cert, key, err := s.ca.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := s.conf("registry.test")
+	s.ca.Demand(conf)
+	srv, ref := s.registry("5000", conf)
+	s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[header]\nX-Token = \"Token "+secretToken+"\"\n"))
+	marked := s.file("user.key", append([]byte("The text before the PEM: "+secretPassword+"\n"), key...))
+	good := []string{"-v", "--ca-file", s.file("ca.pem", s.ca.PEM), "--client-cert", s.file("user.cert", cert), "--client-key", marked}
+	body := strings.Split(string(key), "\n")[1] // of the key, in base64
+	quiet := func(r harness.Result) {
+		t.Helper()
+		noSecrets(t, s.e, nil, r.Stdout, r.Stderr)
+		if strings.Contains(r.Stdout+r.Stderr+s.e.Logs(), body) {
+			t.Errorf("the key is shown: %v", r)
+		}
+	}
+	// A mount works with both, and meets a registry that repeats what it is told.
+	dir := s.e.MountDir()
+	quiet(s.e.Run(append(slices.Clone(good), ref, dir)...).Want(t, 0))
+	for _, x := range srv.Log() {
+		if x.Header.Get("X-Token") != "Token "+secretToken {
+			t.Errorf("%s %s without the header", x.Method, x.Path)
+		}
+	}
+	rule := srv.On(faultreg.Match{}, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		token := r.Header.Get("X-Token")
+		faultreg.Answer(403, "no: "+token+" "+strings.TrimPrefix(token, "Token "))(w, r, nil)
+	})
+	if r := s.e.Sh(`cat "$1/world/fs/f"`, dir); r.Code == 0 {
+		t.Errorf("read all the same: %v", r)
+	}
+	quiet(s.e.Run("status", "--json", dir).Want(t, 0))
+	s.e.Run("umount", dir).Want(t, 0)
+	for _, command := range []string{"inspect", "doctor"} {
+		quiet(s.e.Run(append(append([]string{command}, good...), ref)...).Want(t, 5))
+	}
+	rule.Off()
+	for _, broken := range []string{secretPassword, "-----BEGIN PRIVATE KEY-----\n" + secretPassword + "\n-----END PRIVATE KEY-----\n", string(key[:len(key)/2])} {
+		s.file("broken.key", []byte(broken))
+		options := append(slices.Clone(good[:len(good)-1]), s.e.Path("broken.key"))
+		for _, command := range []string{"inspect", "doctor"} {
+			quiet(s.e.Run(append(append([]string{command}, options...), ref)...).Want(t, 1))
+		}
+	}
+	for _, broken := range []string{"X-Token = 7734773477", "X-Token = " + secretToken, "X-Token = [\"" + secretToken + "\", 1]", "X-Token = \"" + secretToken} {
+		s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[header]\n"+broken+"\n"))
+		for _, command := range []string{"inspect", "doctor"} {
+			r := s.e.Run(append(append([]string{command}, good...), ref)...).Want(t, 1)
+			if quiet(r); strings.Contains(r.Stdout+r.Stderr, "7734773477") {
+				t.Errorf("the header is shown: %v", r)
+			}
+		}
+	}
+}
+
 // TestLoginProxySecret: the password of a proxy is in no message, whether the proxy is there or not.
 func TestLoginProxySecret(t *testing.T) {
 	t.Parallel()
@@ -190,11 +255,20 @@ func TestLoginProxySecret(t *testing.T) {
 	space := harness.Network(t, "192.0.2.1", "192.0.2.2")
 	e.Prefix = space.Prefix()
 	g := guard(t, e, at{space.Listen, "192.0.2.1:5000", "192.0.2.1:5001"})
-	for _, proxy := range []string{"http://u:" + secretProxy + "@192.0.2.2:1", "http://u:" + secretProxy + "@192.0.2.1:5001", "u:" + secretProxy, "http://[" + secretProxy, "odd://u:" + secretProxy + "@192.0.2.2"} {
+	for proxy, code := range map[string]int{
+		"http://u:" + secretProxy + "@192.0.2.2:1":    5,
+		"http://u:" + secretProxy + "@192.0.2.1:5001": 5,
+		"u:" + secretProxy:                            1,
+		"http://[" + secretProxy:                      1,
+		"odd://u:" + secretProxy + "@192.0.2.2":       1,
+	} {
 		e.Set("HTTP_PROXY", proxy)
 		e.Set("HTTPS_PROXY", proxy)
-		for _, options := range [][]string{{"inspect", "-v"}, {"inspect", "-v", "--plain-http"}} {
-			r := e.Run(append(options, g.ref)...).Want(t, 5)
+		for _, options := range [][]string{{"inspect", "-v"}, {"inspect", "-v", "--plain-http"}, {"doctor", "-v"}} {
+			r := e.Run(append(options, g.ref)...).Want(t, code)
+			if code == 1 && !strings.Contains(r.Stderr+r.Stdout, "HTTPS_PROXY") {
+				t.Errorf("the variable is not named: %v", r)
+			}
 			noSecrets(t, e, g, r.Stdout, r.Stderr)
 		}
 	}
