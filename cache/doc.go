@@ -7,7 +7,7 @@ images, registries or mounts: a key is the SHA-256 of a blob's bytes, and a Fill
 # The directory
 
 	blobs/<aa>/<hex>        a complete blob, mode 0400, its mtime derived from its key
-	blobs/<aa>/<hex>.sums   SHA-256 per MiB of a blob over 8 MiB
+	blobs/<aa>/<hex>.sums   a sum of each MiB of a blob over 8 MiB
 	tmp/<hex>               a blob being filled, locked by who fills it
 	records/<hex>           small named records
 	usage                   bytes on disk, and the boot in which they were counted
@@ -72,7 +72,7 @@ Without the disk there are no locks, so each process then fills for itself.
 # Bounds
 
 Descriptors: Options.OpenFiles for blobs and fills, and about ten more in passing; fills use three quarters at most.
-Memory: 64 MiB of blobs that the disk did not take, 32 MiB of write buffers, 8 MiB of buffers to hash, 2 MiB to
-remember what was hashed, 10 MiB while evicting, and 32 bytes per MiB of each open blob over 8 MiB.
+Memory: 64 MiB of blobs that the disk did not take, 8 MiB of write buffers, 8 MiB of buffers to hash, 2 MiB to
+remember what was hashed, 10 MiB while evicting, and 8 bytes per MiB of each open blob over 8 MiB.
 */
 package cache

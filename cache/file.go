@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -207,7 +206,7 @@ func (s *Store) checkChunk(e *entry, i int64, p []byte, off int64) error {
 	if err := readExact(e, buf, start); err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(buf); sum != digest(b.sums[i*sha256.Size:][:sha256.Size]) {
+	if !sumMatches(buf, b.sums, i) {
 		return badFile(e.key, fmt.Sprintf("bytes %d to %d do not match their sum", start, start+int64(len(buf))))
 	}
 	s.check.add(e.key, b.ino, i)

@@ -91,7 +91,7 @@ func TestSinkReset(t *testing.T) {
 			if err != nil || !bytes.Equal(got, data[:size/2]) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
-			if n := chunksOf(int64(size/2), k.s.lim.chunk); len(k.file.sums.finish()) != int(n)*32 {
+			if n := chunksOf(int64(size/2), k.s.lim.chunk); len(k.file.sums.finish()) != int(n)*sumSize {
 				t.Errorf("%d bytes of sums for %d chunks", len(k.file.sums.sums), n)
 			}
 			must(t, unix.Close(k.file.fd))

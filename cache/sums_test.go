@@ -122,7 +122,7 @@ func TestSidecar(t *testing.T) {
 
 func TestDecodeSums(t *testing.T) {
 	key := [32]byte{1, 2, 3}
-	sums := bytes.Repeat([]byte("s"), 3*32)
+	sums := bytes.Repeat([]byte("s"), 3*sumSize)
 	good := encodeSums(key, 11, 4, sums)
 	if got := decodeSums(good, key, 11, 4); !bytes.Equal(got, sums) {
 		t.Errorf("got %x", got)
@@ -145,6 +145,33 @@ func TestDecodeSums(t *testing.T) {
 		if decodeSums(flipped, key, 11, 4) != nil {
 			t.Errorf("byte %d flipped: accepted", i)
 		}
+	}
+}
+
+// What disks do to a chunk shows in its sum.
+func TestSumMatches(t *testing.T) {
+	good := content(1, 64<<10)
+	m := newSummer(len(good))
+	m.write(good)
+	sums := m.finish()
+	if !sumMatches(good, sums, 0) {
+		t.Fatal("the chunk itself does not match")
+	}
+	for name, damage := range map[string]func(p []byte){
+		"a bit":         func(p []byte) { p[12345] ^= 4 },
+		"a lost page":   func(p []byte) { clear(p[8192:12288]) },
+		"swapped pages": func(p []byte) { copy(p[:4096], good[4096:]); copy(p[4096:8192], good) },
+		"a torn write":  func(p []byte) { clear(p[40<<10:]) },
+		"shifted":       func(p []byte) { copy(p[1:], good) },
+		"all zeros":     func(p []byte) { clear(p) },
+	} {
+		bad := bytes.Clone(good)
+		if damage(bad); sumMatches(bad, sums, 0) {
+			t.Errorf("%s is not noticed", name)
+		}
+	}
+	if sumMatches(good[:len(good)-1], sums, 0) {
+		t.Error("a missing byte is not noticed")
 	}
 }
 

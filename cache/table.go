@@ -16,7 +16,7 @@ type blob struct {
 	ino     uint64
 	size    int64
 	mem     []byte
-	sums    []byte // SHA-256 of each chunk, for those that are checked as they are read
+	sums    []byte // of each chunk, for those that are checked as they are read
 	unnamed bool   // the file has no name, on purpose: it goes when it is closed
 	touched time.Time
 
