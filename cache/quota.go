@@ -145,12 +145,13 @@ func (s *Store) flockUsage(ctx context.Context, f *folder, st *unix.Stat_t) (int
 
 // set writes the number.
 func (u *usageLock) set(n int64) error {
-	if !u.known {
-		if err := unix.Ftruncate(u.fd, 0); err != nil {
-			return diskError("write usage", err)
+	err := writeUsage(u.fd, n, u.boot)
+	if err == nil && !u.known { // garbage may have been longer; whoever dies on the way leaves the number all the same
+		if err = unix.Ftruncate(u.fd, usageSize); err == nil {
+			err = setTimes(u.fd, time.Time{}, usageTime(max(n, 0)))
 		}
 	}
-	if err := writeUsage(u.fd, n, u.boot); err != nil {
+	if err != nil {
 		return diskError("write usage", err)
 	}
 	u.n, u.known = n, true
