@@ -36,7 +36,7 @@ func defaults() limits {
 		chunk:   1 << 20,
 		small:   8 << 20,
 		memory:  64 << 20,
-		buffers: 32 << 20,
+		buffers: 8 << 20,
 		idle:    10 * time.Second,
 		tick:    2500 * time.Millisecond,
 		keep:    time.Second,

@@ -143,3 +143,38 @@ func (p *partial) abandon(failed error) {
 	_ = remove(p.f.tmp, blobName(p.key)) // a folder that is gone has no such name
 	_ = unix.Close(p.fd)
 }
+
+// file is a partial file that grows.
+type file struct {
+	ctx  context.Context // the Store's; a wait for room on the disk ends with it
+	s    *Store
+	fd   int
+	size int64 // what is expected, -1 unknown
+	off  int64 // bytes written
+	sums *summer
+}
+
+// append writes p at the end. A full disk is answered by one eviction.
+func (f *file) append(p []byte) error {
+	n, err := pwriteFull(f.fd, p, f.off)
+	if full(err) && f.s.makeRoom(f.ctx, max(f.size-f.off, 1<<20)) {
+		var more int
+		more, err = pwriteFull(f.fd, p[n:], f.off+int64(n))
+		n += more
+	}
+	if err != nil {
+		return diskError("write", err)
+	}
+	f.sums.write(p)
+	f.off += int64(n)
+	return nil
+}
+
+func (f *file) reset() error {
+	f.sums.reset()
+	if f.off == 0 {
+		return nil
+	}
+	f.off = 0
+	return diskError("truncate", unix.Ftruncate(f.fd, 0))
+}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// sink takes one fill. It writes to the partial file: what is small in one piece, what is large through a pipe. When
-// the disk fails while the blob may still fit, it goes on in memory.
+// sink takes one fill and writes it to the partial file: what comes in large pieces, or is whole, as it comes, the rest
+// through a buffer. When the disk fails while the blob may still fit into memory, it goes on there.
 type sink struct {
 	s    *Store
 	file file
@@ -14,7 +14,6 @@ type sink struct {
 	n    int64 // bytes taken
 	over bool  // more than expected came
 	buf  []byte
-	pipe *pipe
 	mem  *memory
 	err  error // the disk's, for good
 }
@@ -82,15 +81,11 @@ func (k *sink) put(p []byte) error {
 	if k.mem != nil {
 		return k.keep(p)
 	}
-	total := k.n + int64(len(p))
-	if max(k.size, total) > k.s.lim.small {
-		return k.putLarge(p)
-	}
-	if len(k.buf) == 0 && (total == k.size || len(p) >= smallBuffer) {
+	if len(k.buf) == 0 && (len(p) >= bufferSize || k.n+int64(len(p)) == k.size) {
 		return k.write(p)
 	}
 	if k.buf == nil {
-		if k.buf = k.s.bufs.get(smallBuffer); k.buf == nil {
+		if k.buf = k.s.bufs.get(); k.buf == nil { // every buffer is taken
 			return k.write(p)
 		}
 	}
@@ -108,24 +103,6 @@ func (k *sink) put(p []byte) error {
 		}
 	}
 	return nil
-}
-
-// putLarge is put for what does not fit into memory: a failing disk is the end.
-func (k *sink) putLarge(p []byte) error {
-	if k.pipe == nil {
-		if err := k.flush(); err != nil {
-			return err
-		}
-		if k.mem != nil {
-			return k.keep(p)
-		}
-		k.pipe = newPipe(&k.file)
-	}
-	if k.pipe == nil { // every buffer is taken
-		return k.write(p)
-	}
-	k.err = k.pipe.write(p)
-	return k.err
 }
 
 // flush writes what is buffered.
@@ -191,10 +168,6 @@ func (k *sink) keep(p []byte) error {
 
 // finish writes what is left and checks the length.
 func (k *sink) finish() error {
-	if k.pipe != nil {
-		k.err = k.pipe.close()
-		k.pipe = nil
-	}
 	if k.err != nil {
 		return k.err
 	}
@@ -213,10 +186,6 @@ func (k *sink) finish() error {
 
 // Reset drops what was written, so that the fill starts over.
 func (k *sink) Reset() error {
-	if k.pipe != nil {
-		k.err = k.pipe.close()
-		k.pipe = nil
-	}
 	if k.err != nil {
 		return k.err
 	}
@@ -238,10 +207,6 @@ func (k *sink) free() {
 
 // drop frees what a failed fill holds.
 func (k *sink) drop() {
-	if k.pipe != nil {
-		_ = k.pipe.close() // it failed anyway
-		k.pipe = nil
-	}
 	k.free()
 	if k.mem != nil {
 		k.s.table.giveMemory(k.mem.taken)

@@ -14,9 +14,9 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	const large = 3*largeBuffer + 5
-	for _, size := range []int{0, 1, 3, 4, 5, 15, 16, 17, 20, 100, smallBuffer - 1, smallBuffer, smallBuffer + 1, large} {
-		for _, piece := range []int{0, 1, 7, 4096, smallBuffer} {
+	const large = 3<<20 + 5
+	for _, size := range []int{0, 1, 3, 4, 5, 15, 16, 17, 20, 100, bufferSize - 1, bufferSize, bufferSize + 1, large} {
+		for _, piece := range []int{0, 1, 7, 4096, bufferSize} {
 			if piece == 1 && size > 1000 {
 				continue
 			}
