@@ -59,12 +59,13 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 	t.mu.Unlock()
 
 	if first {
-		if b := s.glance(ctx, key, size); b != nil {
+		b, none := s.glance(ctx, key, size)
+		if b != nil {
 			s.land(fl, key, b, false, nil)
 			s.life.wg.Done()
 			return fl.entry, nil
 		}
-		go s.fly(fl, key, size, fill)
+		s.life.crew.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
 	}
 	select {
 	case <-fl.done:
@@ -87,9 +88,9 @@ func (t *table) leave(fl *flight) {
 }
 
 // fly runs a flight to its end.
-func (s *Store) fly(fl *flight, key digest, size int64, fill Fill) {
+func (s *Store) fly(fl *flight, key digest, size int64, fill Fill, none bool) {
 	defer s.life.wg.Done()
-	b, filled, err := s.load(s.life.ctx, key, size, fill)
+	b, filled, err := s.load(s.life.ctx, key, size, fill, none)
 	s.land(fl, key, b, filled, err)
 }
 
@@ -122,30 +123,33 @@ func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	}
 }
 
-// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is begun for it. When the
-// reader's time ends on the way, or anything is odd, load does it again.
-func (s *Store) glance(ctx context.Context, key digest, size int64) *blob {
+// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is begun for it. none says
+// that there is nothing; when the reader's time ends on the way, or anything is odd, load does it again.
+func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, none bool) {
 	if !s.table.tryFile() {
-		return nil
+		return nil, false
 	}
-	b, _ := s.onDisk(ctx, key, size)
+	b, err := s.onDisk(ctx, key, size)
 	if b == nil {
 		s.table.giveFile()
 	}
-	return b
+	return b, b == nil && err == nil
 }
 
-// load finds the blob on disk or fills it. The descriptor of the blob it returns is accounted for in the table.
-func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill) (b *blob, filled bool, err error) {
-	if err := s.table.takeFile(ctx); err != nil {
-		return nil, false, err
-	}
-	if b, err = s.onDisk(ctx, key, size); b != nil {
-		return b, false, nil
-	}
-	s.table.giveFile()
-	if err != nil {
-		return nil, false, err
+// load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor of the blob it returns is
+// accounted for in the table.
+func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, none bool) (b *blob, filled bool, err error) {
+	if !none {
+		if err := s.table.takeFile(ctx); err != nil {
+			return nil, false, err
+		}
+		if b, err = s.onDisk(ctx, key, size); b != nil {
+			return b, false, nil
+		}
+		s.table.giveFile()
+		if err != nil {
+			return nil, false, err
+		}
 	}
 	if err := s.table.takeFill(ctx); err != nil {
 		return nil, false, err

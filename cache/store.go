@@ -101,6 +101,7 @@ type life struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	crew   crew // of the flights
 }
 
 // counters are what Stats reports, but for the numbers that the table knows.
@@ -163,6 +164,7 @@ func open(o Options, lim limits) (*Store, error) {
 		warn:  &warner{log: o.Log, every: time.Minute},
 	}
 	s.life.ctx, s.life.cancel = context.WithCancel(context.Background())
+	s.life.crew = make(crew)
 	f, err := s.disk.use()
 	if err != nil {
 		s.life.cancel()
