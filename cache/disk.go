@@ -47,6 +47,9 @@ func (t *trouble) Error() string { return "cache disk: " + t.op + ": " + t.err.E
 func (t *trouble) Unwrap() error { return t.err }
 
 func isTrouble(err error) bool {
+	if err == nil {
+		return false
+	}
 	var t *trouble
 	return errors.As(err, &t)
 }

@@ -11,9 +11,10 @@ import (
 
 // partial is a claimed file: this process alone fills its key.
 type partial struct {
-	f   *folder
-	key digest
-	fd  int
+	f    *folder
+	key  digest
+	name string // its key's
+	fd   int
 }
 
 // claim makes this process the only one that fills key, by the lock on tmp/<hex>, and returns that file; or it
@@ -38,7 +39,7 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 			s.lim.pause("look again")
 			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
 			if b == nil && err == nil {
-				return &partial{f, key, fd}, nil, nil
+				return &partial{f, key, name, fd}, nil, nil
 			}
 			_ = remove(f.tmp, name)
 		}
@@ -140,7 +141,7 @@ func (p *partial) abandon(failed error) {
 		_, _ = pwriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)
 		_ = unix.Fchmod(p.fd, failedMode)
 	}
-	_ = remove(p.f.tmp, blobName(p.key)) // a folder that is gone has no such name
+	_ = remove(p.f.tmp, p.name) // a folder that is gone has no such name
 	_ = unix.Close(p.fd)
 }
 

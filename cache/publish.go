@@ -28,7 +28,7 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 	}
 	if !named {
 		b.unnamed = true
-		_ = remove(p.f.tmp, blobName(p.key))
+		_ = remove(p.f.tmp, p.name)
 	}
 	if err != nil {
 		s.warn.warn("a blob cannot be kept in the cache", "dir", s.opt.Dir, "err", err)
@@ -76,7 +76,7 @@ func (s *Store) name(ctx context.Context, p *partial, b *blob, st *unix.Stat_t) 
 
 // rename is one try of name. A directory that is missing is counted before it is made.
 func (s *Store) rename(ctx context.Context, p *partial, b *blob, cost int64) (bool, error) {
-	aa, name := shardName(p.key[0]), blobName(p.key)
+	aa, name := shardName(p.key[0]), p.name
 	dir, err := s.openShard(ctx, p.f, aa)
 	missing := err == unix.ENOENT || notDir(err)
 	if err != nil && !missing {
