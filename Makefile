@@ -38,7 +38,7 @@ unit: ## unit tests of all packages with the race detector
 
 e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
-	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./e2e/...'
+	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 40m ./e2e/...'
 	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
 
 soak: build ## faults at random for MINUTES (1), by SEED; every byte is compared
