@@ -184,11 +184,16 @@ func (s *stage) atFirst(ctx context.Context) error {
 
 // rest waits until every daemon holds no more than just after its mount, and says what is left else.
 func (s *stage) rest(ctx context.Context) (problems []string) {
-	if err := s.disconnect(); err != nil {
-		return []string{err.Error()}
-	}
+	var last time.Time
 	until(ctx, restLimit, func() bool {
 		problems = nil
+		if time.Since(last) > restLimit/5 { // what was being tried again connects anew
+			if err := s.disconnect(); err != nil {
+				problems = []string{err.Error()}
+				return false
+			}
+			last = time.Now()
+		}
 		var daemons []int
 		for _, m := range s.mounts {
 			daemons = append(daemons, m.daemon())
