@@ -37,7 +37,7 @@ unit: ## unit tests of all packages with the race detector
 	@test/part 'fusefs on one processor' env GOMAXPROCS=1 $(GO) test -timeout 10m ./fusefs/...
 
 e2e: build ## end-to-end tests: real registry, real mounts, real tools
-	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/...'
+	@test/part harness sh -c 'cd test && $(GO) test -timeout 10m ./harness/... ./imgbuild/... ./faultreg/... ./bench/...'
 	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 40m ./e2e/...'
 	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
 
@@ -58,9 +58,9 @@ fuzz: ## every fuzz target for 10 minutes
 lint: ## gofmt, vet, staticcheck, import arrows, sizes of files and functions
 	@test/part lint test/lint.sh
 
-bench: build ## measure against the peers that are installed; prints tables
+bench: build ## measure against peers and write test/bench/RESULTS.md (half an hour; BENCH='-quick -only warm')
 	@test/setup.sh bench
-	@cd test && $(GO) run ./bench ../$(BIN)
+	@cd test && $(GO) run ./bench -out bench $(BENCH) ../$(BIN)
 
 SHARE    = $(DESTDIR)$(PREFIX)/share
 UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd

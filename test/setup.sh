@@ -52,7 +52,7 @@ if [ "$what" = test ]; then
     need fish has fish
 fi
 if [ "$what" = bench ]; then
-    for tool in squashfuse restic rclone fio hyperfine; do need $tool has $tool; done
+    for tool in squashfuse restic rclone fio curl; do need $tool has $tool; done
     need squashfs-tools has mksquashfs
     # Beside what interop/setup.sh keeps; without it the table says so.
     oras=${XDG_CACHE_HOME:-$HOME/.cache}/pfmount-test/oras/bin

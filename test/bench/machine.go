@@ -3,15 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/test/bench/report"
 )
 
 // mountEntry is what is read of a line of mountinfo (proc(5)).
@@ -47,37 +49,42 @@ func disk(dir string) mountEntry {
 	return best
 }
 
-// describe prints what the numbers were measured on.
-func (p *place) describe(ctx context.Context, out io.Writer) error {
+// describe learns what the numbers are measured on and with.
+func (b *bench) describe(ctx context.Context) error {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return err
 	}
-	version, err := p.run(ctx, "", p.binary, "--version")
+	text, err := b.run(ctx, "", b.binary, "--version")
 	if err != nil {
 		return err
 	}
-	create, err := p.createTime()
+	b.product = strings.TrimPrefix(strings.TrimSpace(text), "pfmount version ")
+	create, err := b.createTime()
 	if err != nil {
 		return err
 	}
-	d := disk(p.dir)
-	fmt.Fprintf(out, "machine  %s, %d cores, %s memory, Linux %s, %s\n", processor(), runtime.NumCPU(), memoryTotal(), unix.ByteSliceToString(u.Release[:]), runtime.Version())
-	slow := ""
-	if create > 60*time.Microsecond {
-		slow = ", which is SLOW: cold fills pay it once a blob (ext4 is slow for minutes after thousands of files were deleted)"
+	d := disk(b.dir)
+	kind := d.kind + " of " + disk(filepath.Dir(b.base)).kind
+	if b.dir != b.base {
+		kind = "a new " + d.kind + " on a loop device, in a file on " + disk(b.base).kind
 	}
-	fmt.Fprintf(out, "disk     %s on %s (the temporary folder's; cache, squashfs image and plain tree are all there); making an empty file takes %v%s\n", d.kind, d.source, create.Round(time.Microsecond), slow)
-	fmt.Fprintf(out, "product  %s\n", strings.TrimSpace(version))
-	fmt.Fprintf(out, "peers    %s\n", peers())
-	who, caches := "root", "the kernel's caches are dropped before each cold run"
-	if os.Geteuid() != 0 {
-		who, caches = "an ordinary user", "NOT ROOT, so the kernel's caches are not dropped: what is called cold is only as cold as a remount makes it"
+	fmt.Fprintf(os.Stderr, "bench: pfmount %s on %s; making an empty file takes %v\n", b.product, kind, create.Round(time.Microsecond))
+	if create > slowCreate {
+		fmt.Fprintln(os.Stderr, "bench: that is SLOW, and cold fills pay it once a blob: ext4 is slow for minutes after thousands of files were deleted")
 	}
-	fmt.Fprintf(out, "user     %s; %s\n", who, caches)
-	_, err = fmt.Fprintf(out, "registry in this process, on the same cores; times are medians (min..max), ratios compare with %s beside them\n", d.kind)
-	return err
+	if free, need := procBytes("/proc/meminfo", "MemAvailable"), 9*b.opts.shape.big; free < need {
+		fmt.Fprintf(os.Stderr, "bench: only %d MB of memory are available: what is called warm may come from the disk; use a smaller -big\n", free>>20)
+	}
+	b.report.On(report.Machine{
+		CPU: processor(), Cores: runtime.NumCPU(), Memory: procBytes("/proc/meminfo", "MemTotal"), Kernel: unix.ByteSliceToString(u.Release[:]),
+		Go: runtime.Version(), Disk: kind,
+	}, append([]report.Tool{{Name: "pfmount", Version: b.product}}, b.versions(ctx)...))
+	return nil
 }
+
+// slowCreate is several times what making a file takes on an ext4 at rest.
+const slowCreate = 60 * time.Microsecond
 
 // createTime is the median time of making an empty file in the folder: the least that a cache pays for a blob.
 func (p *place) createTime() (time.Duration, error) {
@@ -95,7 +102,8 @@ func (p *place) createTime() (time.Duration, error) {
 		times = append(times, time.Since(start))
 		f.Close() // nothing was written
 	}
-	return median(times), nil
+	slices.Sort(times)
+	return times[len(times)/2], nil
 }
 
 func processor() string {
@@ -108,10 +116,6 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-func memoryTotal() string {
-	return fmt.Sprintf("%.0f GiB", float64(procBytes("/proc/meminfo", "MemTotal"))/(1<<30))
-}
-
 // procBytes reads a line in kB of a file of /proc, in bytes; 0 when there is none.
 func procBytes(file, key string) int64 {
 	data, _ := os.ReadFile(file) // a process that ended has no numbers
@@ -122,20 +126,4 @@ func procBytes(file, key string) int64 {
 		}
 	}
 	return 0
-}
-
-// peers names the versions of what is compared.
-func peers() string {
-	if squashfuse() == "" {
-		return "none installed (squashfuse and mksquashfs would be measured too)"
-	}
-	// Both end with a failure after they printed their version.
-	text, _ := exec.Command(squashfuse(), "--help").CombinedOutput()
-	mk, _ := exec.Command("mksquashfs", "-version").CombinedOutput()
-	return firstLine(text) + ", " + firstLine(mk)
-}
-
-func firstLine(text []byte) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-	return line
 }

@@ -1,10 +1,10 @@
-// Bench measures pfmount beside the plain file system, and beside squashfuse where that is installed, on
-// one tree, in one run: walking, listing and reading it warm, after a remount and cold; what mounting and
-// the first file cost in round trips, requests and bytes; the memory of the process; and push and pull beside
-// the reference tool and oras. It promises that the columns of a table were measured in turns on the same
-// machine, and that it leaves nothing behind, also when it is interrupted.
+// Bench measures pfmount beside ext4, squashfuse, restic mount and rclone mount on one tree: walking, listing and
+// reading it warm, after a remount and cold; beside oras and the reference tool over distance; as images grow; and
+// what forks share. It promises that the columns of a table were measured in turns on the same machine, that what
+// cannot be measured is a line that says why, and that it leaves nothing behind, also when it is interrupted.
 //
-//	bench [-quick] [-only PART] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY
+//	bench [-quick] [-only PART,…] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY
+//	bench -render -out DIR
 package main
 
 import (
@@ -12,25 +12,31 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/test/bench/report"
 )
 
 // options say how much is measured.
 type options struct {
 	binary string // absolute
-	dir    string // where the temporary folder is made; "": the system's
+	dir    string // where the temporary folder is made; "": the system's, on a disk of its own
+	out    string // the folder of the results; "": they are only printed
+	user   string // as whom some parts are measured again; "": nobody
 	shape  shape
 	quick  bool
-	only   string // the one part to measure; "": all
+	render bool
+	full   bool     // the reference tool everywhere
+	only   []string // the parts to measure; none: all
 	runs   int
-	delay  time.Duration // of each request, in the column that has one
+	time   time.Duration // for the runs of one table
 }
 
 func main() {
@@ -42,10 +48,12 @@ func main() {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(2)
 	}
-	// SIGPIPE too: `bench | head` must not leave mounts.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, o, os.Stdout); err != nil {
+	// `bench | head` must not leave mounts, nor a client of the registry that hangs up end the bench: once it is asked
+	// for, Go sends SIGPIPE here for any descriptor and kills nothing. Ignored, it would be so in children, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		stop()
 		os.Exit(1)
@@ -55,21 +63,25 @@ func main() {
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.BoolVar(&o.quick, "quick", false, "a smoke run: a tenth of the files, an eighth of the large file, one run")
-	f.StringVar(&o.only, "only", "", "measure one `PART`: "+strings.Join(partNames(), ", "))
-	f.IntVar(&o.runs, "runs", 3, "measure each thing `N` times")
+	f.BoolVar(&o.quick, "quick", false, "a smoke run: small sizes, one run of each")
+	f.BoolVar(&o.render, "render", false, "measure nothing: draw tables and pictures from the results again")
+	f.BoolVar(&o.full, "full", false, "measure the reference tool at every distance (8 minutes more)")
+	only := f.String("only", "", "measure these `PARTS`: "+strings.Join(partNames(), ","))
+	f.StringVar(&o.out, "out", "", "keep results, tables and pictures in `DIR`, beside those of parts not measured now")
+	f.IntVar(&o.runs, "runs", 3, "measure each thing `N` times, as long as -time allows")
+	f.DurationVar(&o.time, "time", 100*time.Second, "begin no further run of a table that has taken `TIME`")
 	f.IntVar(&o.shape.folders, "folders", 11, "`N` folders of small files")
 	f.IntVar(&o.shape.files, "files", 1000, "`N` files in each folder")
-	bigMiB := f.Int64("big", 256, "size of the large file in `MiB`")
-	f.DurationVar(&o.delay, "delay", 20*time.Millisecond, "`TIME` of each request in the distant column")
-	f.StringVar(&o.dir, "dir", "", "measure on the disk of `DIR` (default: of the system's temporary folder)")
+	bigMiB := f.Int64("big", 1024, "size of the large file in `MiB`")
+	f.StringVar(&o.user, "user", defaultUser(), "measure some parts again as user `NAME` (root only; empty: as nobody)")
+	f.StringVar(&o.dir, "dir", "", "measure on the disk of `DIR` (default: as root a new ext4 on a loop device)")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if o.quick {
 		given := map[string]bool{}
 		f.Visit(func(g *flag.Flag) { given[g.Name] = true })
-		for name, value := range map[string]string{"runs": "1", "files": "100", "big": "32"} {
+		for name, value := range map[string]string{"runs": "1", "files": "50", "big": "16", "time": "20s"} {
 			if given[name] {
 				continue
 			}
@@ -79,71 +91,64 @@ func parse(args []string) (options, error) {
 		}
 	}
 	o.shape.big = *bigMiB << 20
-	if f.NArg() != 1 || o.runs < 1 || o.shape.folders < 1 || o.shape.files < 2 || *bigMiB < 1 || o.delay <= 0 ||
-		o.only != "" && !slices.Contains(partNames(), o.only) {
-		return o, errors.New("usage: bench [-quick] [-only PART] [-runs N] [-folders N] [-files N] [-big MiB] [-delay TIME] [-dir DIR] BINARY")
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	if o.render && o.out != "" && f.NArg() == 0 {
+		return o, nil
+	}
+	unknown := slices.ContainsFunc(o.only, func(name string) bool { return !slices.Contains(partNames(), name) })
+	if f.NArg() != 1 || o.render || unknown || o.runs < 1 || o.shape.folders < 1 || o.shape.files < 2 || *bigMiB < 1 {
+		return o, errors.New("usage: bench [-quick] [-only PARTS] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY; bench -render -out DIR; see -help")
 	}
 	var err error
 	o.binary, err = filepath.Abs(f.Arg(0))
 	return o, err
 }
 
-func run(ctx context.Context, o options, out io.Writer) (err error) {
-	started := time.Now()
+// defaultUser is the ordinary user that setup.sh makes.
+func defaultUser() string {
+	const name = "pftest"
+	if _, err := user.Lookup(name); err != nil || os.Geteuid() != 0 {
+		return ""
+	}
+	return name
+}
+
+func run(ctx context.Context, o options) (err error) {
+	kept := &report.Report{Schema: report.Schema}
+	if o.out != "" {
+		if kept, err = report.Load(o.out); err != nil {
+			return err
+		}
+	}
+	if o.render {
+		return kept.Render(o.out)
+	}
 	p, err := newPlace(o.dir, o.binary)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.clean()) }()
-	if err := p.describe(ctx, out); err != nil {
+	b := &bench{place: p, opts: o, report: kept, started: time.Now()}
+	defer func() { err = errors.Join(err, b.closeSession()) }()
+	if err := b.describe(ctx); err != nil {
 		return err
 	}
-	var s *session // made for the first part that needs it
-	defer func() {
-		if s != nil {
-			err = errors.Join(err, s.srv.Close())
-		}
-	}()
 	for _, part := range parts {
-		if o.only != "" && part.name != o.only {
+		if len(o.only) > 0 && !slices.Contains(o.only, part.name) {
 			continue
 		}
-		if s == nil && part.do != nil {
-			if s, err = newSession(ctx, p, o); err != nil {
-				return fmt.Errorf("session: %w", err)
-			}
-			s.describe(out)
-		}
-		fmt.Fprintf(os.Stderr, "bench: %s, after %v\n", part.name, time.Since(started).Round(time.Second))
-		if part.do != nil {
-			err = part.do(s, ctx, out)
-		} else {
-			err = p.carry(ctx, o, out)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
+		if err := b.measure(ctx, part); err != nil {
+			return err
 		}
 	}
-	_, err = fmt.Fprintf(out, "\nAll of it took %v.\n", time.Since(started).Round(time.Second))
-	return err
-}
-
-// parts are what can be measured, in order; a part without do needs no session.
-var parts = []struct {
-	name string
-	do   func(*session, context.Context, io.Writer) error
-}{
-	{"first-file", (*session).firstFile},
-	{"cold", (*session).cold},
-	{"remount", (*session).remount},
-	{"warm", (*session).warm},
-	{"memory", (*session).memory},
-	{"carry", nil},
-}
-
-func partNames() (names []string) {
-	for _, part := range parts {
-		names = append(names, part.name)
+	if o.out == "" {
+		os.Stdout.Write(kept.Markdown())
 	}
-	return names
+	fmt.Fprintf(os.Stderr, "bench: done after %v\n", time.Since(b.started).Round(time.Second))
+	if len(b.failed) > 0 {
+		return fmt.Errorf("%d measurements failed, their cells say why; the first: %s", len(b.failed), b.failed[0])
+	}
+	return nil
 }

@@ -4,168 +4,216 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"time"
 
+	"github.com/pfmount/pfmount/test/bench/report"
 	"github.com/pfmount/pfmount/test/faultreg"
 )
 
-// afresh mounts a column anew for each group of works and does them, dropping the kernel's caches before
-// each when drop is set. Works of a group touch different blobs, so that each meets its own for the first time.
-func (s *session) afresh(ctx context.Context, c column, drop bool, groups ...[]work) error {
-	for _, works := range groups {
-		if err := s.group(ctx, c, drop, works); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// mountWork is the line of the time of mounting.
+const mountWork = "mount"
 
-func (s *session) group(ctx context.Context, c column, drop bool, works []work) (err error) {
-	m, err := c.open(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.name, err)
-	}
-	defer func() { err = errors.Join(err, m.close(ctx)) }()
-	if m.pid != 0 {
-		s.results.add(mountWork, c.name, m.took)
-	}
-	for _, w := range works {
-		if drop {
-			if err := dropCaches(); err != nil {
-				return err
-			}
-		}
-		if err := s.do(ctx, c, m, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// everything reads all of the tree, in two groups since tar and grep read the same files.
-func everything() [][]work { return [][]work{{find, list, tarAll, cat}, {grep}} }
-
-// cold measures the first use ever: the kernel's caches dropped, pfmount's cache empty.
-func (s *session) cold(ctx context.Context, out io.Writer) error {
-	near, far := s.pfmount("pfmount cold", "cache-cold", true), s.pfmount(fmt.Sprintf("pfmount cold, %v a request", s.opts.delay), "cache-far", true)
-	columns := append(s.peers(), near, far)
-	s.results = results{}
-	for range s.opts.runs {
-		for _, c := range columns[:len(columns)-1] {
-			if err := s.afresh(ctx, c, true, append(everything(), []work{tarOne})...); err != nil {
-				return err
-			}
-		}
-	}
-	// A sequential reader of small files pays the delay for each, so there one folder has to do.
-	rule := s.srv.On(faultreg.Match{}, faultreg.Delay(s.opts.delay))
-	err := s.afresh(ctx, far, true, []work{find, list, tarOne, cat})
-	rule.Off()
-	if err != nil {
-		return err
-	}
-	if err := s.downloads(ctx); err != nil {
-		return err
-	}
-	s.results.print(out, "Cold: first use ever. The kernel's caches are "+dropped()+" before each row, pfmount's cache is empty, its registry on this machine.",
-		columns, []string{mountWork, find.name, list.name, tarAll.name, tarOne.name, grep.name, cat.name})
-	for _, line := range s.notes {
-		fmt.Fprintln(out, line)
-	}
-	s.notes = nil
-	return nil
-}
-
-// remount measures the first use after a remount: with the blobs in pfmount's disk cache, read from the
-// disk, or from the kernel's page cache when drop is not set.
-func (s *session) remount(ctx context.Context, out io.Writer) error {
-	start := time.Now()
-	if _, err := s.run(ctx, "", s.binary, "warm", "--cache-dir", s.cache("cache-kept"), s.ref); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "pfmount warm: the whole image into an empty cache in %s\n", span(time.Since(start)))
-	columns := append(s.peers(), s.pfmount("pfmount", "cache-kept", false))
-	for _, drop := range []bool{true, false} {
-		s.results = results{}
-		for range s.opts.runs {
-			for _, c := range columns {
-				if err := s.afresh(ctx, c, drop, everything()...); err != nil {
-					return err
-				}
-			}
-		}
-		title := "Remount, from the disk: mounted anew, the blobs in pfmount's cache, the kernel's caches " + dropped() + " before each row."
-		if !drop {
-			title = "Remount: mounted anew, the blobs in pfmount's cache, what lies below (cache, squashfs image) still in the page cache."
-		}
-		s.results.print(out, title, columns, []string{mountWork, find.name, list.name, tarAll.name, grep.name, cat.name})
-	}
-	return nil
-}
-
-// warm measures what the kernel's caches answer: everything was read before in the same mount.
-func (s *session) warm(ctx context.Context, out io.Writer) (err error) {
-	columns := append(s.peers(), s.pfmount("pfmount", "cache-kept", false))
-	s.results = results{}
-	mounts := make([]*mount, len(columns))
-	for i, c := range columns {
-		m, err := c.open(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-		defer func() { err = errors.Join(err, m.close(ctx)) }()
-		if mounts[i] = m; m.root == s.plain {
-			continue
-		}
-		idle := s.resident(m)
-		if err := s.sameTree(ctx, m); err != nil {
-			return err
-		}
-		s.notes = append(s.notes, fmt.Sprintf("%s, second mount\t%s\t%s\t%s", c.name, idle, s.resident(m), peak(m)))
-	}
-	works := []work{find, list, tarAll, grep, cat}
-	for _, w := range works {
-		for run := range s.opts.runs + 1 { // the first one warms up
-			if run == 1 {
-				s.results.forget(w.name)
-			}
-			for i, c := range columns {
-				if err := s.do(ctx, c, mounts[i], w); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	s.results.print(out, "Warm: everything was read before in the same mount; the kernel's caches answer.",
-		columns, []string{find.name, list.name, tarAll.name, grep.name, cat.name})
-	return nil
-}
-
-// memory measures the process behind a mount: with an empty cache here, with a full one in warm.
-func (s *session) memory(ctx context.Context, out io.Writer) (err error) {
-	c := s.pfmount("pfmount", "cache-cold", true)
-	m, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, m.close(ctx)) }()
-	idle := s.resident(m)
-	if err := s.sameTree(ctx, m); err != nil {
-		return err
-	}
-	s.notes = append(s.notes, fmt.Sprintf("pfmount, empty cache\t%s\t%s\t%s", idle, s.resident(m), peak(m)))
-	fmt.Fprintln(out)
-	table(out, append([]string{"memory of the process\tVmRSS mounted\tVmRSS all read\tVmHWM"}, s.notes...))
-	files := s.opts.shape.folders*s.opts.shape.files + 1
-	_, err = fmt.Fprintf(out, "Aim: 40 MB and 150 B a file, which is %s here.\n", size(40e6+150*int64(files)))
+// warmUp fills the cache that warm and remount use.
+func (s *session) warmUp(ctx context.Context) error {
+	_, err := s.run(ctx, "", s.binary, "warm", "--cache-dir", s.cache("cache-kept"), s.ref)
 	return err
 }
 
-// resident is a process's memory, a moment after its last work.
-func (s *session) resident(m *mount) string {
-	time.Sleep(500 * time.Millisecond)
-	return size(procBytes(fmt.Sprintf("/proc/%d/status", m.pid), "VmRSS"))
+// warm measures what the kernel's caches answer: everything was read before in the same mount.
+func (s *session) warm(ctx context.Context) (_ []*gathered, err error) {
+	if err := s.warmUp(ctx); err != nil {
+		return nil, err
+	}
+	g := gather("Warm: everything was read before in the same mount", report.FirstColumn)
+	g.note("%s", s.describe())
+	for _, p := range s.peers {
+		g.note("%s", p.note)
+	}
+	columns := s.columns(s.pfmount("pfmount", mountOptions{cache: "cache-kept"}))
+	mounts := make([]*mount, len(columns))
+	for i, c := range columns {
+		g.cell(find.name, c.name) // the order of the columns
+		m, err := c.open(ctx)
+		if err == nil && m.root != s.plain {
+			if err = s.sameTree(ctx, m); err != nil {
+				err = errors.Join(err, m.close(ctx))
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			for _, w := range allWork {
+				g.fail(w.name, c.name, err)
+			}
+			continue
+		}
+		mounts[i] = m
+		defer func() { err = errors.Join(err, m.close(ctx)) }()
+	}
+	for run := range s.opts.turns() {
+		for _, w := range allWork {
+			for i, c := range inTurn(run, columns) {
+				if mounts[i] != nil {
+					s.keep(ctx, g, c, mounts[i], w)
+				}
+			}
+		}
+	}
+	for _, w := range aims {
+		g.target("warm "+w.name+", to ext4", g.median(w.name, "pfmount")/g.median(w.name, columns[0].name), 1.5, report.Times)
+		best := math.NaN()
+		for _, c := range columns[1 : len(columns)-1] {
+			if v := g.median(w.name, c.name); !(best <= v) && v == v {
+				best = v
+			}
+		}
+		g.target("warm "+w.name+", to the fastest peer but ext4", g.median(w.name, "pfmount")/best, 1, report.Times)
+	}
+	return []*gathered{g}, nil
 }
 
-func peak(m *mount) string { return size(procBytes(fmt.Sprintf("/proc/%d/status", m.pid), "VmHWM")) }
+// keep does a piece of work and keeps its time, or why there is none.
+func (s *session) keep(ctx context.Context, g *gathered, c column, m *mount, w work) {
+	took, err := s.do(ctx, m, w)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.fail(w.name, c.name, err)
+		}
+		return
+	}
+	g.took(w.name, c.name, took)
+}
+
+// afresh mounts a column anew for each group of works and does them, after the kernel's caches were dropped when
+// drop is set. Works of a group touch different blobs, so that each meets its own for the first time.
+func (s *session) afresh(ctx context.Context, g *gathered, c column, drop bool, groups ...[]work) error {
+	for _, works := range groups {
+		m, err := c.open(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			for _, w := range works {
+				g.fail(w.name, c.name, err)
+			}
+			continue
+		}
+		if m.pid != 0 {
+			g.took(mountWork, c.name, m.took)
+		}
+		for _, w := range works {
+			if drop {
+				if err := dropCaches(); err != nil {
+					return errors.Join(err, m.close(ctx))
+				}
+			}
+			s.keep(ctx, g, c, m, w)
+		}
+		if err := m.close(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// everything reads all of the tree in groups, since tar, grep and the readers read the same files, and the last four
+// the same one.
+func everything() [][]work {
+	return [][]work{{find, list, tarAll, cat}, {grep, random}, {parallel, mmap}}
+}
+
+// remount measures the first use after a remount: with the blobs in pfmount's disk cache, read from the disk, or, as
+// root, also from the kernel's page cache.
+func (s *session) remount(ctx context.Context) ([]*gathered, error) {
+	if err := s.warmUp(ctx); err != nil {
+		return nil, err
+	}
+	columns := s.columns(s.pfmount("pfmount", mountOptions{cache: "cache-kept"}))
+	tables := []*gathered{gather("Remount, from the disk: mounted anew, the kernel's caches "+dropped()+" before each line", report.FirstColumn)}
+	if s.cred == nil {
+		tables = append(tables, gather("Remount: mounted anew, what lies below (cache, image, repository) still in the page cache", report.FirstColumn))
+	}
+	for i, g := range tables {
+		g.note("%s", s.describe())
+		for _, w := range append([]work{{name: mountWork}}, allWork...) {
+			g.cell(w.name, columns[0].name)
+		}
+		for run := range s.opts.turns() {
+			for _, c := range inTurn(run, columns) {
+				if err := s.afresh(ctx, g, c, i == 0, everything()...); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return tables, nil
+}
+
+// delays are what each request takes longer, in the tables of distance.
+var delays = []time.Duration{0, 20 * time.Millisecond, 50 * time.Millisecond}
+
+// cold measures the first use ever: the kernel's caches dropped, pfmount's cache empty, the registry near and far. Over
+// distance one folder has to do.
+func (s *session) cold(ctx context.Context) ([]*gathered, error) {
+	g := gather("Cold: the first use ever, pfmount's cache empty, the kernel's caches "+dropped()+" before each line", report.FirstColumn)
+	g.note("%s", s.describe())
+	plain := s.columns(column{})[0]
+	for _, w := range append([]work{{name: mountWork}}, find, list, tarOne, tarAll, grep, parallel, cat, random, mmap) {
+		g.cell(w.name, plain.name)
+	}
+	for run := range s.opts.turns() {
+		if err := s.afresh(ctx, g, plain, true, append(everything(), []work{tarOne})...); err != nil {
+			return nil, err
+		}
+		for _, delay := range delays {
+			groups := append(everything(), []work{tarOne})
+			if delay > 0 {
+				groups = [][]work{{find, list, tarOne, cat}, {random}, {mmap}}
+			}
+			if delay > 0 && run > 0 {
+				continue // a delay is the same each time
+			}
+			name := fmt.Sprintf("pfmount, %d ms", delay.Milliseconds())
+			rule := s.srv.On(faultreg.Match{}, faultreg.Delay(delay))
+			err := s.afresh(ctx, g, s.pfmount(name, mountOptions{cache: "cache-cold", fresh: true}), true, groups...)
+			rule.Off()
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	g.note("A single random read that is cold waits for the whole file, since nothing is served before it is verified; the line gives the mean of all.")
+	return []*gathered{g}, nil
+}
+
+// memory measures the process behind a mount of the large session: with an empty cache, and with a full one.
+func (s *session) memory(ctx context.Context) ([]*gathered, error) {
+	g := gather("Memory of the process that serves the large session", report.NoBase)
+	for _, way := range []struct {
+		name  string
+		fresh bool
+	}{{"empty cache", true}, {"second mount", false}} {
+		m, err := s.pfmount("pfmount", mountOptions{cache: "cache-memory", fresh: way.fresh}).open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		g.add(way.name, "idle after the mount", report.Bytes, resident(m.pid))
+		err = s.sameTree(ctx, m)
+		g.add(way.name, "idle after all was read", report.Bytes, resident(m.pid))
+		g.add(way.name, "peak", report.Bytes, peak(m.pid))
+		if err := errors.Join(err, m.close(ctx)); err != nil {
+			return nil, err
+		}
+	}
+	files := s.opts.shape.folders*s.opts.shape.files + 1
+	g.target("memory of the large session, idle after all was read", g.median("empty cache", "idle after all was read"), memoryAim(files), report.Bytes)
+	return []*gathered{g}, nil
+}
+
+// memoryAim is 40 MB, and 150 B a file.
+func memoryAim(files int) float64 { return 40e6 + 150*float64(files) }

@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -14,51 +18,150 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is a temporary folder, and everything that is started and mounted for it.
+// place is a temporary folder, and everything that is started and mounted for it by one user.
 type place struct {
+	name   string // of the user
 	dir    string // without symlinks
+	base   string // what is removed at the end; dir, or the folder that holds its disk
 	binary string
 	env    []string
+	cred   *syscall.Credential // nil: this process's
 }
 
-func newPlace(parent, binary string) (*place, error) {
-	if _, err := os.Stat(binary); err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(parent, "pfmount-bench-")
+// mostDisk and leastDisk bound the disk that is made. It is a file with holes, so only what is used costs.
+const mostDisk, leastDisk = 64 << 30, 8 << 30
+
+// newPlace makes the folder, as root on a new file system unless a parent is given: on a used ext4 thousands of files
+// deleted a moment ago make new ones several times slower.
+func newPlace(parent, binary string) (_ *place, err error) {
+	base, err := os.MkdirTemp(parent, "pfmount-bench-")
 	if err != nil {
 		return nil, err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if real, err := filepath.EvalSymlinks(base); err == nil {
+		base = real
 	}
-	p := &place{dir: dir, binary: binary}
+	p := &place{name: "root", dir: base, base: base}
+	if os.Geteuid() != 0 {
+		p.name = "an ordinary user"
+	} else if parent == "" {
+		if err := p.ownDisk(); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: no disk of its own, so on %s: %v\n", base, err)
+		}
+	}
+	p.binary = p.path("pfmount")
+	err = errors.Join(os.Chmod(base, 0o755), os.Chmod(p.dir, 0o755), copyFile(p.binary, binary), p.environment(os.Getenv("HOME")))
+	if err != nil {
+		return nil, errors.Join(err, p.clean())
+	}
+	return p, nil
+}
+
+// ownDisk mounts a new ext4 below the folder and goes on there.
+func (p *place) ownDisk() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(p.base, &st); err != nil {
+		return err
+	}
+	size := min(int64(st.Bavail)*st.Bsize/10*9, mostDisk)
+	if size < leastDisk {
+		return fmt.Errorf("only %d bytes are free", size)
+	}
+	image, dir := filepath.Join(p.base, "disk.img"), filepath.Join(p.base, "disk")
+	f, err := os.Create(image)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(size), f.Close(), os.Mkdir(dir, 0o755)); err != nil {
+		return err
+	}
+	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop,noinit_itable", image, dir}} {
+		if text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", argv[0], err, text)
+		}
+	}
+	p.dir = dir
+	return nil
+}
+
+// environment is what commands see: folders of their own, and no setting of the caller's.
+func (p *place) environment(home string) error {
+	p.env = nil
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "XDG_") && !strings.HasPrefix(v, "PF_") && !strings.HasPrefix(v, "OCI_") {
+		name, _, _ := strings.Cut(v, "=")
+		if name != "HOME" && !strings.HasPrefix(v, "XDG_") && !strings.HasPrefix(v, "PF_") && !strings.HasPrefix(v, "OCI_") &&
+			!strings.HasPrefix(v, "RESTIC_") && !strings.HasPrefix(v, "RCLONE_") {
 			p.env = append(p.env, v)
 		}
 	}
-	p.env = append(p.env, "XDG_CACHE_HOME="+p.path("cache"), "XDG_STATE_HOME="+p.path("state"), "XDG_RUNTIME_DIR="+p.path("run"), "LC_ALL=C")
-	return p, os.Mkdir(p.path("run"), 0o700)
+	p.env = append(p.env, "HOME="+home, "XDG_CACHE_HOME="+p.path("cache"), "XDG_STATE_HOME="+p.path("state"), "XDG_RUNTIME_DIR="+p.path("run"),
+		"LC_ALL=C", "RESTIC_PASSWORD=bench")
+	return p.mkdir("run")
+}
+
+// as is a folder for another user's mounts and caches inside this place.
+func (p *place) as(name string) (*place, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	other := *p
+	other.name, other.dir = name, p.path("as-"+name)
+	other.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	if err := p.mkdir("as-" + name); err != nil {
+		return nil, err
+	}
+	if err := os.Chown(other.dir, int(uid), int(gid)); err != nil {
+		return nil, err
+	}
+	return &other, other.environment(other.dir)
 }
 
 func (p *place) path(name string) string { return filepath.Join(p.dir, name) }
 
+// mkdir makes a folder of the place's user, unless it is there.
+func (p *place) mkdir(name string) error {
+	if err := os.MkdirAll(p.path(name), 0o700); err != nil || p.cred == nil {
+		return err
+	}
+	return os.Chown(p.path(name), int(p.cred.Uid), int(p.cred.Gid))
+}
+
+// longest is how long a command may take.
+const longest = 5 * time.Minute
+
+// command prepares a command of the place's user in a group of its own: a Ctrl-C reaches it through ctx only, and all
+// of a pipe ends.
+func (p *place) command(ctx context.Context, argv, env []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(append([]string{}, p.env...), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: p.cred}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
 // run runs a command in dir and gives what it printed; anything on stderr is a failure, since a pipe
 // hides the exit codes of its first parts.
 func (p *place) run(ctx context.Context, dir, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	limited, stop := context.WithTimeout(ctx, longest)
+	defer stop()
+	cmd := p.command(limited, append([]string{name}, args...), nil)
 	var stdout, stderr bytes.Buffer
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, p.env, &stdout, &stderr
-	// A group of its own: a Ctrl-C reaches it through ctx only, and all of a pipe ends.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
 	said := strings.TrimSpace(stderr.String())
+	if limited.Err() != nil {
+		err = fmt.Errorf("not done within %v", longest)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, said)
 	}
@@ -68,64 +171,18 @@ func (p *place) run(ctx context.Context, dir, name string, args ...string) (stri
 	return stdout.String(), nil
 }
 
-// mountsBelow lists the mount points below the folder, the last mounted first.
-func (p *place) mountsBelow() []string {
-	var list []string
-	for _, m := range mountTable() {
-		if strings.HasPrefix(m.dir, p.dir+"/") {
-			list = append([]string{m.dir}, list...)
-		}
+func copyFile(to, from string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
 	}
-	return list
-}
-
-// servers lists the processes that serve something below the folder: mounts that went to the background.
-func (p *place) servers() []int {
-	var pids []int
-	names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil || !bytes.Contains(data, []byte(p.dir+"/")) {
-			continue
-		}
-		var pid int
-		if _, err := fmt.Sscanf(name, "/proc/%d/cmdline", &pid); err == nil && pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
 	}
-	return pids
-}
-
-// clean unmounts, ends and removes whatever is left. It takes no context: it runs after an interrupt, too.
-func (p *place) clean() error {
-	for _, dir := range p.mountsBelow() {
-		detach(dir)
-	}
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		for _, pid := range p.servers() {
-			_ = syscall.Kill(pid, sig) // gone already is as good
-		}
-		for range 60 {
-			if len(p.servers()) == 0 {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
-	if left := p.mountsBelow(); len(left) > 0 { // nothing may be removed below a mount
-		return fmt.Errorf("left mounted: %s", strings.Join(left, ", "))
-	}
-	if err := os.RemoveAll(p.dir); err != nil {
-		return fmt.Errorf("left behind: %w", err)
-	}
-	return nil
-}
-
-// detach unmounts at once, used or not.
-func detach(dir string) {
-	if unix.Unmount(dir, unix.MNT_DETACH) != nil {
-		_ = exec.Command("fusermount3", "-u", "-z", dir).Run() // seen by who looks at the mounts next
-	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, w.Close())
 }
 
 // dropped says whether dropCaches does what it says.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // journey is where one push or pull goes.
@@ -20,13 +19,14 @@ func (j journey) from() string { return j.srv.Ref("carry/source", "v1") }
 
 // tool is a program that carries images.
 type tool struct {
-	name   string
-	says   string // version and what it does
-	absent string // why it is not measured, and how to get it; "": it is there
-	slow   bool   // once has to do
-	push   func(journey) []string
-	pull   func(journey) []string
-	env    func(j journey, way string) []string // added to the environment; nil: nothing
+	name    string
+	version string
+	says    string // what it does
+	absent  string // why it is not measured, and how to get it; "": it is there
+	slow    bool   // once has to do, and not everywhere
+	push    func(journey) []string
+	pull    func(journey) []string
+	env     func(j journey, way string) []string // added to the environment; nil: nothing
 }
 
 // tools are pfmount and its peers; those that are not installed say how they would be.
@@ -61,7 +61,7 @@ func (p *place) tools(ctx context.Context) ([]tool, error) {
 			},
 		},
 		{
-			name: "pf", says: "the reference tool, from and to a store; measured once", slow: true,
+			name: "pf", says: "the reference tool, from and to a store; measured once, and with -full over distance, too", slow: true,
 			push: func(j journey) []string { return []string{pf, "push", "sha256:" + j.img.CID(), "oci://" + j.to()} },
 			pull: func(j journey) []string { return []string{pf, "pull", "oci://" + j.from()} },
 			env: func(j journey, way string) []string {
@@ -79,7 +79,7 @@ func (p *place) tools(ctx context.Context) ([]tool, error) {
 	} {
 		t := &list[i]
 		if _, err := os.Stat(look.path); err != nil {
-			t.absent, t.says = look.get, look.get
+			t.absent = look.get
 			continue
 		}
 		version := "--version"
@@ -90,7 +90,7 @@ func (p *place) tools(ctx context.Context) ([]tool, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.says = strings.Join(strings.Fields(firstLine([]byte(text))), " ") + "; " + t.says
+		t.version = versionNumber.FindString(text)
 	}
 	return list, nil
 }

@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/pfmount/pfmount/test/bench/report"
 	"github.com/pfmount/pfmount/test/faultreg"
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
@@ -43,48 +43,43 @@ type first struct {
 var firstWays = []struct {
 	name  string
 	fresh bool
-	work  work
+	file  string
 }{
-	{"cold", true, work{"one", "cat src/d0000/f0000.txt >/dev/null"}},
-	{"second mount, same file", false, work{"one", "cat src/d0000/f0000.txt >/dev/null"}},
-	{"second mount, another file", false, work{"other", "cat src/d0000/f0001.txt >/dev/null"}},
+	{"cold", true, "src/d0000/f0000.txt"},
+	{"second mount, same file", false, "src/d0000/f0000.txt"},
+	{"second mount, another file", false, "src/d0000/f0001.txt"},
 }
 
 // firstFile measures what it takes to read one small file: from nothing, and when mounted a second time.
-func (s *session) firstFile(ctx context.Context, out io.Writer) error {
+func (s *session) firstFile(ctx context.Context) ([]*gathered, error) {
+	g := gather("To the first file: mount, and cat of one small file", report.NoBase)
 	counted, err := s.firstAt(ctx, countDelay)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.results = results{}
-	for _, delay := range []time.Duration{0, s.opts.delay} {
-		for range s.opts.runs {
-			got, err := s.firstAt(ctx, delay)
-			if err != nil {
-				return err
-			}
-			for i, way := range firstWays {
-				s.results.add(way.name, fmt.Sprint(mountWork, delay), got[i].mount)
-				s.results.add(way.name, fmt.Sprint(delay), got[i].all)
-			}
-		}
-	}
-	near, far := fmt.Sprint(time.Duration(0)), fmt.Sprint(s.opts.delay)
-	lines := []string{"To the first file\tround trips\trequests\tbytes\tmount\tmount and cat\tmount, " + far + " a request\tmount and cat, " + far}
 	for i, way := range firstWays {
-		log, total := counted[i].log, int64(0)
-		for _, x := range log {
+		total := int64(0)
+		for _, x := range counted[i].log {
 			total += x.Bytes
 		}
-		line := []string{way.name, fmt.Sprint(rounds(log, countDelay/4)), fmt.Sprint(len(log)), size(total)}
-		for _, column := range []string{mountWork + near, near, mountWork + far, far} {
-			line = append(line, spread(s.results[cell{way.name, column}]))
-		}
-		lines = append(lines, strings.Join(line, "\t"))
+		g.add(way.name, "round trips", report.Count, float64(rounds(counted[i].log, countDelay/4)))
+		g.add(way.name, "requests", report.Count, float64(len(counted[i].log)))
+		g.add(way.name, "fetched", report.Bytes, float64(total))
 	}
-	fmt.Fprintln(out)
-	table(out, lines)
-	return nil
+	for _, delay := range delays {
+		for range s.opts.turns() {
+			got, err := s.firstAt(ctx, delay)
+			if err != nil {
+				return nil, err
+			}
+			for i, way := range firstWays {
+				g.took(way.name, fmt.Sprintf("mount, %d ms a request", delay.Milliseconds()), got[i].mount)
+				g.took(way.name, fmt.Sprintf("mount and cat, %d ms", delay.Milliseconds()), got[i].all)
+			}
+		}
+	}
+	g.target("round trips to the first byte, cold, without a login", g.median("cold", "round trips"), 3, report.Count)
+	return []*gathered{g}, nil
 }
 
 // firstAt goes all of firstWays with requests that take delay longer.
@@ -93,7 +88,7 @@ func (s *session) firstAt(ctx context.Context, delay time.Duration) ([]first, er
 	defer rule.Off()
 	var list []first
 	for _, way := range firstWays {
-		f, err := s.firstWay(ctx, s.pfmount(way.name, "cache-first", way.fresh), way.work)
+		f, err := s.firstWay(ctx, s.pfmount(way.name, mountOptions{cache: "cache-first", fresh: way.fresh}), way.file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
 		}
@@ -102,41 +97,35 @@ func (s *session) firstAt(ctx context.Context, delay time.Duration) ([]first, er
 	return list, nil
 }
 
-func (s *session) firstWay(ctx context.Context, c column, w work) (f first, err error) {
+func (s *session) firstWay(ctx context.Context, c column, file string) (f first, err error) {
 	m, err := c.open(ctx)
 	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, m.close(ctx)) }()
 	start := time.Now()
-	if _, err := s.run(ctx, m.root, "sh", "-c", w.script); err != nil {
+	if _, err := s.run(ctx, m.root, "cat", file); err != nil {
 		return f, err
 	}
-	return first{m.took, m.took + time.Since(start), s.srv.Log()}, nil
+	f = first{mount: m.took, all: m.took + time.Since(start), log: s.srv.Log()}
+	// What is still being fetched ahead does not count.
+	f.log = slices.DeleteFunc(f.log, func(x faultreg.Exchange) bool { return x.End.IsZero() })
+	return f, nil
 }
 
-// downloads notes what the registry itself gives: every layer of the small files by plain GETs that check
-// and keep nothing, one after the other and 32 at once. No reader of these files can be faster.
-func (s *session) downloads(ctx context.Context) error {
-	var layers []imgbuild.Layer
-	for _, l := range s.img.Layers {
+// smallLayers are those of an image that hold small blobs.
+func smallLayers(img *imgbuild.Image) (layers []imgbuild.Layer) {
+	for _, l := range img.Layers {
 		if l.MediaType == imgbuild.LayerType && l.Size < 64<<10 {
 			layers = append(layers, l)
 		}
 	}
-	line := fmt.Sprintf("For comparison: plain GETs of the %d small layers, unchecked and thrown away:", len(layers))
-	for _, n := range []int{1, 32} {
-		start := time.Now()
-		if err := s.download(ctx, layers, n); err != nil {
-			return err
-		}
-		line += fmt.Sprintf(" %s on %d connections;", span(time.Since(start)), n)
-	}
-	s.notes = append(s.notes, strings.TrimSuffix(line, ";"))
-	return nil
+	return layers
 }
 
-func (s *session) download(ctx context.Context, layers []imgbuild.Layer, conns int) error {
+// download is what the registry itself gives: layers by plain GETs that check and keep nothing, n at once. No reader
+// of these files can be faster.
+func download(ctx context.Context, repo string, layers []imgbuild.Layer, conns int) error {
 	transport := &http.Transport{MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
@@ -145,7 +134,7 @@ func (s *session) download(ctx context.Context, layers []imgbuild.Layer, conns i
 	for c := range conns {
 		wg.Go(func() {
 			for i := c; i < len(layers) && errs[c] == nil; i += conns {
-				errs[c] = get(ctx, client, s.srv.URL()+"/v2/bench/session/blobs/"+layers[i].Digest)
+				errs[c] = get(ctx, client, repo+"/blobs/"+layers[i].Digest)
 			}
 		})
 	}

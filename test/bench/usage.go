@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -25,12 +23,11 @@ type usage struct {
 // measure runs a command in the place's environment and env. The peak is looked up in /proc while it runs, since Linux
 // hands the peak of the process that forks, which holds a registry here, on to its child's ru_maxrss (exec_mmap).
 func (p *place) measure(ctx context.Context, argv, env []string) (u usage, err error) {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	limited, stop := context.WithTimeout(ctx, longest)
+	defer stop()
+	cmd := p.command(limited, argv, env)
 	var said bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(append([]string{}, p.env...), env...), &said, &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.Stdout, cmd.Stderr = &said, &said
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		return u, err
@@ -51,6 +48,9 @@ func (p *place) measure(ctx context.Context, argv, env []string) (u usage, err e
 	u.wall, u.cpu = time.Since(start), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	if ctx.Err() != nil {
 		return u, context.Cause(ctx)
+	}
+	if limited.Err() != nil {
+		err = fmt.Errorf("not done within %v", longest)
 	}
 	if err != nil {
 		return u, fmt.Errorf("%s %s: %w: %s", filepath.Base(argv[0]), strings.Join(argv[1:], " "), err, strings.TrimSpace(said.String()))
