@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/pfmount/pfmount/test/bench/report"
@@ -37,11 +39,21 @@ func (o options) sizes() []sized {
 			spec: imgbuild.Spec{Seq: spread(n)},
 		})
 	}
-	var table []imgbuild.Page
-	for i := range pages / 2 {
-		table = append(table, imgbuild.Page{K: imgbuild.Text(fmt.Sprintf("key %d", i)), V: imgbuild.Text(fmt.Sprintf("value %d", i))})
+	return append(list, sized{name: fmt.Sprintf("%d pages", pages), entries: pages, largest: "cache/pages", spec: paged(pages)})
+}
+
+// paged is an image of n pages whose size the page table tells, as a snapshot of a model's cache does.
+func paged(n int) imgbuild.Spec {
+	var s imgbuild.Spec
+	var rows []string
+	for i := range n / 2 {
+		k, v := fmt.Sprintf("key %08d", i), fmt.Sprintf("val %08d", i)
+		s.Pages = append(s.Pages, imgbuild.Page{K: imgbuild.Text(k), V: imgbuild.Text(v)})
+		rows = append(rows, fmt.Sprintf(`{"ix":%d,"k":"sha256:%x","v":"sha256:%x"}`, i, sha256.Sum256([]byte(k)), sha256.Sum256([]byte(v))))
 	}
-	return append(list, sized{name: fmt.Sprintf("%d pages", pages), entries: pages, largest: "cache/pages", spec: imgbuild.Spec{Pages: table}})
+	table := fmt.Sprintf(`{"layout":"paged-batchinvariant-v1","page_size_bytes":%d,"logical_seqs":[],"pages":[%s]}`, len("key 00000000"), strings.Join(rows, ","))
+	s.Top = map[string][]byte{"cache.manifest": []byte(table)}
+	return s
 }
 
 // spread yields n short files: a tenth in one folder, the others in folders of 100 each.

@@ -210,7 +210,8 @@ func distancePanels(t *Table) []*plot.Plot {
 // sizePanels: times and memory over the number of files, which the columns begin with.
 func sizePanels(t *Table) []*plot.Plot {
 	times, memory := newPlot("Time by files"), newPlot("Memory by files")
-	for i, row := range t.Rows {
+	var timed, sized int
+	for _, row := range t.Rows {
 		var xys plotter.XYs
 		unit := Seconds
 		for j, c := range row.Cells {
@@ -222,9 +223,11 @@ func sizePanels(t *Table) []*plot.Plot {
 		}
 		switch unit {
 		case Seconds:
-			series(times, i, row.Name, xys, true)
+			series(times, timed, row.Name, xys, true)
+			timed++
 		case Bytes:
-			series(memory, i, row.Name, xys, true)
+			series(memory, sized, strings.TrimPrefix(row.Name, "memory, "), xys, true)
+			sized++
 		}
 	}
 	var panels []*plot.Plot
