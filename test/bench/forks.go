@@ -49,15 +49,14 @@ func (b *bench) forks(ctx context.Context, p *place) (_ []*gathered, err error) 
 			return nil, err
 		}
 		parents = []string{"sha256:" + img.CID()}
-		ref, err := serve(ctx, srv, img, fmt.Sprintf("bench/fork-%d", fork))
-		if err != nil {
+		repo, row := fmt.Sprintf("bench/fork-%d", fork), fmt.Sprintf("image %d", fork+1)
+		if err := srv.Push(ctx, img, repo, "v1"); err != nil {
 			return nil, err
 		}
 		srv.Reset()
-		if err := b.fork(ctx, p, g, fmt.Sprintf("image %d", fork+1), ref, cache); err != nil {
+		if err := b.fork(ctx, p, g, row, srv.Ref(repo, "v1"), cache); err != nil {
 			return nil, err
 		}
-		row := fmt.Sprintf("image %d", fork+1)
 		g.add(row, "requests", report.Count, float64(srv.Count(faultreg.Match{})))
 		g.add(row, "fetched", report.Bytes, float64(srv.Sent()))
 	}

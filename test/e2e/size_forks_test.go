@@ -17,7 +17,7 @@ const (
 	forkCount = 4
 	forkFiles = 300
 	forkOwn   = forkFiles / 100
-	forkBytes = 48 << 10 // of a file, which does not compress
+	forkBytes = 96 << 10 // of a file, which does not compress
 )
 
 // fork builds the n-th image of a family, and gives the paths below the mount of the files that only it has.
