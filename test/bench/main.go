@@ -69,7 +69,7 @@ func parse(args []string) (options, error) {
 	only := f.String("only", "", "measure these `PARTS`: "+strings.Join(partNames(), ","))
 	f.StringVar(&o.out, "out", "", "keep results, tables and pictures in `DIR`, beside those of parts not measured now")
 	f.IntVar(&o.runs, "runs", 3, "measure each thing `N` times, as long as -time allows")
-	f.DurationVar(&o.time, "time", 100*time.Second, "begin no further run of a table that has taken `TIME`")
+	f.DurationVar(&o.time, "time", 2*time.Minute, "begin no further run of a table that has taken `TIME`")
 	f.IntVar(&o.shape.folders, "folders", 11, "`N` folders of small files")
 	f.IntVar(&o.shape.files, "files", 1000, "`N` files in each folder")
 	bigMiB := f.Int64("big", 1024, "size of the large file in `MiB`")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,11 @@ func (s *session) columns(product column) []column {
 		}})
 	}
 	return append(list, product)
+}
+
+// isPeer tells whether a column is a peer's.
+func (s *session) isPeer(c column) bool {
+	return slices.ContainsFunc(s.peers, func(p peer) bool { return p.name == c.name })
 }
 
 // pfmount is the product. An old cache stays: ext4 passes over each inode that was deleted in the last minute when it
