@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 )
 
 // stream is a blob that a test makes up while it is read.
@@ -137,11 +136,11 @@ func TestEndlessTrees(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, closed, began := testManifest("", ""), 0, time.Now()
+			m, closed := testManifest("", ""), 0
 			_, err := Build(context.Background(), m, func(context.Context, Digest) (io.ReadCloser, error) { return stream{tt.r, nil, &closed}, nil })
 			wantError(t, err, tt.wantErr, tt.says)
-			if took := time.Since(began); took > 60*time.Second {
-				t.Errorf("it took %v", took)
+			if tt.r.done > tt.r.count/2 {
+				t.Errorf("%d of %d pieces were read", tt.r.done, tt.r.count)
 			}
 		})
 	}
