@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -102,7 +103,7 @@ func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	if err != nil {
 		if s.life.ctx.Err() != nil {
 			err = fmt.Errorf("cache: blob %x: %w", key, ErrClosed)
-		} else {
+		} else if !errors.Is(err, ErrUnwanted) {
 			t.failed.Add(key, failure{err, time.Now()})
 		}
 		fl.err = err

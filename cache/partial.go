@@ -133,9 +133,9 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 }
 
 // abandon gives up a claimed file. A failure is left to those who wait with the file open; a fill that only ended
-// with its Store is theirs to start over.
+// with its Store, or because nobody waited, is theirs to start over.
 func (p *partial) abandon(failed error) {
-	if failed != nil && !errors.Is(failed, context.Canceled) {
+	if failed != nil && !errors.Is(failed, context.Canceled) && !errors.Is(failed, ErrUnwanted) {
 		text := failed.Error()
 		_ = unix.Ftruncate(p.fd, 0)
 		_, _ = pwriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)

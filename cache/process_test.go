@@ -146,15 +146,18 @@ func TestHolderDies(t *testing.T) {
 	}
 }
 
-// A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long.
+// A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long, unless
+// it was given up since nobody waited: of that one nothing is remembered, neither here nor elsewhere.
 func TestFailureElsewhere(t *testing.T) {
 	for name, c := range map[string]struct {
 		patient   time.Duration
+		failure   error
 		wantErr   error
 		wantFills int64
 	}{
-		"short wait": {time.Hour, nil, 1},
-		"long wait":  {20 * time.Millisecond, ErrElsewhere, 0},
+		"short wait": {time.Hour, errors.New("registry on fire"), nil, 1},
+		"long wait":  {20 * time.Millisecond, errors.New("registry on fire"), ErrElsewhere, 0},
+		"unwanted":   {20 * time.Millisecond, ErrUnwanted, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, data := t.TempDir(), content(1, 1000)
@@ -166,7 +169,7 @@ func TestFailureElsewhere(t *testing.T) {
 				done <- get(a, data, func(context.Context, Sink) error {
 					close(started)
 					<-fail
-					return errors.New("registry on fire")
+					return c.failure
 				})
 			}()
 			<-started
@@ -175,8 +178,13 @@ func TestFailureElsewhere(t *testing.T) {
 			go func() { got <- get(b, data, src.fill(data)) }()
 			time.Sleep(100 * time.Millisecond)
 			close(fail)
-			if err := <-done; err == nil || err.Error() != "registry on fire" {
+			if err := <-done; !errors.Is(err, c.failure) {
 				t.Errorf("the failing process got %v", err)
+			}
+			if c.failure == ErrUnwanted {
+				if err := get(a, data, src.fill(data)); err != nil {
+					t.Errorf("right after it: %v", err)
+				}
 			}
 			if err := <-got; !errors.Is(err, c.wantErr) || src.fills.Load() != c.wantFills {
 				t.Errorf("%d fills and %v, want %d and %v", src.fills.Load(), err, c.wantFills, c.wantErr)

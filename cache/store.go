@@ -25,6 +25,9 @@ var (
 	ErrSize = errors.New("length differs from the expected size")
 	// ErrElsewhere says that another process, waited for longer than its share, failed to fill the blob.
 	ErrElsewhere = errors.New("another process failed to fetch it")
+	// ErrUnwanted is for a Fill to fail with when nobody waits for the blob any more, or has not yet: who comes for it next,
+	// here or in another process, begins anew.
+	ErrUnwanted = errors.New("given up, since nobody waited for it")
 	// ErrClosed says that the Store was closed.
 	ErrClosed = errors.New("cache is closed")
 )

@@ -14,6 +14,10 @@ const (
 	lastPause  = 30 * time.Second
 )
 
+// patience is how long a request that nobody waits for stays in the queue. It may keep readers of other processes from the
+// blob all the time.
+const patience = 2 * time.Second
+
 // limiter admits requests to the hosts of an image: at most slots at a time to each, the most urgent first, equals in
 // the order in which they came. Requests that nobody waits for leave room: those of the background take half of the
 // slots. They also keep away from trouble: after a failure the background pauses, after a second one in a row, or where
@@ -40,7 +44,7 @@ type seat struct {
 // place counts the requests under way at a host. It is guarded by limiter.mu.
 type place struct{ used int }
 
-// take waits for a slot. The returned function gives it back, once.
+// take waits for a slot, a request that nobody waits for only for a while. The returned function gives it back, once.
 func (l *limiter) take(ctx context.Context, at *place, want *Urgency) (func(), error) {
 	s := &seat{at: at, want: want, ready: make(chan struct{})}
 	want.line.Store(l) // before it is in the queue: who raises it first changes the class, then looks here
@@ -48,12 +52,26 @@ func (l *limiter) take(ctx context.Context, at *place, want *Urgency) (func(), e
 	l.queue = append(l.queue, s)
 	l.admit()
 	l.mu.Unlock()
-	select {
-	case <-s.ready:
-		return sync.OnceFunc(func() { l.leave(s) }), nil
-	case <-ctx.Done():
-		l.leave(s)
-		return nil, context.Cause(ctx)
+	var late <-chan time.Time
+	if at != nil && want.Class() != Reader {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		late = timer.C
+	}
+	for {
+		select {
+		case <-s.ready:
+			return sync.OnceFunc(func() { l.leave(s) }), nil
+		case <-ctx.Done():
+			l.leave(s)
+			return nil, context.Cause(ctx)
+		case <-late:
+			if want.Class() != Reader {
+				l.leave(s)
+				return nil, errGaveWay
+			}
+			late = nil
+		}
 	}
 }
 

@@ -2,8 +2,10 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -195,4 +197,52 @@ func (l *limiter) waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.queue)
+}
+
+// TestGivesWay: a request that nobody waits for leaves the queue after a while, since it may keep others from the blob.
+// One that somebody waits for stays, also when it was raised meanwhile.
+func TestGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, at := &limiter{slots: 1}, new(place)
+		held := mustTake(t, l, at, Reader)
+		for _, c := range []Class{Ahead, Background} {
+			if _, err := l.take(t.Context(), at, NewUrgency(c)); !errors.Is(err, errGaveWay) {
+				t.Errorf("class %d: %v, want %v", c, err, errGaveWay)
+			}
+		}
+		raised, admitted := NewUrgency(Ahead), make(chan error)
+		go func() {
+			leave, err := l.take(t.Context(), at, raised)
+			if err == nil {
+				leave()
+			}
+			admitted <- err
+		}()
+		time.Sleep(patience / 2)
+		raised.Raise(Reader)
+		time.Sleep(10 * patience)
+		held()
+		if err := <-admitted; err != nil {
+			t.Errorf("raised: %v", err)
+		}
+		if at.used != 0 || l.waiting() != 0 {
+			t.Errorf("left behind: %d under way, %d in the queue", at.used, l.waiting())
+		}
+	})
+}
+
+// TestTriedOnce: what nobody waits for is not tried again, unless somebody has come for it.
+func TestTriedOnce(t *testing.T) {
+	p := defaultRetry()
+	p.base, p.ceiling = time.Millisecond, time.Millisecond
+	cut := &requestError{kind: ErrRegistry, text: "cut"}
+	u := NewUrgency(Ahead)
+	ctx := WithUrgency(t.Context(), u)
+	if err := (&retrier{policy: p}).again(ctx, cut); err != cut {
+		t.Errorf("nobody waits: %v, want %v", err, cut)
+	}
+	u.Raise(Reader)
+	if err := (&retrier{policy: p}).again(ctx, cut); err != nil {
+		t.Errorf("somebody waits: %v", err)
+	}
 }

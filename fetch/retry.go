@@ -64,8 +64,8 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !retriable(err) {
-		return err
+	if !retriable(err) || urgencyOf(ctx).Class() != Reader {
+		return err // what nobody waits for is tried once: a wait for the next try would be one for readers elsewhere, too
 	}
 	r.failed++
 	if r.failed >= r.policy.tries {
@@ -109,7 +109,7 @@ func retriable(err error) bool {
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
-	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
+	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, errGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
 		isTLS(err), errors.As(err, &record), errors.As(err, &alert):
 		return false

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,14 +27,21 @@ var _ fusefs.Blobs = blobs{}
 // Open returns a verified blob, filling the cache first if it must. A size of
 // -1 means that nothing signed says it.
 func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.File, error) {
-	f, err := b.store.Open(waiting{ctx, b.early, d}, d, size, func(ctx context.Context, w cache.Sink) error {
-		return b.image.Blob(ctx, d, size, w)
-	})
-	if err != nil {
-		return nil, err // not f: a nil *cache.File is no nil fusefs.File
+	for try := 1; ; try++ {
+		f, err := b.store.Open(waiting{ctx, b.early, d}, d, size, func(ctx context.Context, w cache.Sink) error {
+			return b.image.Blob(ctx, d, size, w)
+		})
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, cache.ErrUnwanted) || try == maxJoins:
+			return nil, err // not f: a nil *cache.File is no nil fusefs.File
+		}
 	}
-	return f, nil
 }
+
+// maxJoins is how often a reader may join a fetch in the moment in which that is given up.
+const maxJoins = 5
 
 // fetch fills the cache with a blob that nobody waits for. A reader who comes for it meanwhile joins, and raises its
 // class. It does nothing when such a fetch is under way already.
@@ -44,7 +52,11 @@ func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Cl
 	}
 	defer b.early.end(d)
 	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
-		return b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
+		err := b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
+		if err != nil && u.Class() != fetch.Reader {
+			err = fmt.Errorf("%w: %w", cache.ErrUnwanted, err)
+		}
+		return err
 	})
 	if err != nil {
 		return err
