@@ -17,6 +17,10 @@ import (
 // maxHosts bounds the table of hosts: redirects name them. Hosts beyond it share one place.
 const maxHosts = 256
 
+// idleConn is how long an idle connection is kept, as long as an idle file of the cache: a walk may leave one for each of
+// MaxConns, and what a registry or a proxy has dropped silently costs a try.
+const idleConn = 10 * time.Second
+
 // maxHops is the number of redirects that are followed.
 const maxHops = 5
 
@@ -57,7 +61,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 			ForceAttemptHTTP2:   true,
 			DisableCompression:  true, // stored bytes are hashed as they come
 			MaxIdleConnsPerHost: o.MaxConns,
-			IdleConnTimeout:     90 * time.Second,
+			IdleConnTimeout:     idleConn,
 			TLSHandshakeTimeout: o.StallTimeout,
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},

@@ -145,3 +145,11 @@ func (g *guest) nothingLeft() {
 		g.t.Errorf("left: %s", left)
 	}
 }
+
+// journal waits until the journal has a unit say something: it is written beside what it tells of.
+func (g *guest) journal(unit, words string) {
+	g.t.Helper()
+	g.eventually(fmt.Sprintf("%q in the journal of %s", words, unit), func() bool {
+		return strings.Contains(g.run("journalctl --no-pager -u "+unit), words)
+	})
+}
