@@ -13,8 +13,13 @@ flock 9
 # The list of packages is the tree's version.
 packages=systemd,systemd-sysv,libpam-systemd,dbus,fuse3
 if [ "$(cat "$root/.packages" 2>/dev/null)" != "$suite:$packages" ]; then
-    rm -rf "$root" "$root.new"
-    if ! debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" "$mirror" >"$root.log" 2>&1; then
+    rm -rf "$root"
+    made=
+    for _ in 1 2 3; do # a mirror may have a bad moment
+        rm -rf "$root.new"
+        debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" "$mirror" >"$root.log" 2>&1 && made=yes && break
+    done
+    if [ -z "$made" ]; then
         tail -5 "$root.log" >&2
         echo "no guest system for the tests of services: debootstrap from $mirror failed ($root.log);" \
             "it needs the network once, or MIRROR= a mirror that this machine reaches" >&2
