@@ -87,7 +87,7 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("left in tmp: %v, %v", left, err)
 	}
 	must(t, os.Remove(ballast))
-	s.table.clear()
+	clearTable(s)
 	data := content(0, 1_000_000)
 	mustGet(t, s, data, new(source).fill(data))
 	if !exists(blobFile(dir, data)) {
@@ -149,7 +149,7 @@ func helpLimit(args []string) error {
 				if err := errors.Join(same(f, data), f.Close()); err != nil {
 					return err
 				}
-				s.table.clear()
+				clearTable(s)
 			}
 		}
 	}
@@ -215,7 +215,7 @@ func helpReadOnly(args []string) error {
 	}
 	cached, other, large := content(1, 1000), content(2, 1000), content(3, 9<<20)
 	err = errors.Join(get(s, cached, new(source).fill(cached)), chmod(0o500))
-	s.table.clear()
+	clearTable(s)
 	err = errors.Join(err, get(s, cached, noFill), get(s, other, new(source).fill(other)))
 	if e := get(s, large, new(source).fill(large)); !errors.Is(e, unix.EACCES) {
 		err = errors.Join(err, fmt.Errorf("a large blob: %v, want EACCES", e))
@@ -226,7 +226,7 @@ func helpReadOnly(args []string) error {
 	}
 	err = errors.Join(err, get(again, cached, noFill), get(again, other, new(source).fill(other)), again.Close())
 	err = errors.Join(err, chmod(0o700))
-	s.table.clear()
+	clearTable(s)
 	if err = errors.Join(err, get(s, other, new(source).fill(other))); !exists(blobFile(dir, other)) {
 		err = errors.Join(err, errors.New("not kept although the folder may be written again"))
 	}
@@ -256,7 +256,7 @@ func TestStalledFillsLeaveRoom(t *testing.T) {
 		wg.Go(func() { _, _ = s.Open(ctx, sha256.Sum256(data), 100, (&source{delay: time.Hour}).fill(data)) })
 	}
 	eventually(t, "the fills stall", func() bool { return s.Stats().OpenFiles >= 6 })
-	s.table.clear()
+	clearTable(s)
 	begin := time.Now()
 	mustGet(t, s, cached, noFill)
 	if d := time.Since(begin); d > time.Second {

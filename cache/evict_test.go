@@ -138,7 +138,7 @@ func TestRecencySurvivesRestart(t *testing.T) {
 	var before, after unix.Stat_t
 	must(t, unix.Stat(blobFile(dir, content(0, 5000)), &before))
 	for range 5 {
-		s.table.clear()
+		clearTable(s)
 		mustGet(t, s, content(0, 5000), noFill)
 	}
 	must(t, unix.Stat(blobFile(dir, content(0, 5000)), &after))
@@ -155,7 +155,7 @@ func TestUsedSinceScan(t *testing.T) {
 		mustGet(t, reader, content(i, 5000), new(source).fill(content(i, 5000)))
 		setAtime(t, dir, content(i, 5000), 60-i)
 	}
-	reader.table.clear()
+	clearTable(reader)
 	used := false
 	s := testStore(t, Options{Dir: dir}, func(l *limits) {
 		l.at = func(point string) {

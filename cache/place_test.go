@@ -61,7 +61,7 @@ func helpRefused(args []string) error {
 			return err
 		}
 	}
-	s.table.clear()
+	clearTable(s)
 	err = errors.Join(
 		os.Remove(blobFile(dir, link)), os.Symlink(blobFile(dir, old), blobFile(dir, link)),
 		os.Rename(filepath.Dir(blobFile(dir, shard)), dir+"-moved"), os.Symlink(dir+"-moved", filepath.Dir(blobFile(dir, shard))))

@@ -294,7 +294,7 @@ func BenchmarkReopen(b *testing.B) {
 	key, ctx := sha256.Sum256(data), context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		s.table.clear()
+		clearTable(s)
 		f, err := s.Open(ctx, key, 5000, noFill)
 		if err != nil {
 			b.Fatal(err)
