@@ -53,7 +53,7 @@ func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Cl
 	defer b.early.end(d)
 	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
 		err := b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
-		if err != nil && u.Class() != fetch.Reader {
+		if err != nil && u.Class() != fetch.Reader && !errors.Is(err, pfimg.ErrIntegrity) { // wrong bytes are so for readers, too
 			err = fmt.Errorf("%w: %w", cache.ErrUnwanted, err)
 		}
 		return err

@@ -140,7 +140,7 @@ func TestHostileLayers(t *testing.T) {
 		all := hostiles()
 		img, ref := hostileImage(t, e, all)
 		e.Prefix = harness.MemoryLimit(t, megabytes(200))
-		m := e.Mount(ref)
+		m := e.Mount(ref, "--prefetch=none")
 		e.Registry().Reset()
 		for _, h := range all {
 			path := "world/fs/d/" + h.name
