@@ -70,11 +70,6 @@ func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 	return a
 }
 
-// get asks for /v2/<repo>/<path>. Any answer but 200, 206 and 416 is an error.
-func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
-	return c.do(ctx, call{method: http.MethodGet, path: path, header: header})
-}
-
 // do sends a request and returns the answer, when it is what the method hopes for. Of several endpoints each is asked
 // until one gives it.
 func (c *client) do(ctx context.Context, what call) (*http.Response, error) {

@@ -311,3 +311,8 @@ func readFixture(t testing.TB, path ...string) []byte {
 	}
 	return b
 }
+
+// get asks for /v2/<repo>/<path>. Any answer but 200, 206 and 416 is an error.
+func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	return c.do(ctx, call{method: http.MethodGet, path: path, header: header})
+}
