@@ -1,6 +1,7 @@
 package pfimg
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 )
@@ -10,6 +11,9 @@ import (
 type Digest [32]byte
 
 const digestPrefix = "sha256:"
+
+// nothing is the digest of no bytes.
+var nothing = Digest(sha256.Sum256(nil))
 
 // ParseDigest reads "sha256:" and 64 hex digits of either case; anything else is ErrIntegrity.
 func ParseDigest(s string) (Digest, error) {

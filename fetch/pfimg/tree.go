@@ -108,6 +108,9 @@ func (b *builder) addEntry(s *scanner, e *entry) error {
 	}
 	if kind == File {
 		n.ref = b.blobs.add(e.blob)
+		if e.size == 0 && e.blob != nothing {
+			return nil // says no size: the digest is of something, which must not read as empty
+		}
 		return b.size(s, n.ref, e.size, id)
 	}
 	return nil
