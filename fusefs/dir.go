@@ -48,8 +48,11 @@ func (f *FS) list(in *fuse.ReadIn, add func(fuse.DirEntry, pfimg.Row, pfimg.Attr
 	if in.Offset > last {
 		return fuse.OK
 	}
-	if in.Offset == 0 && f.opts.Listing != nil {
+	switch {
+	case in.Offset == 0 && f.opts.Listing != nil:
 		f.opts.Listing(dir, in.Pid)
+	case in.Offset > 0 && f.opts.Listed != nil:
+		f.opts.Listed(dir)
 	}
 	for i := int(in.Offset); ; i++ {
 		r, name, ok := f.at(dir, i)

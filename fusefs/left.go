@@ -127,7 +127,7 @@ func shows(table io.Reader, dev, point string) bool {
 		if f := strings.SplitN(mount, " ", 4); len(f) == 4 && f[2] == dev {
 			return true
 		}
-		if strings.HasPrefix(super, "overlay ") && strings.Contains(unescape(super), point) {
+		if strings.HasPrefix(super, "overlay ") && strings.Contains(Unescape(super), point) {
 			return true
 		}
 	}

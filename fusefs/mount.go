@@ -49,10 +49,7 @@ func (f *FS) mount(dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := attacher(helper{opts: f.opts})
-	if os.Geteuid() == 0 {
-		a = direct{opts: f.opts}
-	}
+	a := newAttacher(f.opts)
 	fd, err := a.attach(point)
 	if err != nil {
 		return nil, err
@@ -74,6 +71,18 @@ type attacher interface {
 	// detach unmounts point; lazy: also when it is in use.
 	detach(point string, lazy bool) error
 }
+
+// newAttacher is the way that is open to this user.
+func newAttacher(o Options) attacher {
+	if os.Geteuid() == 0 {
+		return direct{opts: o}
+	}
+	return helper{opts: o}
+}
+
+// Unmount unmounts whatever is mounted on point, an absolute path without symbolic links; ErrBusy while it is in use, unless
+// lazy is set. It is for mounts that another process serves, or none any more.
+func Unmount(point string, lazy bool) error { return newAttacher(Options{}).detach(point, lazy) }
 
 // resolve returns the absolute path of the directory dir, without symbolic links, as the mount table will show it.
 func resolve(dir string) (string, error) {
@@ -126,12 +135,12 @@ func (s *Server) start(fd int) (err error) {
 	}
 	s.watch = os.NewFile(uintptr(watch), device)
 	s.fs.gate.dead = s.dead
-	raw, err := fuse.NewServer(s.fs, "/dev/fd/"+strconv.Itoa(fd), s.fs.fuseOptions())
+	s.raw, err = fuse.NewServer(s.fs, "/dev/fd/"+strconv.Itoa(fd), s.fs.fuseOptions())
 	if err != nil {
 		s.watch.Close()
 		return fmt.Errorf("the kernel and the file system do not agree: %w", err)
 	}
-	go s.serve(raw)
+	go s.serve()
 	if err := disablePoll(s.point); err != nil {
 		return fmt.Errorf("the mount does not answer: %w", err)
 	}

@@ -150,8 +150,8 @@ func mountLine(t *testing.T, dir string) tableLine {
 	for line := range strings.Lines(string(b)) {
 		left, right, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		l, r := strings.Split(left, " "), strings.Split(right, " ")
-		if unescape(l[4]) == dir {
-			return tableLine{flags: l[5], kind: r[0], source: unescape(r[1]), super: r[2]}
+		if Unescape(l[4]) == dir {
+			return tableLine{flags: l[5], kind: r[0], source: Unescape(r[1]), super: r[2]}
 		}
 	}
 	t.Fatalf("%s is not mounted", dir)

@@ -20,7 +20,7 @@ const (
 
 // standing finds out where the mount of the device dev (major:minor) stands at point.
 func standing(point, dev string) (place, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open(mountTable)
 	if err != nil {
 		return absent, err
 	}
@@ -43,7 +43,7 @@ func findMount(table io.Reader, point, dev string) (place, error) {
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		f := strings.SplitN(s.Text(), " ", fields+1)
-		if len(f) <= fields || unescape(f[mountPoint]) != point {
+		if len(f) <= fields || Unescape(f[mountPoint]) != point {
 			continue
 		}
 		over[f[parent]] = true
@@ -63,8 +63,8 @@ func findMount(table io.Reader, point, dev string) (place, error) {
 	return top, nil
 }
 
-// unescape resolves the octal escapes of a mount table (\040 is a space).
-func unescape(s string) string {
+// Unescape resolves the octal escapes of a mount table, proc_pid_mountinfo(5): \040 is a space.
+func Unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}

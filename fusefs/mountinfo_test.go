@@ -36,7 +36,7 @@ func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "/a": "/a", `a\040b`: "a b", `\134`: `\`, `a\`: `a\`, `a\04`: `a\04`, `a\999`: `a\999`, `\040\040`: "  ", `\134040`: `\040`,
 	} {
-		if got := unescape(in); got != want {
+		if got := Unescape(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

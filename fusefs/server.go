@@ -17,6 +17,7 @@ type Server struct {
 	point    string // absolute
 	dev      string // major:minor of the mount
 	attacher attacher
+	raw      *fuse.Server  // set when the mount is made
 	watch    *os.File      // a second descriptor of the connection, to see whether it is alive
 	answers  chan struct{} // closed when the mount answers and dev is known
 	left     chan struct{}
@@ -31,12 +32,12 @@ func newServer(f *FS, point string, a attacher) *Server {
 }
 
 // serve answers the kernel until the mount is gone.
-func (s *Server) serve(raw *fuse.Server) {
+func (s *Server) serve() {
 	defer close(s.done)
 	var follower sync.WaitGroup
 	over := make(chan struct{})
 	follower.Go(func() { s.follow(over) })
-	raw.Serve()
+	s.raw.Serve()
 	close(over)
 	follower.Wait()
 	s.watch.Close()

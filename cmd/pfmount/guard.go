@@ -14,6 +14,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 // A mount whose process crashes would stay behind, dead. No process can clean up after its own panic in whatever
@@ -146,7 +148,7 @@ func (c charge) unmount() error {
 			return nil
 		}
 		if top.probe() == stale {
-			return detachMount(string(c.Mountpoint))
+			return fusefs.Unmount(string(c.Mountpoint), true)
 		}
 		if time.Now().After(end) {
 			return errors.New("another live mount is at its place")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 // How long to look for the holders of a mount: the end of one has no more time, a person who waits for an answer has.
@@ -56,7 +58,7 @@ func parseMountInfo(line string) (mountInfo, bool) {
 	if !ok || len(l) < 5 || len(r) < 3 {
 		return mountInfo{}, false
 	}
-	m := mountInfo{mountpoint: unescape(l[4]), fstype: unescape(r[0]), source: unescape(r[1]), uid: -1, gid: -1}
+	m := mountInfo{mountpoint: fusefs.Unescape(l[4]), fstype: fusefs.Unescape(r[0]), source: fusefs.Unescape(r[1]), uid: -1, gid: -1}
 	for _, opt := range strings.Split(r[2], ",") {
 		name, v, _ := strings.Cut(opt, "=")
 		n, err := strconv.Atoi(v)
@@ -69,26 +71,6 @@ func parseMountInfo(line string) (mountInfo, bool) {
 		}
 	}
 	return m, true
-}
-
-// unescape undoes the octal escapes of mountinfo (space, tab, newline,
-// backslash, #).
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // mountAt returns the topmost mount whose mount point is dir, or nil.

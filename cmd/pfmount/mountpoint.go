@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 // resolveMountpoint makes a mount point absolute and free of symlinks, also
@@ -77,7 +79,7 @@ func clearMountpoint(cfg *mountConfig, log *slog.Logger) error {
 			return checkFree(cfg.mountpoint, top)
 		}
 		log.Warn("clearing a stale mount, left by a process that died", "mountpoint", cfg.mountpoint, "image", top.source)
-		if err := detachMount(cfg.mountpoint); err != nil {
+		if err := fusefs.Unmount(cfg.mountpoint, true); err != nil {
 			return mountf("%s: a stale mount is in the way and cannot be detached: %w", cfg.mountpoint, err)
 		}
 	}

@@ -1,17 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 func umountCommand() *cli.Command {
@@ -61,12 +61,12 @@ func umountAction(c *cli.Context) error {
 		if state == stale { // nobody else will
 			_ = os.Remove(filepath.Join(stateDir(top.uid), socketName(dir)))
 		}
-		if err := detachMount(dir); err != nil {
+		if err := fusefs.Unmount(dir, true); err != nil {
 			return mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
-	if err := plainUnmount(dir); err != nil {
+	if err := fusefs.Unmount(dir, false); err != nil {
 		if h := holders(dir, holdersAsked); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
 		}
@@ -78,9 +78,9 @@ func umountAction(c *cli.Context) error {
 	return nil
 }
 
-// waitProcess waits until the daemon of an ended mount is gone too, and says whether it is. A pidfd
-// tells at once, and also of a process that has ended but whose parent, the
-// init of a container say, takes seconds to notice: signal 0 still finds that.
+// waitProcess waits until the daemon of an ended mount is gone too, and says whether it is. A pidfd tells at once, and also
+// of a process that has ended but whose parent, the init of a container say, takes seconds to notice: signal 0 still finds
+// that.
 func waitProcess(pid int, limit time.Duration) bool {
 	if pid <= 0 {
 		return true
@@ -104,39 +104,4 @@ func waitProcess(pid int, limit time.Duration) bool {
 		time.Sleep(5 * time.Millisecond) // no pidfd before Linux 5.3
 	}
 	return false
-}
-
-// plainUnmount takes a mount away unless it is in use.
-func plainUnmount(dir string) error {
-	if os.Geteuid() == 0 {
-		return os.NewSyscallError("umount", unix.Unmount(dir, unix.UMOUNT_NOFOLLOW))
-	}
-	return fusermount("-u", dir)
-}
-
-// detachMount takes a mount out of the tree at once; it ends with its last
-// user.
-func detachMount(dir string) error {
-	if os.Geteuid() == 0 {
-		return os.NewSyscallError("umount", unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
-	}
-	return fusermount("-u", "-z", dir)
-}
-
-// fusermount runs the set-uid helper that lets users unmount.
-func fusermount(args ...string) error {
-	for _, name := range []string{"fusermount3", "fusermount", "/bin/fusermount3", "/bin/fusermount"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		var stderr bytes.Buffer
-		cmd := exec.Command(path, args...)
-		cmd.Stderr = &stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w: %s", name, err, printable(strings.TrimSpace(stderr.String())))
-		}
-		return nil
-	}
-	return errors.New("neither fusermount3 nor fusermount found (package fuse3)")
 }
