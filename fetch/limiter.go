@@ -21,7 +21,8 @@ const patience = 2 * time.Second
 // limiter admits requests to the hosts of an image: at most slots at a time to each, the most urgent first, equals in
 // the order in which they came. Requests that nobody waits for leave room: those of the background take half of the
 // slots. They also keep away from trouble: after a failure the background pauses, after a second one in a row, or where
-// the server asks for it, the readahead does, too.
+// the server asks for it, the readahead does, too. Requests that fail together are one failure, and an answer ends the pause
+// of the readahead.
 type limiter struct {
 	slots  int
 	lesser int // most requests under way that are not a Reader's; 0: slots
@@ -30,6 +31,7 @@ type limiter struct {
 	queue  []*seat
 	busy   [Background + 1]int       // requests under way, by the class in which they were admitted
 	until  [Background + 1]time.Time // a class waits until then
+	asked  time.Time                 // the server asked to wait until then
 	failed int                       // failures in a row
 }
 
@@ -68,7 +70,7 @@ func (l *limiter) take(ctx context.Context, at *place, want *Urgency) (func(), e
 		case <-late:
 			if want.Class() != Reader {
 				l.leave(s)
-				return nil, errGaveWay
+				return nil, ErrGaveWay
 			}
 			late = nil
 		}
@@ -149,18 +151,36 @@ func (l *limiter) may(s *seat, now time.Time) bool {
 func (l *limiter) note(failed bool, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !failed {
+	now := time.Now()
+	switch {
+	case !failed:
 		l.failed = 0
+		if l.until[Ahead].After(l.asked) {
+			l.until[Ahead] = l.asked
+			l.admit()
+		}
 		return
+	case wait > 0:
+		l.asked = later(l.asked, now.Add(min(wait, lastPause)))
+		l.until[Ahead] = later(l.until[Ahead], l.asked)
+		l.until[Background] = later(l.until[Background], l.asked)
+	case now.Before(l.until[Background]):
+		return // it began before, or beside, the failure that is known
+	default:
+		l.until[Background] = now.Add(min(firstPause<<min(l.failed, 8), lastPause))
+		if l.failed > 0 {
+			l.until[Ahead] = l.until[Background]
+		}
 	}
-	pause := min(max(firstPause<<min(l.failed, 8), wait), lastPause)
 	l.failed++
-	until := time.Now().Add(pause)
-	l.until[Background] = until
-	if l.failed > 1 || wait > 0 {
-		l.until[Ahead] = until
+	time.AfterFunc(l.until[Background].Sub(now), l.look)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	time.AfterFunc(pause, l.look)
+	return b
 }
 
 // Lull waits until nobody who reads, or is about to, has a request under way or waiting, and the last failure is some

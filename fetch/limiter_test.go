@@ -137,6 +137,7 @@ func TestLimiterTrouble(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			q := &line{t: t, l: &limiter{slots: 4}, admitted: make(chan string, 1)}
 			for _, wait := range tt.notes {
+				q.l.until[Background] = time.Time{} // the pause before is over
 				q.l.note(true, wait)
 			}
 			if got := [3]bool{mayGo(q.l, &q.at, Reader), mayGo(q.l, &q.at, Ahead), mayGo(q.l, &q.at, Background)}; got != [3]bool{true, tt.ahead, tt.background} {
@@ -159,6 +160,39 @@ func TestLimiterTrouble(t *testing.T) {
 	l.until[Background] = time.Now().Add(20 * time.Millisecond)
 	time.AfterFunc(20*time.Millisecond, l.look)
 	mustTake(t, l, new(place), Background)() // the pause ends by itself
+}
+
+// TestFailTogether: what fails together pauses as one failure does, an answer lets the readahead go on, and what the server
+// asked for holds whatever comes after it.
+func TestFailTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, at := &limiter{slots: 64}, new(place)
+		for range 32 {
+			l.note(true, 0)
+		}
+		if !mayGo(l, at, Ahead) || mayGo(l, at, Background) {
+			t.Error("32 failures at once are more than one")
+		}
+		time.Sleep(firstPause)
+		l.note(true, 0)
+		if mayGo(l, at, Ahead) {
+			t.Error("a second failure does not pause the readahead")
+		}
+		l.note(false, 0)
+		if !mayGo(l, at, Ahead) || mayGo(l, at, Background) {
+			t.Error("after an answer the readahead goes on, and the background waits for its time")
+		}
+		l.note(true, 20*time.Second)
+		l.note(true, 0)
+		l.note(true, 2*time.Second)
+		l.note(false, 0)
+		if time.Sleep(19 * time.Second); mayGo(l, at, Ahead) || mayGo(l, at, Background) {
+			t.Error("a Retry-After of 20 s ends before its time")
+		}
+		if time.Sleep(time.Second); !mayGo(l, at, Ahead) || !mayGo(l, at, Background) {
+			t.Error("a Retry-After of 20 s does not end")
+		}
+	})
 }
 
 // TestLull: who waits for a lull waits for readers and readahead, not for the background.
@@ -206,8 +240,8 @@ func TestGivesWay(t *testing.T) {
 		l, at := &limiter{slots: 1}, new(place)
 		held := mustTake(t, l, at, Reader)
 		for _, c := range []Class{Ahead, Background} {
-			if _, err := l.take(t.Context(), at, NewUrgency(c)); !errors.Is(err, errGaveWay) {
-				t.Errorf("class %d: %v, want %v", c, err, errGaveWay)
+			if _, err := l.take(t.Context(), at, NewUrgency(c)); !errors.Is(err, ErrGaveWay) {
+				t.Errorf("class %d: %v, want %v", c, err, ErrGaveWay)
 			}
 		}
 		raised, admitted := NewUrgency(Ahead), make(chan error)

@@ -109,7 +109,7 @@ func retriable(err error) bool {
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
-	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, errGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
+	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, ErrGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
 		isTLS(err), errors.As(err, &record), errors.As(err, &alert):
 		return false

@@ -17,7 +17,10 @@ const (
 // meanwhile lies in the socket, and is no stall.
 func (w *watch) expire() {
 	due := w.due.Load()
-	if due != 0 && time.Since(epoch)-time.Duration(due) > lateness {
+	if due == 0 || time.Since(epoch) < time.Duration(due) {
+		return // it was stopped, or set anew, in the moment in which it went off
+	}
+	if time.Since(epoch)-time.Duration(due) > lateness {
 		time.Sleep(min(catchUp, w.limit))
 		if w.due.Load() != due {
 			return // somebody has read, or need not

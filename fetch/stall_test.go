@@ -97,3 +97,18 @@ func TestStandstill(t *testing.T) {
 		})
 	}
 }
+
+// TestClockGoesOffLate: a clock that goes off when it was stopped, or set anew, in that very moment ends nothing.
+func TestClockGoesOffLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatch(context.Background(), 30*time.Second)
+		w.start()
+		w.expire() // of the time before
+		w.stop()
+		w.expire()
+		if err := context.Cause(w.ctx); err != nil {
+			t.Errorf("ended: %v", err)
+		}
+		w.cancel(nil)
+	})
+}

@@ -66,7 +66,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},
-		plain: o.PlainHTTP, stall: o.StallTimeout, limiter: &limiter{slots: o.MaxConns}, policy: policy, traffic: traffic,
+		plain: o.PlainHTTP, stall: o.StallTimeout, limiter: &limiter{slots: o.MaxConns, lesser: max(1, o.MaxConns-1)}, policy: policy, traffic: traffic,
 		hosts: map[string]*host{},
 	}
 }
@@ -196,7 +196,11 @@ func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, fun
 		if token {
 			return p, func() {}, nil
 		}
-		release, err := t.limiter.take(ctx, &h.place, urgencyOf(ctx))
+		urgency := urgencyOf(ctx)
+		if p != nil {
+			urgency = NewUrgency(Reader) // others wait for what a probe finds
+		}
+		release, err := t.limiter.take(ctx, &h.place, urgency)
 		if err != nil {
 			h.gate.leave(p, nil, false)
 			return nil, nil, err

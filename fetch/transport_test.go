@@ -265,6 +265,22 @@ func TestHostDown(t *testing.T) {
 	}
 }
 
+// TestProbeIsUrgent: the request that finds out whether a host is back goes ahead of those that nobody waits for, whoever
+// sends it, since readers wait for what it finds.
+func TestProbeIsUrgent(t *testing.T) {
+	tr := &transport{limiter: &limiter{slots: 4}}
+	tr.limiter.note(true, time.Minute)
+	h := &host{gate: &gate{downAfter: 1}}
+	h.gate.leave(nil, errors.New("down"), true)
+	ctx, cancel := context.WithTimeout(WithUrgency(t.Context(), NewUrgency(Ahead)), 10*time.Second)
+	defer cancel()
+	p, release, err := tr.admit(ctx, h, false)
+	if err != nil || p == nil {
+		t.Fatalf("probe %v, %v", p, err)
+	}
+	release()
+}
+
 func TestGate(t *testing.T) {
 	ctx := context.Background()
 	broken := errors.New("broken")
