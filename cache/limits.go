@@ -18,6 +18,7 @@ type limits struct {
 	tick    time.Duration // how often the janitor looks
 	keep    time.Duration // how long a failure is answered without a new try
 	touch   time.Duration // how old an atime may become while its blob is in use
+	stopped time.Duration // after which another process's fill that writes nothing is not waited for: more than its tries take
 	patient time.Duration // longest wait for a descriptor, memory or a short lock
 	leave   time.Duration // longest wait of Close for fills that do not end
 	at      func(string)  // nil; in tests called at each of the points where another process may come in between
@@ -41,6 +42,7 @@ func defaults() limits {
 		tick:    2500 * time.Millisecond,
 		keep:    time.Second,
 		touch:   time.Minute,
+		stopped: 5 * time.Minute,
 		patient: 10 * time.Second,
 		leave:   3 * time.Second,
 		oldest:  1 << 16,

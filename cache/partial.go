@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,9 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 		}
 		s.lim.pause("lock")
 		ok, err := lockNew(fd)
-		if err == nil && ok {
+		if err != nil {
+			err = diskError("lock partial file", err)
+		} else if ok {
 			s.lim.pause("look again")
 			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
 			if b == nil && err == nil {
@@ -44,11 +47,8 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 			_ = remove(f.tmp, name)
 		}
 		_ = unix.Close(fd)
-		if err != nil {
-			return nil, nil, diskError("lock partial file", err)
-		}
-		if b != nil {
-			return nil, b, nil
+		if b != nil || err != nil {
+			return nil, b, err
 		}
 	}
 }
@@ -89,7 +89,8 @@ const failedMode = 0o200
 
 // await returns when the holder of key's partial file has finished, failed or died; the file is gone then. A fill that
 // failed after this process waited for it for long is not tried again here: N processes in turn would make N times
-// the wait. After a short wait it is, since the other process may have lacked only credentials.
+// the wait. After a short wait it is, since the other process may have lacked only credentials. A holder that does not
+// move, such as one that was stopped by Ctrl-Z, is trouble as with a disk: who waited goes on without the cache.
 func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 	name := blobName(key)
 	fd, err := s.openat(ctx, f.tmp, name, unix.O_RDONLY, 0)
@@ -104,7 +105,8 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 	}
 	defer unix.Close(fd)
 	var wait backoff
-	for {
+	var moved time.Duration // when the file was seen to grow last
+	for size := int64(0); ; {
 		ok, err := tryLock(fd)
 		if err != nil {
 			return diskError("lock partial file", err)
@@ -114,6 +116,13 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 		}
 		if err := wait.wait(ctx); err != nil {
 			return err
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Size != size {
+			size, moved = st.Size, wait.waited
+		}
+		if wait.waited-moved >= s.lim.stopped {
+			return diskError("wait for another process, which holds the partial file and writes nothing", errBusy)
 		}
 	}
 	same, err := current(fd, f.tmp, name)

@@ -146,6 +146,42 @@ func TestHolderDies(t *testing.T) {
 	}
 }
 
+// A process that was stopped in the middle of a fill keeps its lock: who waits for it goes on without the cache after a
+// while, and finds the cache as it should be when the other one goes on.
+func TestHolderStops(t *testing.T) {
+	dir, data := t.TempDir(), content(1, 1000)
+	a := testStore(t, Options{Dir: dir})
+	b := testStore(t, Options{Dir: dir}, func(l *limits) { l.stopped = 100 * time.Millisecond })
+	started, goOn, done := make(chan bool), make(chan bool), make(chan error, 1)
+	src := &source{}
+	go func() {
+		done <- get(a, data, func(ctx context.Context, w Sink) error {
+			close(started)
+			<-goOn
+			return src.fill(data)(ctx, w)
+		})
+	}()
+	<-started
+	mustGet(t, b, data, src.fill(data))
+	if n := b.Stats().MemoryBytes; src.fills.Load() != 1 || n == 0 {
+		t.Errorf("%d fills, %d bytes served from memory", src.fills.Load(), n)
+	}
+	large := content(2, 9<<20)
+	hold := make(chan bool)
+	go func() {
+		_ = get(a, large, func(context.Context, Sink) error { close(hold); <-goOn; return ErrUnwanted })
+	}()
+	<-hold
+	if err := get(b, large, src.fill(large)); !errors.Is(err, errBusy) {
+		t.Errorf("a blob too large for memory: %v", err)
+	}
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	audit(t, dir)
+}
+
 // A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long, unless
 // it was given up since nobody waited: of that one nothing is remembered, neither here nor elsewhere.
 func TestFailureElsewhere(t *testing.T) {

@@ -366,3 +366,22 @@ func BenchmarkLargeFill(b *testing.B) {
 		_ = s.Close()
 	}
 }
+
+// TestHas: a blob is there from the end of its fill on, and in the memory of no store when its file is gone.
+func TestHas(t *testing.T) {
+	dir, data := t.TempDir(), content(1, 1000)
+	key := sha256.Sum256(data)
+	s := testStore(t, Options{Dir: dir})
+	if s.Has(key) {
+		t.Error("it is there before its fill")
+	}
+	mustGet(t, s, data, new(source).fill(data))
+	other := testStore(t, Options{Dir: dir})
+	if !s.Has(key) || !other.Has(key) {
+		t.Error("it is not there after its fill")
+	}
+	must(t, os.Remove(dir+"/blobs/"+blobPath(key)))
+	if other.Has(key) {
+		t.Error("it is there without a file")
+	}
+}

@@ -73,6 +73,13 @@ func (t *table) insert(key digest, b *blob) *entry {
 	return e
 }
 
+// has says whether a blob is in the table.
+func (t *table) has(key digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open.Contains(key)
+}
+
 // release gives back one reference.
 func (t *table) release(e *entry) {
 	t.mu.Lock()
@@ -153,9 +160,19 @@ func (t *table) takeFile(ctx context.Context) error {
 
 // tryFile is takeFile without a wait.
 func (t *table) tryFile() bool {
+	var idle *entry
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.countFile()
+	ok := t.countFile()
+	if !ok {
+		if idle = t.oldest(onFile); idle != nil {
+			ok = t.countFile()
+		}
+	}
+	t.mu.Unlock()
+	if idle != nil {
+		idle.blob.close()
+	}
+	return ok
 }
 
 // countFile takes a descriptor if one is free. The caller holds mu.
