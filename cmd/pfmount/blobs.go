@@ -43,9 +43,9 @@ func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.Fil
 // maxJoins is how often a reader may join a fetch in the moment in which that is given up.
 const maxJoins = 5
 
-// fetch fills the cache with a blob that nobody waits for. A reader who comes for it meanwhile joins, and raises its
-// class. It does nothing when such a fetch is under way already.
-func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Class) error {
+// fetch fills the cache with a blob that nobody waits for, and gives it to use, if that is not nil. A reader who comes for
+// it meanwhile joins, and raises its class. It does nothing when such a fetch is under way already.
+func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Class, use func(io.ReaderAt)) error {
 	u, ok := b.early.begin(d, c)
 	if !ok {
 		return nil
@@ -60,6 +60,9 @@ func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Cl
 	})
 	if err != nil {
 		return err
+	}
+	if use != nil {
+		use(f)
 	}
 	return f.Close()
 }

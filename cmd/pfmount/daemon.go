@@ -127,15 +127,16 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 		return err
 	}
 	defer d.guardMount()()
-	reading, listing := d.session.prefetch.hooks()
-	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), fusefs.Options{
+	options := fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
-		Reading: reading, Listing: listing,
-	})
+	}
+	d.session.prefetch.watch(&options)
+	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), options)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
 	}
+	d.session.prefetch.showTo(d.server)
 	if d.socket, err = d.serveState(); err != nil {
 		d.log.Warn("no status socket: pfmount status will know little of this mount", "error", err)
 	} else {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ func loadLearned(store *cache.Store, id pfimg.Digest) (list []pfimg.Digest) {
 
 // learner notes the order of first reads.
 type learner struct {
-	mu    sync.Mutex // guards the fields below
+	mu    sync.Mutex // guards the fields below; readers note, so nothing is waited for with it held
 	seen  map[pfimg.Digest]bool
 	order []pfimg.Digest
 	since time.Time
@@ -79,13 +80,14 @@ func (l *learner) note(d pfimg.Digest, now time.Time) bool {
 // save keeps what is new, and behind it what the record had beside that: a mount that reads little forgets nothing.
 func (l *learner) save(store *cache.Store, id pfimg.Digest) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.order) == l.saved {
+	list, saved, seen := slices.Clone(l.order), l.saved, maps.Clone(l.seen)
+	l.mu.Unlock()
+	noted := len(list)
+	if noted == saved {
 		return nil
 	}
-	list := slices.Clone(l.order)
 	for _, d := range loadLearned(store, id) {
-		if !l.seen[d] && len(list) < learnBlobs {
+		if !seen[d] && len(list) < learnBlobs {
 			list = append(list, d)
 		}
 	}
@@ -96,6 +98,8 @@ func (l *learner) save(store *cache.Store, id pfimg.Digest) error {
 	if err := store.Put(learnedName(id), data); err != nil {
 		return err
 	}
-	l.saved = len(l.order)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.saved = noted
 	return nil
 }

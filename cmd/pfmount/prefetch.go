@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ahead"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 // What --prefetch takes.
@@ -36,9 +38,12 @@ func parsePrefetch(c *cli.Context) (string, error) {
 	}
 }
 
-// prefetcher fetches what is not read yet. All it does ends with stop; a nil one does nothing.
+// prefetcher fetches what is not read yet, and shows to the kernel what is cached. All it does ends with stop; a nil one
+// does nothing.
 type prefetcher struct {
 	s       *session
+	online  bool // what is fetched comes over a network: nothing else is worth fetching ahead
+	shows   *shows
 	walks   *ahead.Policy // files in the order of a walk
 	list    []pfimg.Digest
 	hints   *ahead.Policy // list in its order; nil: there is none
@@ -50,28 +55,29 @@ type prefetcher struct {
 	life
 }
 
-// startPrefetch begins to fetch ahead of readers. Only what comes over a network is worth it.
+// startPrefetch begins to fetch ahead of readers.
 func (s *session) startPrefetch(c *cli.Context, what string) error {
-	if what == prefetchNone || s.image.Ref().Kind() != fetch.Registry || c.Bool("offline") {
+	if what == prefetchNone {
 		return nil
 	}
 	size, err := parseSize(c, "cache-size")
 	if err != nil {
 		return err
 	}
-	p := &prefetcher{s: s, share: size / cacheShare}
+	p := &prefetcher{s: s, share: size / cacheShare, shows: newShows()}
+	p.online = s.image.Ref().Kind() == fetch.Registry && !c.Bool("offline")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// Twice the connections keep all of them busy while answers come back in another order than the files are read.
 	config := ahead.Config{Files: max(1, min(2*c.Int("max-connections"), s.store.Fills()/8)), Bytes: min(aheadBytes, p.share)}
 	p.turns = make(chan struct{}, 4*config.Files)
 	walks := config
 	walks.Orders = ahead.Walks(s.index)
-	walks.Want = func(r pfimg.Row) (int64, bool) { d, _, ok := s.index.Blob(r); return p.want(d, ok) }
+	walks.Want = p.want
 	p.walks = ahead.New(walks)
-	if !c.Bool("no-hints") {
+	if p.online && !c.Bool("no-hints") {
 		p.learn(config)
 	}
-	if what == prefetchAll {
+	if p.online && what == prefetchAll {
 		p.fetchAll(s.index.Blobs())
 	}
 	s.prefetch = p
@@ -86,7 +92,12 @@ func (p *prefetcher) learn(config ahead.Config) {
 			p.places[d] = pfimg.Row(i) + 1
 		}
 		config.Orders, config.Opens = ahead.List(len(p.list)), 2
-		config.Want = func(r pfimg.Row) (int64, bool) { return p.want(p.list[r-1], true) }
+		config.Want = func(r pfimg.Row) (int64, ahead.Plan) {
+			if d := p.list[r-1]; p.online && !p.s.store.Has(d) {
+				return p.fetchable(d)
+			}
+			return 0, ahead.Leave
+		}
 		p.hints = ahead.New(config)
 	}
 	p.learner.Store(newLearner())
@@ -106,25 +117,40 @@ func (p *prefetcher) learn(config ahead.Config) {
 	})
 }
 
-// want says whether a blob is worth fetching ahead.
-func (p *prefetcher) want(d pfimg.Digest, ok bool) (int64, bool) {
-	size, known := p.s.index.Size(d)
-	if !ok || !known || size < 0 || size > aheadBlob || p.s.early.has(d) {
-		return 0, false
+// want says what to do about a file of the tree that comes next: one that is cached is shown, or opened and checked when it
+// is too large for that.
+func (p *prefetcher) want(r pfimg.Row) (int64, ahead.Plan) {
+	d, size, ok := p.s.index.Blob(r)
+	switch {
+	case !ok:
+		return 0, ahead.Leave
+	case !p.s.store.Has(d):
+		if !p.online {
+			return 0, ahead.Leave
+		}
+	case size >= 0 && size <= fusefs.MaxStore:
+		return size, ahead.Show
 	}
-	if _, _, stored := p.s.image.Wire(d); !stored {
-		return 0, false
-	}
-	_, cached := p.s.store.Stat(d)
-	return size, !cached
+	return p.fetchable(d)
 }
 
-// hooks are told what a mount is asked for.
-func (p *prefetcher) hooks() (reading, listing func(pfimg.Row, uint32)) {
-	if p == nil {
-		return nil, nil
+// fetchable says whether a blob can be fetched ahead.
+func (p *prefetcher) fetchable(d pfimg.Digest) (int64, ahead.Plan) {
+	size, known := p.s.index.Size(d)
+	if !known || size < 0 || size > aheadBlob || p.s.early.has(d) {
+		return 0, ahead.Leave
 	}
-	return p.reading, p.listing
+	if _, _, stored := p.s.image.Wire(d); !stored {
+		return 0, ahead.Leave
+	}
+	return size, ahead.Fetch
+}
+
+// watch has the prefetcher told what a mount is asked for.
+func (p *prefetcher) watch(o *fusefs.Options) {
+	if p != nil {
+		o.Reading, o.Listing, o.Listed = p.reading, p.listing, p.shows.listed
+	}
 }
 
 // listing notes where a walk may begin.
@@ -134,35 +160,45 @@ func (p *prefetcher) listing(dir pfimg.Row, pid uint32) {
 	}
 }
 
-// reading fetches what comes after a file that is being read.
+// reading fetches and shows what comes after a file that is being read.
 func (p *prefetcher) reading(r pfimg.Row, pid uint32) {
 	d, _, _ := p.s.index.Blob(r)
-	if l := p.learner.Load(); l != nil && !l.note(d, time.Now()) {
-		p.learner.Store(nil)
-	}
+	p.note(d)
 	for _, next := range p.walks.Read(r, pid) {
-		next, _, _ := p.s.index.Blob(next)
-		p.ahead(next)
+		d, size, _ := p.s.index.Blob(next.Row)
+		if next.Plan == ahead.Show {
+			p.note(d) // nobody will see it read
+			p.shows.add(shown{next.Row, p.s.index.Parent(next.Row), d, size})
+		} else {
+			p.ahead(d)
+		}
 	}
 	if p.hints == nil || p.places[d] == 0 {
 		return
 	}
 	for _, next := range p.hints.Read(p.places[d], pid) {
-		p.ahead(p.list[next-1])
+		p.ahead(p.list[next.Row-1])
 	}
 }
 
-// stats counts what was fetched ahead.
-func (p *prefetcher) stats() (s ahead.Stats) {
+// note learns that a blob is read.
+func (p *prefetcher) note(d pfimg.Digest) {
+	if l := p.learner.Load(); l != nil && !l.note(d, time.Now()) {
+		p.learner.Store(nil)
+	}
+}
+
+// stats counts what was fetched ahead, and what was shown.
+func (p *prefetcher) stats() (s ahead.Stats, shown int64) {
 	if p == nil {
-		return s
+		return s, 0
 	}
 	s = p.walks.Stats()
 	if p.hints != nil {
 		h := p.hints.Stats()
 		s.Hits, s.Wasted = s.Hits+h.Hits, s.Wasted+h.Wasted
 	}
-	return s
+	return s, p.shows.count.Load()
 }
 
 // ahead fetches a blob while others go on. It does not when too many are under way: what they were fetched for was
@@ -175,14 +211,14 @@ func (p *prefetcher) ahead(d pfimg.Digest) {
 	}
 	p.start(func() {
 		defer func() { <-p.turns }()
-		_ = p.fetch(d, fetch.Ahead)
+		_ = p.fetch(d, fetch.Ahead, nil)
 	})
 }
 
-// fetch gets a blob. A failure is the reader's to meet, if one comes.
-func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class) error {
+// fetch gets a blob, and gives it to use, if that is not nil. A failure is the reader's to meet, if one comes.
+func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class, use func(io.ReaderAt)) error {
 	size, _ := p.s.index.Size(d)
-	err := p.s.blobs().fetch(p.ctx, d, size, c)
+	err := p.s.blobs().fetch(p.ctx, d, size, c, use)
 	if err != nil && p.ctx.Err() == nil {
 		p.s.log.Debug("not fetched ahead", "image", p.s.image.Ref().String(), "blob", d.String(), "error", err)
 	}

@@ -37,6 +37,7 @@ type mountState struct {
 	WaitedReads    int64     `json:"waited_reads"`
 	AheadHits      int64     `json:"ahead_hits"`
 	AheadWasted    int64     `json:"ahead_wasted"`
+	Shown          int64     `json:"shown"`
 	Goroutines     int       `json:"goroutines"`
 	LastErrors     []string  `json:"last_errors"`
 
@@ -169,12 +170,13 @@ func listenAt(dir, name string) (net.Listener, error) {
 func (d *daemon) state() mountState {
 	_, errs := d.lines.snapshot()
 	image, stats := d.session.image, d.session.store.Stats()
-	traffic, ahead := image.Fetched(), d.session.prefetch.stats()
+	traffic := image.Fetched()
+	ahead, shown := d.session.prefetch.stats()
 	return mountState{
 		Mountpoint: d.cfg.mountpoint, Image: d.cfg.image, ManifestDigest: image.Digest(), PID: os.Getpid(),
 		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: wholeSize(image),
 		Requests: traffic.Requests, CacheHits: int64(stats.Hits), CacheMisses: int64(stats.Misses),
-		WaitedReads: d.session.early.waits.Load(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted,
+		WaitedReads: d.session.early.waits.Load(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted, Shown: shown,
 		Goroutines: runtime.NumGoroutine(), LastErrors: errs,
 	}
 }
@@ -186,7 +188,8 @@ func wholeSize(image *fetch.Image) int64 { return image.ManifestSize() + image.W
 // writeMetrics answers in the Prometheus text format, version 0.0.4.
 func (d *daemon) writeMetrics(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	s, traffic, ahead := d.session.store.Stats(), d.session.image.Fetched(), d.session.prefetch.stats()
+	s, traffic := d.session.store.Stats(), d.session.image.Fetched()
+	ahead, shown := d.session.prefetch.stats()
 	for _, m := range []struct {
 		name, kind, help string
 		value            int64
@@ -199,6 +202,7 @@ func (d *daemon) writeMetrics(w http.ResponseWriter) {
 		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.session.early.waits.Load()},
 		{"ahead_hits_total", "counter", "Blobs fetched ahead, then read.", ahead.Hits},
 		{"ahead_wasted_total", "counter", "Blobs fetched ahead and passed over.", ahead.Wasted},
+		{"shown_total", "counter", "Cached files given to the kernel before they were read.", shown},
 		{"cache_fills_failed_total", "counter", "Fills that failed.", int64(s.Failed)},
 		{"cache_damaged_total", "counter", "Cached blobs found damaged and dropped.", int64(s.Damaged)},
 		{"cache_evicted_total", "counter", "Blobs evicted by this process.", int64(s.Evicted)},

@@ -28,7 +28,7 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 		ctx, giveUp := context.WithCancelCause(p.ctx)
 		defer giveUp(nil)
 		var workers errgroup.Group
-		workers.SetLimit(backWorkers)
+		workers.SetLimit(min(backWorkers, max(1, p.s.store.Fills()/4)))
 		var failed atomic.Int32
 		for d := range list {
 			if ctx.Err() != nil {
@@ -38,7 +38,7 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 				switch err := p.fetchQuietly(ctx, d); {
 				case err == nil:
 					failed.Store(0)
-				case errors.Is(err, errNoRoom) || failed.Add(1) >= backFails:
+				case errors.Is(err, errNoRoom), linkFailed(err) && failed.Add(1) >= backFails:
 					giveUp(err)
 				}
 				return nil
@@ -51,11 +51,16 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 	})
 }
 
+// linkFailed says that a failure is the link's, and not one blob's, nor that others were to go first.
+func linkFailed(err error) bool {
+	return !errors.Is(err, fetch.ErrGaveWay) && !errors.Is(err, fetch.ErrMissing) && !errors.Is(err, pfimg.ErrIntegrity)
+}
+
 // fetchQuietly fetches a blob in a moment in which it disturbs nobody.
 func (p *prefetcher) fetchQuietly(ctx context.Context, d pfimg.Digest) error {
 	wire, _, stored := p.s.image.Wire(d)
 	size, _ := p.s.index.Size(d)
-	if _, cached := p.s.store.Stat(d); cached || !stored {
+	if !stored || p.s.store.Has(d) {
 		return nil
 	}
 	bytes := max(size, wire, 0)
@@ -66,7 +71,7 @@ func (p *prefetcher) fetchQuietly(ctx context.Context, d pfimg.Digest) error {
 	if err := p.s.image.Lull(ctx); err != nil {
 		return err
 	}
-	return p.fetch(d, fetch.Background)
+	return p.fetch(d, fetch.Background, nil)
 }
 
 // life lets work begin until the end, and waits for it.

@@ -3,6 +3,9 @@
 // promises that one file read alone, and reads in no order, cause nothing, and that what is fetched and not read yet stays
 // within a number of files and bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
 //
+// A file that is at hand already can be shown to its reader before he asks. Then it is not seen who reads it: files that are
+// not shown stand between those that are, and who comes to one of them has read what was shown before it.
+//
 // A window follows each reader. It opens once three files were read in the order of a walk, or two of which the first is
 // the first of a directory that the same reader listed, and then says which k files come next. k doubles with each of them
 // that is read, and halves with each that is passed over.
@@ -29,13 +32,28 @@ const (
 // Order is an order in which files may be read: it returns the one that follows r.
 type Order func(r pfimg.Row) (pfimg.Row, bool)
 
+// Plan is what is done about a file that comes next.
+type Plan uint8
+
+const (
+	Leave Plan = iota
+	Fetch      // its reader will be seen
+	Show       // its reader will not be seen, and nothing is lost when there is none
+)
+
+// Next is a file that comes next.
+type Next struct {
+	Row  pfimg.Row
+	Plan Plan // Fetch or Show
+}
+
 // Config says what to fetch ahead of.
 type Config struct {
-	Orders []Order                                 // one or two; a window begins with the first
-	Opens  int                                     // reads in order that open a window; 0: 3, since two come by chance in a tree that is read at random
-	Want   func(r pfimg.Row) (size int64, ok bool) // whether a file should be fetched, and its bytes; asked once as it comes into a window
-	Files  int                                     // most files ahead of one reader; four times as many ahead of all
-	Bytes  int64                                   // most bytes ahead of all readers
+	Orders []Order                                // one or two; a window begins with the first
+	Opens  int                                    // reads in order that open a window; 0: 3, since two come by chance in a tree that is read at random
+	Want   func(r pfimg.Row) (size int64, p Plan) // what to do about a file, and its bytes; asked once as it comes into a window
+	Files  int                                    // most files ahead of one reader; four times as many ahead of all
+	Bytes  int64                                  // most bytes ahead of all readers
 }
 
 // Policy follows readers. It is safe for concurrent use.
@@ -79,14 +97,14 @@ func (p *Policy) Stats() Stats {
 	return p.stats
 }
 
-// Read notes that who reads a file and returns which files to fetch now, in order.
-func (p *Policy) Read(r pfimg.Row, who uint32) []pfimg.Row {
+// Read notes that who reads a file and returns which files to fetch or show now, in order.
+func (p *Policy) Read(r pfimg.Row, who uint32) []Next {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.at[r]
 	switch {
-	case len(p.windows) > 0 && p.windows[0].last == r:
-		return nil // it reads on in the same file
+	case slices.ContainsFunc(p.windows, func(w *window) bool { return w.last == r }):
+		return nil // somebody reads on in the same file
 	case w == nil:
 		w = p.open(r, who)
 	case r == w.detour:

@@ -164,10 +164,10 @@ func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
 		}
 		delete(unread, r)
 		for _, next := range p.Read(r, 1) {
-			if have[next] {
+			if have[next.Row] {
 				panic("fetched twice")
 			}
-			have[next], unread[next] = true, true
+			have[next.Row], unread[next.Row] = true, true
 			o.fetched++
 		}
 		o.most = max(o.most, len(unread))
@@ -177,7 +177,17 @@ func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
 
 func policy(t *toy) (*Policy, map[pfimg.Row]bool) {
 	have := map[pfimg.Row]bool{}
-	return New(Config{Orders: Walks(t), Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }}), have
+	return New(Config{Orders: Walks(t), Files: 64, Bytes: 1 << 20, Want: lacking(have)}), have
+}
+
+// lacking wants files of 1,000 bytes that are not there.
+func lacking(have map[pfimg.Row]bool) func(pfimg.Row) (int64, Plan) {
+	return func(r pfimg.Row) (int64, Plan) {
+		if have[r] {
+			return 0, Leave
+		}
+		return 1000, Fetch
+	}
 }
 
 func interleave(lists ...[]pfimg.Row) (all []pfimg.Row) {
@@ -255,14 +265,14 @@ func TestBounds(t *testing.T) {
 	all := tree.walk(false, pfimg.Root)
 	for _, bytes := range []int64{1 << 30, 20_000, 500} {
 		have := map[pfimg.Row]bool{}
-		p := New(Config{Orders: Walks(tree), Files: 8, Bytes: bytes, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
+		p := New(Config{Orders: Walks(tree), Files: 8, Bytes: bytes, Want: lacking(have)})
 		var lists [][]pfimg.Row
 		for i := range 40 { // more than there are windows
 			lists = append(lists, all[i*250:i*250+200])
 		}
 		for _, r := range interleave(lists...) {
 			for _, next := range p.Read(r, 1) {
-				have[next] = true
+				have[next.Row] = true
 			}
 			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows || len(p.at) > maxWindows*(4*8+2*slack+1) {
 				t.Fatalf("ahead: %+v, %d windows, %d rows", p.out, len(p.windows), len(p.at))
@@ -315,7 +325,7 @@ func TestStart(t *testing.T) {
 // TestList: two reads in the order of a list are enough, any two others are not.
 func TestList(t *testing.T) {
 	have := map[pfimg.Row]bool{}
-	p := New(Config{Orders: List(200), Opens: 2, Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, bool) { return 1000, !have[r] }})
+	p := New(Config{Orders: List(200), Opens: 2, Files: 64, Bytes: 1 << 20, Want: lacking(have)})
 	if o := play(p, have, []pfimg.Row{5, 100, 50, 150}); o.fetched != 0 {
 		t.Errorf("no order, and %d fetched", o.fetched)
 	}
@@ -328,6 +338,56 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestShown: who reads in order what is at hand is asked after now and then only, however many walk at once, and no more is
+// shown ahead than may be; where files were read that had not been shown yet, the window goes on.
+func TestShown(t *testing.T) {
+	tree := grow(folders(40, 50)...)
+	all := tree.walk(false, pfimg.Root)
+	for name, reads := range map[string][]pfimg.Row{
+		"one reader":  all,
+		"two readers": interleave(all[:900], all[1000:1900]),
+	} {
+		for _, late := range []int{1, 3} { // each n-th file is read before it was shown
+			shown := map[pfimg.Row]bool{}
+			p := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, Plan) { return 1000, Show }})
+			asked, most := 0, 0
+			for i, r := range reads {
+				if shown[r] && (late == 1 || i%late > 0) {
+					continue
+				}
+				asked++
+				for _, next := range p.Read(r, 1) {
+					if shown[next.Row] || next.Plan != Show {
+						t.Errorf("%s: row %d shown twice, or not", name, next.Row)
+					}
+					shown[next.Row] = true
+				}
+				most = max(most, p.out.files)
+			}
+			if want := 200 + len(reads)/late*(late/3); asked > want || most > 128 || len(shown) < len(reads)*4/5 {
+				t.Errorf("%s, %d: %d of %d reads were seen, want at most %d; %d shown, %d ahead", name, late, asked, len(reads), want, len(shown), most)
+			}
+			if s := p.Stats(); s != (Stats{}) {
+				t.Errorf("%s: %+v, and nothing was fetched", name, s)
+			}
+		}
+	}
+}
+
+// TestLargeFilesBeside: files that take several reads, read by two at once, open a window for each of them.
+func TestLargeFilesBeside(t *testing.T) {
+	tree := grow(folders(2, 100)...)
+	a, b := tree.walk(false, tree.paths["d0000"]), tree.walk(false, tree.paths["d0001"])
+	var reads []pfimg.Row
+	for i := range a {
+		reads = append(reads, a[i], b[i], a[i], b[i], a[i])
+	}
+	p, have := policy(tree)
+	if o := play(p, have, reads); o.waited > 6 {
+		t.Errorf("%d waited", o.waited)
+	}
+}
+
 // TestBooks: whatever is read, each row that leads to a window is one that it expects, and the sums are right.
 func TestBooks(t *testing.T) {
 	tree := project()
@@ -335,7 +395,12 @@ func TestBooks(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		have := map[pfimg.Row]bool{}
-		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Bytes: 20_000, Want: func(r pfimg.Row) (int64, bool) { return int64(rng.IntN(2000)), rng.IntN(4) > 0 && !have[r] }})
+		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Bytes: 20_000, Want: func(r pfimg.Row) (int64, Plan) {
+			if have[r] {
+				return 0, Leave
+			}
+			return int64(rng.IntN(2000)), Plan(rng.IntN(3))
+		}})
 		at := make([]int, 20) // readers, in one list or the other
 		for range 2000 {
 			i := rng.IntN(len(at))
@@ -346,8 +411,8 @@ func TestBooks(t *testing.T) {
 			if rng.IntN(20) == 0 {
 				p.Start(list[at[i]], 1)
 			}
-			for _, r := range p.Read(list[at[i]], 1) {
-				have[r] = true
+			for _, next := range p.Read(list[at[i]], 1) {
+				have[next.Row] = true
 			}
 		}
 		var out total
@@ -387,7 +452,7 @@ func TestGrowth(t *testing.T) {
 	if want := []int{0, 0, 8, 16, 32, 64, 64, 64, 64}; !slices.Equal(ks, want) {
 		t.Errorf("k was %v, want %v", ks, want)
 	}
-	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, bool) { return firstBytes / 2, true }})
+	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, Plan) { return firstBytes / 2, Fetch }})
 	for i, r := range all[:6] {
 		got := len(large.Read(r, 1))
 		if want := []int{0, 0, 2, 3, 3, 3}[i]; got != want {

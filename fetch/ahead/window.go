@@ -9,6 +9,7 @@ import (
 // window is what one reader reads and will read.
 type window struct {
 	order   int       // in Config.Orders
+	blind   int       // shown behind the last guess whose reader will be seen
 	last    pfimg.Row // read last
 	edge    pfimg.Row // guessed last
 	guesses []guess   // what comes next, behind what was passed over
@@ -28,18 +29,21 @@ type pace struct {
 
 // guess is a file that a reader should come to.
 type guess struct {
-	row  pfimg.Row
-	size int64 // bytes if it was fetched ahead, else notAsked or notWanted
+	row   pfimg.Row
+	size  int64 // bytes if it was fetched ahead or shown, else one of those below
+	shown bool
 }
 
 const (
 	notAsked  = -1
 	notWanted = -2
+	seen      = -3 // could be shown, and is not, so that its reader is seen
 )
 
 // hit notes that a guess was right: k doubles. What was passed over before it is kept for a while, then halves k.
 func (p *Policy) hit(w *window, r pfimg.Row) {
 	i := slices.IndexFunc(w.guesses, func(g guess) bool { return g.row == r })
+	i -= p.unseen(w, i)
 	g := w.guesses[i]
 	delete(p.at, r)
 	w.guesses = append(w.guesses[:i], w.guesses[i+1:]...)
@@ -54,8 +58,12 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 	}
 	if g.size >= 0 {
 		p.add(w, -1, -g.size)
-		p.stats.Hits++
 		w.read += g.size
+		if !g.shown {
+			p.stats.Hits++
+		}
+	}
+	if g.size >= 0 || g.size == seen {
 		w.k = min(2*w.k, p.config.Files)
 	}
 	if wasted := p.drop(w, max(0, w.passed-slack)); wasted > 0 {
@@ -63,6 +71,28 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 			w.run = 0
 		}
 	}
+}
+
+// unseen takes out what was shown before the guess i, since it was read, and returns how much that is.
+func (p *Policy) unseen(w *window, i int) (n int) {
+	passed, kept := w.passed, w.guesses[:0]
+	for j, g := range w.guesses {
+		if j >= i || !g.shown {
+			kept = append(kept, g)
+			continue
+		}
+		if p.at[g.row] == w {
+			delete(p.at, g.row)
+		}
+		p.add(w, -1, -g.size)
+		w.read += g.size
+		n++
+		if j < passed {
+			w.passed--
+		}
+	}
+	w.guesses = kept
+	return n
 }
 
 // turn begins a window's guesses anew behind r, in the other order. What was fetched comes later then.
@@ -97,9 +127,17 @@ func (w *window) guessed(r pfimg.Row) bool {
 	return slices.ContainsFunc(w.guesses, func(g guess) bool { return g.row == r })
 }
 
-// extend looks further until k files are fetched ahead, and returns those that are new. What another window expects is
-// taken over: it is this reader who comes there.
-func (p *Policy) extend(w *window) (fetch []pfimg.Row) {
+// extend looks further until k files are ahead, and returns those that are new, several at a time. What another window
+// expects is taken over: it is this reader who comes there.
+func (p *Policy) extend(w *window) (next []Next) {
+	if w.out.files > w.k-w.k/4 {
+		return nil
+	}
+	defer func() {
+		if n := len(w.guesses); n > 0 && w.guesses[n-1].shown {
+			p.guess(w) // somewhere the reader must be seen again
+		}
+	}()
 	for i := w.passed; i < w.passed+slack || w.out.files < w.k && i < w.passed+4*w.k; i++ {
 		if i == len(w.guesses) && !p.guess(w) {
 			break
@@ -108,19 +146,24 @@ func (p *Policy) extend(w *window) (fetch []pfimg.Row) {
 		if g.size != notAsked || w.out.files >= w.k {
 			continue
 		}
-		size, ok := p.config.Want(g.row)
+		size, plan := p.config.Want(g.row)
 		switch {
-		case !ok:
+		case plan == Leave:
 			g.size = notWanted
+		case plan == Show && w.blind >= w.k/4:
+			g.size, w.blind = seen, 0
 		case !p.room(w, size):
-			return fetch
+			return next
 		default:
-			g.size = size
+			g.size, g.shown = size, plan == Show
+			if w.blind++; !g.shown {
+				w.blind = 0
+			}
 			p.add(w, 1, size)
-			fetch = append(fetch, g.row)
+			next = append(next, Next{g.row, plan})
 		}
 	}
-	return fetch
+	return next
 }
 
 // guess adds the file that follows the last guess; false at the end of the tree.
@@ -146,15 +189,17 @@ func (p *Policy) room(w *window, size int64) bool {
 	return w.out.bytes+size <= firstBytes+2*w.read
 }
 
-// drop takes the first n guesses out as wrong, and returns how many of them were fetched.
+// drop takes the first n guesses out as wrong, and returns how many of them were fetched in vain.
 func (p *Policy) drop(w *window, n int) (wasted int) {
 	for _, g := range w.guesses[:n] {
 		if p.at[g.row] == w {
 			delete(p.at, g.row)
 		}
 		if g.size >= 0 {
-			wasted++
 			p.add(w, -1, -g.size)
+		}
+		if g.size >= 0 && !g.shown {
+			wasted++
 		}
 	}
 	w.guesses = append(w.guesses[:0], w.guesses[n:]...)

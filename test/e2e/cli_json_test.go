@@ -154,6 +154,7 @@ mounts[].mountpoint string
 mounts[].offline bool
 mounts[].pid integer
 mounts[].requests integer
+mounts[].shown integer
 mounts[].stale bool
 mounts[].started time
 mounts[].total_bytes integer

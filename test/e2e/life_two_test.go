@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,61 @@ func TestTwoMounts(t *testing.T) {
 		second.Compare("world/fs", harness.Want(t, "basic"))
 		second.Unmount()
 	})
+}
+
+// TestFailingNeighbour: two mounts share a cache, and the registry of one answers no more. Its reader waits on; what was
+// begun ahead of that reader makes way for the readers of the other mount, who get all from their own registry.
+func TestFailingNeighbour(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]faultreg.Fault{
+		"limits": faultreg.Answer(503, "", "Retry-After", "25"),
+		"stalls": faultreg.NewHold().Fault(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, img := harness.New(t, ""), project(t, 1, 50)
+			ref := e.Push(img)
+			other, err := faultreg.New(faultreg.Options{Backend: e.Registry().Backend()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { other.Close() })
+			failing, well := e.Mount(ref, "--stall-timeout", "10s"), e.Mount(strings.Replace(ref, e.Registry().Host(), other.Host(), 1))
+			files := slices.DeleteFunc(img.Paths(), func(p string) bool { return !strings.HasPrefix(p, "world/fs/") })
+			slices.Sort(files)
+			for _, p := range files[:3] {
+				failing.Read(p) // opens a window
+			}
+			harness.Eventually(t, time.Minute, "the end of what was fetched ahead", func() bool { return e.Registry().InFlight() == 0 })
+			rule := e.Registry().On(faultreg.Match{Kind: faultreg.Blob}, fault)
+			before := e.Registry().Gets(faultreg.Blob)
+			next := slices.IndexFunc(files, func(p string) bool { return before[img.WireOf(p)] == 0 })
+			reader := e.Command(append([]string{"cat"}, paths(failing, files[3:next+1])...)...)
+			harness.Eventually(t, time.Minute, "a failing request", func() bool { return rule.Hits() > 1 })
+			for i, p := range files {
+				if i != next { // which the waiting reader itself asked for
+					if got := harness.SHA256(well.Read(p)); got != img.Digest(p)[7:] {
+						t.Errorf("%s: digest %s", p, got)
+					}
+				}
+			}
+			if name == "limits" && !reader.Running() {
+				t.Errorf("the reader of the failing link ended first: %v", reader.Wait(harness.Limit))
+			}
+			reader.Kill()
+			reader.Wait(harness.Limit)
+			failing.Unmount()
+			well.Unmount()
+		})
+	}
+}
+
+// paths are names in a mount.
+func paths(m *harness.Mount, names []string) (list []string) {
+	for _, name := range names {
+		list = append(list, m.Path(name))
+	}
+	return list
 }
 
 // TestMountsInMounts: a mount on a folder of another file system that is mounted itself, also of one of ours: the inner

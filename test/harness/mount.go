@@ -100,6 +100,7 @@ type Status struct {
 	CacheHits      int64    `json:"cache_hits"`
 	CacheMisses    int64    `json:"cache_misses"`
 	WaitedReads    int64    `json:"waited_reads"`
+	Shown          int64    `json:"shown"`
 	Goroutines     int      `json:"goroutines"`
 	LastErrors     []string `json:"last_errors"`
 }

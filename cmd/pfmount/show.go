@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs"
+)
+
+// Bounds of what is shown.
+const (
+	showers   = 3   // files that are read and shown at once
+	showQueue = 256 // files that wait for that, or for the kernel to hear of them; more are left to their readers
+)
+
+// shown is a file that is cached and comes next.
+type shown struct {
+	row, dir pfimg.Row
+	blob     pfimg.Digest
+	size     int64
+}
+
+// shows are files to put into the page cache of the kernel that serves a mount, where their readers find them without asking.
+type shows struct {
+	queue chan shown
+	count atomic.Int64 // shown so far
+
+	mu    sync.Mutex            // guards the fields below
+	early map[pfimg.Row][]shown // by directory: the kernel hears of them when it is listed
+	held  int                   // files in early
+}
+
+func newShows() *shows {
+	return &shows{queue: make(chan shown, showQueue), early: map[pfimg.Row][]shown{}}
+}
+
+// add shows a file soon, unless too many wait for it: its reader may then come first.
+func (s *shows) add(f shown) {
+	select {
+	case s.queue <- f:
+	default:
+	}
+}
+
+// hold keeps a file until its directory was listed.
+func (s *shows) hold(f shown) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == showQueue { // of walks that went elsewhere
+		clear(s.early)
+		s.held = 0
+	}
+	s.early[f.dir] = append(s.early[f.dir], f)
+	s.held++
+}
+
+// listed shows the files of a directory that waited for it.
+func (s *shows) listed(dir pfimg.Row) {
+	s.mu.Lock()
+	list := s.early[dir]
+	delete(s.early, dir)
+	s.held -= len(list)
+	s.mu.Unlock()
+	for _, f := range list {
+		s.add(f)
+	}
+}
+
+// showTo begins to show files to the kernel of a mount.
+func (p *prefetcher) showTo(s *fusefs.Server) {
+	if p == nil {
+		return
+	}
+	for range showers {
+		p.start(func() {
+			buf := make([]byte, fusefs.MaxStore)
+			for {
+				select {
+				case f := <-p.shows.queue:
+					p.show(s, f, buf)
+				case <-p.ctx.Done():
+					return
+				}
+			}
+		})
+	}
+}
+
+// show reads a file through the cache, which checks it, and shows it.
+func (p *prefetcher) show(s *fusefs.Server, f shown, buf []byte) {
+	_ = p.fetch(f.blob, fetch.Ahead, func(r io.ReaderAt) {
+		_, err := r.ReadAt(buf[:f.size], 0)
+		if err == nil {
+			err = s.Store(f.row, buf[:f.size])
+		}
+		switch {
+		case err == nil:
+			p.shows.count.Add(1)
+		case errors.Is(err, fusefs.ErrUnknown):
+			p.shows.hold(f)
+		default:
+			p.s.log.Debug("not shown", "image", p.s.image.Ref().String(), "path", p.s.index.Path(f.row), "error", err)
+		}
+	})
+}
