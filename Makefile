@@ -30,7 +30,7 @@ demo: build ## mount a sample session from a registry on this machine
 	@test/setup.sh demo
 	@cd test && $(GO) run ./demo ../$(BIN)
 
-test: setup lint unit e2e soak fuzz-short ## everything that CI runs
+test: setup lint unit e2e soak fuzz-short ## everything that CI runs but interop
 
 unit: ## unit tests of all packages with the race detector
 	@test/part unit $(GO) test -race -timeout 10m ./...
@@ -63,17 +63,24 @@ bench: build ## measure against peers and write test/bench/RESULTS.md (half an h
 	@cd test && $(GO) run ./bench -out bench $(BENCH) ../$(BIN)
 
 SHARE    = $(DESTDIR)$(PREFIX)/share
+# Units go where systemd looks for them, systemd.unit(5); a home has only a user's.
+ifneq ($(SBINDIR),)
 UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd
+UNITS_OF = system user
+else
+UNITS    = $(SHARE)/systemd
+UNITS_OF = user
+endif
 install: build ## install to $(DESTDIR)$(PREFIX): program, manual page, completions, systemd units, mount(8) helpers
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/pfmount
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
-		$(SHARE)/fish/vendor_completions.d $(SHARE)/doc/pfmount/examples $(UNITS)/system $(UNITS)/user
+		$(SHARE)/fish/vendor_completions.d $(SHARE)/doc/pfmount/examples $(addprefix $(UNITS)/,$(UNITS_OF))
 	umask 022; $(BIN) manpage >$(SHARE)/man/man1/pfmount.1
 	umask 022; $(BIN) completion bash >$(SHARE)/bash-completion/completions/pfmount
 	umask 022; $(BIN) completion zsh >$(SHARE)/zsh/site-functions/_pfmount
 	umask 022; $(BIN) completion fish >$(SHARE)/fish/vendor_completions.d/pfmount.fish
 	install -m 644 cmd/pfmount/systemd/examples/* $(SHARE)/doc/pfmount/examples
-	umask 022; for of in system user; do sed 's,/usr/local/bin/,$(PREFIX)/bin/,' cmd/pfmount/systemd/$$of/pfmount@.service \
+	umask 022; for of in $(UNITS_OF); do sed 's,/usr/local/bin/,$(PREFIX)/bin/,' cmd/pfmount/systemd/$$of/pfmount@.service \
 		>$(UNITS)/$$of/pfmount@.service || exit; done
 ifneq ($(SBINDIR),)
 	install -d $(DESTDIR)$(SBINDIR)

@@ -57,7 +57,7 @@ func commandPrefix(c *cli.Context) string {
 	if c.Command == nil || c.Command.Name == "" || c.Command.Name == "pfmount" || c.Command.Name == "mount" {
 		return ""
 	}
-	return c.Command.Name + " "
+	return strings.TrimPrefix(c.Command.HelpName, c.App.HelpName+" ") + " "
 }
 
 // appHelp is urfave/cli's own page, with the options of the hidden mount

@@ -14,6 +14,7 @@ var genericOptions = map[string]bool{
 	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true, "norelatime": true,
 	"strictatime": true, "diratime": true, "nodiratime": true, "lazytime": true, "nolazytime": true,
 	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "owner": true, "group": true,
+	"dirsync": true, "mand": true, "nomand": true, "iversion": true, "noiversion": true,
 	"_netdev": true, "nofail": true, "defaults": true, "default_permissions": true, "silent": true, "loud": true,
 }
 

@@ -29,7 +29,8 @@ Example: pfmount cache info --json | jq .used_bytes
 
 Limitations: the scan is slow when the cache holds very many blobs.`,
 				Flags: append(cacheFlags(), jsonFlag(), verboseFlag()), Action: withCache(cacheInfo)},
-			{Name: "prune", Usage: "evict the least recently used blobs", Description: `Removes the blobs that were not used for the longest time.
+			{Name: "prune", Usage: "evict the least recently used blobs", Description: `Removes the blobs that were not used for the longest time, until at most --to is
+used: without --to, all of them.
 
 Example: pfmount cache prune --to 1GiB
 

@@ -110,6 +110,8 @@ func (o optionDoc) Short() string {
 // Words is the option's value, where it is one of a few words.
 func (o optionDoc) Words() string {
 	switch o.Value {
+	case "WHAT":
+		return "auto none all"
 	case "WHEN":
 		return "first always never"
 	case "LEVEL":

@@ -38,7 +38,7 @@ var exitMeanings = []exitMeaning{
 	{exitOK, "done"},
 	{exitUsage, "usage or bad input"},
 	{exitUnsupported, "not supported (schema, algorithm, not a ProcessFork image)"},
-	{exitAbsent, "absent"},
+	{exitAbsent, "absent (exists only)"},
 	{exitIntegrity, "integrity or signature"},
 	{exitRegistry, "registry, network, credentials, not found"},
 	{exitMount, "the mount itself"},

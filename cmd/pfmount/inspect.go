@@ -9,6 +9,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/sign"
 )
 
 func inspectCommand() *cli.Command {
@@ -86,7 +88,7 @@ func (s *session) summary() summary {
 		Layers: s.image.Layers(), WireBytes: s.image.WireBytes(), DecodedBytes: st.Bytes,
 	}
 	if m.Signer != "none" {
-		sum.Signature.Algorithm = "hmac-sha256"
+		sum.Signature.Algorithm = sign.HMACSHA256
 	}
 	for _, p := range m.Parents {
 		sum.Parents = append(sum.Parents, p.String())

@@ -21,7 +21,7 @@ const (
 	lineEvery = 5 * time.Second
 )
 
-// progress shows on standard error how far a push or pull has come: a bar on a terminal, else a line now and then.
+// progress shows on standard error how far a push, pull or warm has come: a bar on a terminal, else a line now and then.
 type progress struct {
 	meter  *fetch.Meter
 	first  string // what the first phase does

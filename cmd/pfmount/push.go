@@ -22,10 +22,10 @@ func pushCommand() *cli.Command {
 		Description: `SOURCE is store:CID, file:///DIR, oci-layout:DIR[:TAG], or a directory, which is
 captured as a new session. An image's signature and every blob are verified
 first; then what the registry lacks is uploaded as it is stored, several blobs
-at once, and the manifest last. With a key (--key-file,
-or PF_OCI_REG_SIGN_KEY) the image is signed anew; a SOURCE under the public
-default key is accepted then too. Without a key the source's signature is
-copied; a SOURCE without one (a store, a directory) gets the public one.
+at once, and the manifest last. With a key (--key-file, or PF_OCI_REG_SIGN_KEY)
+the image is signed anew; a SOURCE under the public default key is accepted
+then too. Without a key the source's signature is copied; a SOURCE without one
+(a store, a directory) gets the public one.
 
 What a request cannot take whole goes up in pieces of 16 MiB. Blobs that the
 registry has in another repository, such as a parent's, need no upload:
@@ -34,7 +34,8 @@ registry has in another repository, such as a parent's, need no upload:
 Example: pfmount push --trace chat.jsonl ./project ghcr.io/org/repo:tag
 
 Limitations: registries take manifests up to 4 MiB, about 15,000 blobs; Amazon
-ECR about 500, and only in a repository that was created before. A captured directory needs room for its compressed files in $TMPDIR.`,
+ECR about 500, and only in a repository that was created before. A captured
+directory needs room for its compressed files in $TMPDIR.`,
 		Flags:  append(append(captureFlags(), carryFlags()...), pushFlags()...),
 		Action: pushAction,
 	}

@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"fetch":         {"fetch/pfimg", "sign"},
 	"fusefs":        {"fetch/pfimg"},
 	"fetch/ahead":   {"fetch/pfimg"},
-	"fetch/capture": {"fetch/pfimg", "sign"},
+	"fetch/capture": {"fetch/pfimg"},
 	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fusefs", "sign"},
 }
 

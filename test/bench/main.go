@@ -3,7 +3,7 @@
 // what forks share. It promises that the columns of a table were measured in turns on the same machine, that what
 // cannot be measured is a line that says why, and that it leaves nothing behind, also when it is interrupted.
 //
-//	bench [-quick] [-only PART,…] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY
+//	bench [-quick] [-full] [-only PART,…] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY
 //	bench -render -out DIR
 package main
 
@@ -99,7 +99,7 @@ func parse(args []string) (options, error) {
 	}
 	unknown := slices.ContainsFunc(o.only, func(name string) bool { return !slices.Contains(partNames(), name) })
 	if f.NArg() != 1 || o.render || unknown || o.runs < 1 || o.shape.folders < 1 || o.shape.files < 2 || *bigMiB < 1 {
-		return o, errors.New("usage: bench [-quick] [-only PARTS] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY; bench -render -out DIR; see -help")
+		return o, errors.New("usage: bench [-quick] [-full] [-only PARTS] [-out DIR] [-runs N] [-big MiB] [-user NAME] [-dir DIR] BINARY; bench -render -out DIR; see -help")
 	}
 	var err error
 	o.binary, err = filepath.Abs(f.Arg(0))

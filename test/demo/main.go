@@ -98,7 +98,11 @@ func (s stage) step(what, command string) error {
 	for _, x := range log {
 		bytes += x.Bytes
 	}
-	fmt.Printf("  → %d requests, %.1f KB, %v\n", len(log), float64(bytes)/1000, time.Since(start).Round(time.Millisecond))
+	noun := "requests"
+	if len(log) == 1 {
+		noun = "request"
+	}
+	fmt.Printf("  → %d %s, %.1f KB, %v\n", len(log), noun, float64(bytes)/1000, time.Since(start).Round(time.Millisecond))
 	return nil
 }
 

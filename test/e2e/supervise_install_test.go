@@ -39,6 +39,7 @@ func TestInstall(t *testing.T) {
 	}
 	// An install into a home has no business in /sbin.
 	install(t, e, "DESTDIR=", "PREFIX="+e.Path("home/.local"), "SBINDIR=")
+	e.Sh(`cd "$HOME/.local" && cp share/systemd/user/pfmount@.service "$HOME/pfmount@x.service" && systemd-analyze --user --man=no verify "$HOME/pfmount@x.service" && test ! -e lib`).Want(t, 0)
 
 	e.Set("MANPATH", stage+"/opt/pf/share/man")
 	e.Sh(`cd "$1/opt/pf"

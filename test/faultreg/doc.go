@@ -17,7 +17,7 @@
 //	srv.On(faultreg.Match{Ref: d, Count: 1}, faultreg.Cut{Percent: 30}.Fault())
 //	srv.On(faultreg.Match{Ref: d, Count: 1}, faultreg.Cut{Percent: 60, RST: true}.Fault())
 //	srv.On(faultreg.Match{Kind: faultreg.Blob, From: 5, Count: 2}, faultreg.Answer(429, "", "Retry-After", "2"))
-//	rule := srv.On(faultreg.Match{Ref: "v1"}, faultreg.Chain(faultreg.Delay(time.Second), faultreg.Without("Docker-Content-Digest")))
+//	rule := srv.On(faultreg.Match{Ref: "v1"}, faultreg.Chain(faultreg.Delay(time.Second), faultreg.With("Docker-Content-Digest", "wrong")))
 //	rule.Hits(); rule.Off()
 //
 //	hold := faultreg.NewHold()
@@ -46,6 +46,6 @@
 //
 //	srv.Log()                       // every Exchange: method, path, kind, ref, headers both ways, status, bytes, times
 //	srv.Count(faultreg.Match{Kind: faultreg.Blob, Method: "GET"}); srv.Gets(faultreg.Blob) // by digest
-//	srv.Peak(); srv.InFlight(); srv.Conns(); srv.Reset()
+//	srv.Peak(); srv.InFlight(); srv.Reset()
 //	srv.Stop(); srv.Start()         // gone, and back on the same port
 package faultreg

@@ -67,15 +67,6 @@ func IgnoreRange() Fault {
 	}
 }
 
-// Without takes response headers away, such as Docker-Content-Digest.
-func Without(names ...string) Fault {
-	return Headers(func(h http.Header, _ int) {
-		for _, n := range names {
-			h.Del(n)
-		}
-	})
-}
-
 // With sets response headers; names and values alternate.
 func With(header ...string) Fault {
 	return Headers(func(h http.Header, _ int) {

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -34,11 +33,10 @@ type Server struct {
 	handler http.Handler
 	close   func() error
 
-	mu    sync.Mutex // guards addr and http
-	addr  string
-	http  *http.Server
-	busy  sync.WaitGroup
-	conns atomic.Int64
+	mu   sync.Mutex // guards addr and http
+	addr string
+	http *http.Server
+	busy sync.WaitGroup
 }
 
 // New starts a server; Close ends it.
@@ -83,11 +81,6 @@ func (s *Server) Start() error {
 	s.http = &http.Server{
 		Handler:  http.HandlerFunc(s.serve),
 		ErrorLog: log.New(io.Discard, "", 0),
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateNew {
-				s.conns.Add(1)
-			}
-		},
 	}
 	go s.http.Serve(l)
 	return nil
@@ -147,9 +140,6 @@ func (s *Server) Ref(repo, ref string) string {
 
 // Backend is the registry without its log and rules.
 func (s *Server) Backend() http.Handler { return s.backend }
-
-// Conns is the number of connections accepted since the start.
-func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // On adds a rule behind those that are there.
 func (s *Server) On(m Match, f Fault) *Rule { return s.rules.add(m, f) }

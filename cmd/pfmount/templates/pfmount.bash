@@ -47,6 +47,7 @@ _pfmount_as() {
         done < <(_pfmount_mounts)
         ;;
     shell) mapfile -t COMPREPLY < <(compgen -W 'bash zsh fish' -- "$cur") ;;
+    WHAT) mapfile -t COMPREPLY < <(compgen -W 'auto none all' -- "$cur") ;;
     WHEN) mapfile -t COMPREPLY < <(compgen -W 'first always never' -- "$cur") ;;
     LEVEL) mapfile -t COMPREPLY < <(compgen -W 'fastest default better best' -- "$cur") ;;
     esac

@@ -67,7 +67,7 @@ _pfmount() {
     {{quote .Name}})
         _arguments -s \
 {{- range .Options}}{{$o := .}}{{range .Names}}
-            '{{if eq $o.Long "key-file" "parent"}}*{{end}}{{.}}{{if and $o.Value (gt (len .) 2)}}={{end}}[{{zsh $o.Usage}}]{{template "value" $o}}' \
+            '{{if eq $o.Long "key-file" "parent" "mount-from"}}*{{end}}{{.}}{{if and $o.Value (gt (len .) 2)}}={{end}}[{{zsh $o.Usage}}]{{template "value" $o}}' \
 {{- end}}{{end}}
 {{- if not .Name}}
             '*-o+[mount options]:mount options:_pfmount_o' \
