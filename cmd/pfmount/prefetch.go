@@ -72,7 +72,7 @@ func (s *session) startPrefetch(c *cli.Context, what string) error {
 	p.turns = make(chan struct{}, 4*config.Files)
 	walks := config
 	walks.Orders = ahead.Walks(s.index)
-	walks.Want = p.want
+	walks.Want, walks.Shown = p.want, fusefs.MaxStore
 	p.walks = ahead.New(walks)
 	if p.online && !c.Bool("no-hints") {
 		p.learn(config)
@@ -166,18 +166,23 @@ func (p *prefetcher) reading(r pfimg.Row, pid uint32) {
 	p.note(d)
 	for _, next := range p.walks.Read(r, pid) {
 		d, size, _ := p.s.index.Blob(next.Row)
-		if next.Plan == ahead.Show {
-			p.note(d) // nobody will see it read
-			p.shows.add(shown{next.Row, p.s.index.Parent(next.Row), d, size})
-		} else {
-			p.ahead(d)
+		f := shown{next.Row, p.s.index.Parent(next.Row), d, size}
+		switch next.Plan {
+		case ahead.Show:
+			p.shows.add(f)
+		case ahead.FetchShow:
+			p.ahead(d, func(r io.ReaderAt) { p.shows.store(r, f) })
+		default:
+			p.ahead(d, nil)
+			continue
 		}
+		p.note(d) // nobody will see it read
 	}
 	if p.hints == nil || p.places[d] == 0 {
 		return
 	}
 	for _, next := range p.hints.Read(p.places[d], pid) {
-		p.ahead(p.list[next.Row-1])
+		p.ahead(p.list[next.Row-1], nil)
 	}
 }
 
@@ -201,9 +206,9 @@ func (p *prefetcher) stats() (s ahead.Stats, shown int64) {
 	return s, p.shows.count.Load()
 }
 
-// ahead fetches a blob while others go on. It does not when too many are under way: what they were fetched for was
+// ahead fetches a blob while others go on, and gives it to use, if that is not nil. It does not when too many are under way: what they were fetched for was
 // given up by its reader, and this one is fetched when it is read.
-func (p *prefetcher) ahead(d pfimg.Digest) {
+func (p *prefetcher) ahead(d pfimg.Digest, use func(io.ReaderAt)) {
 	select {
 	case p.turns <- struct{}{}:
 	default:
@@ -211,7 +216,7 @@ func (p *prefetcher) ahead(d pfimg.Digest) {
 	}
 	p.start(func() {
 		defer func() { <-p.turns }()
-		_ = p.fetch(d, fetch.Ahead, nil)
+		_ = p.fetch(d, fetch.Ahead, use)
 	})
 }
 

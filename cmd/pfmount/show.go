@@ -26,13 +26,17 @@ type shown struct {
 
 // shows are files to put into the page cache of the kernel that serves a mount, where their readers find them without asking.
 type shows struct {
-	queue chan shown
-	count atomic.Int64 // shown so far
+	server atomic.Pointer[fusefs.Server] // nil before the mount is there
+	queue  chan shown
+	count  atomic.Int64 // shown so far
 
 	mu    sync.Mutex            // guards the fields below
 	early map[pfimg.Row][]shown // by directory: the kernel hears of them when it is listed
 	held  int                   // files in early
 }
+
+// showBufs hold files while they are shown.
+var showBufs = sync.Pool{New: func() any { return new([fusefs.MaxStore]byte) }}
 
 func newShows() *shows {
 	return &shows{queue: make(chan shown, showQueue), early: map[pfimg.Row][]shown{}}
@@ -75,13 +79,13 @@ func (p *prefetcher) showTo(s *fusefs.Server) {
 	if p == nil {
 		return
 	}
+	p.shows.server.Store(s)
 	for range showers {
 		p.start(func() {
-			buf := make([]byte, fusefs.MaxStore)
 			for {
 				select {
 				case f := <-p.shows.queue:
-					p.show(s, f, buf)
+					_ = p.fetch(f.blob, fetch.Ahead, func(r io.ReaderAt) { p.shows.store(r, f) })
 				case <-p.ctx.Done():
 					return
 				}
@@ -90,20 +94,21 @@ func (p *prefetcher) showTo(s *fusefs.Server) {
 	}
 }
 
-// show reads a file through the cache, which checks it, and shows it.
-func (p *prefetcher) show(s *fusefs.Server, f shown, buf []byte) {
-	_ = p.fetch(f.blob, fetch.Ahead, func(r io.ReaderAt) {
-		_, err := r.ReadAt(buf[:f.size], 0)
-		if err == nil {
-			err = s.Store(f.row, buf[:f.size])
-		}
-		switch {
-		case err == nil:
-			p.shows.count.Add(1)
-		case errors.Is(err, fusefs.ErrUnknown):
-			p.shows.hold(f)
-		default:
-			p.s.log.Debug("not shown", "image", p.s.image.Ref().String(), "path", p.s.index.Path(f.row), "error", err)
-		}
-	})
+// store shows a file whose blob, which the cache has checked, is read from r.
+func (s *shows) store(r io.ReaderAt, f shown) {
+	server := s.server.Load()
+	if server == nil {
+		return // its reader was faster than the mount
+	}
+	buf := showBufs.Get().(*[fusefs.MaxStore]byte)
+	defer showBufs.Put(buf)
+	if _, err := r.ReadAt(buf[:f.size], 0); err != nil {
+		return // its reader meets this, too
+	}
+	switch err := server.Store(f.row, buf[:f.size]); {
+	case err == nil:
+		s.count.Add(1)
+	case errors.Is(err, fusefs.ErrUnknown):
+		s.hold(f)
+	}
 }

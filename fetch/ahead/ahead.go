@@ -3,8 +3,9 @@
 // promises that one file read alone, and reads in no order, cause nothing, and that what is fetched and not read yet stays
 // within a number of files and bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
 //
-// A file that is at hand already can be shown to its reader before he asks. Then it is not seen who reads it: files that are
-// not shown stand between those that are, and who comes to one of them has read what was shown before it.
+// A file that is at hand can be shown to its reader before he asks. Then it is not seen who reads it: files that are not
+// shown stand between those that are, and who comes to one of them has read what was shown before it. What is fetched for a
+// reader is shown to him as well once he has read many files and left out none.
 //
 // A window follows each reader. It opens once three files were read in the order of a walk, or two of which the first is
 // the first of a directory that the same reader listed, and then says which k files come next. k doubles with each of them
@@ -24,6 +25,7 @@ const (
 	maxWindows = 16        // readers followed; the one that was idle longest is forgotten
 	opens      = 3         // Config.Opens
 	firstK     = 8         // files fetched ahead at first
+	straight   = 64        // files read in order, none left out, after which what is fetched is shown, too
 	slack      = 8         // files that may be skipped or come late: several processes share a list, or some names match
 	idle       = 100       // reads of others after which a window's files are not waited for when there is no more room
 	firstBytes = 256 << 10 // bytes fetched ahead at first; then twice what was read in order
@@ -36,15 +38,16 @@ type Order func(r pfimg.Row) (pfimg.Row, bool)
 type Plan uint8
 
 const (
-	Leave Plan = iota
-	Fetch      // its reader will be seen
-	Show       // its reader will not be seen, and nothing is lost when there is none
+	Leave     Plan = iota
+	Fetch          // its reader will be seen
+	Show           // it is at hand; its reader will not be seen, and nothing is lost when there is none
+	FetchShow      // both; only a Policy says so
 )
 
 // Next is a file that comes next.
 type Next struct {
 	Row  pfimg.Row
-	Plan Plan // Fetch or Show
+	Plan Plan // not Leave
 }
 
 // Config says what to fetch ahead of.
@@ -52,6 +55,7 @@ type Config struct {
 	Orders []Order                                // one or two; a window begins with the first
 	Opens  int                                    // reads in order that open a window; 0: 3, since two come by chance in a tree that is read at random
 	Want   func(r pfimg.Row) (size int64, p Plan) // what to do about a file, and its bytes; asked once as it comes into a window
+	Shown  int64                                  // bytes of the largest file that is shown when it was fetched; 0: none is
 	Files  int                                    // most files ahead of one reader; four times as many ahead of all
 	Bytes  int64                                  // most bytes ahead of all readers
 }

@@ -374,6 +374,50 @@ func TestShown(t *testing.T) {
 	}
 }
 
+// TestFetchShow: who has read many files and left out none is shown what is fetched, and is seen now and then only; when he
+// begins to leave files out then, not much more is fetched in vain than when he is seen.
+func TestFetchShow(t *testing.T) {
+	tree := grow(folders(40, 50)...)
+	all := tree.walk(false, pfimg.Root)
+	for name, reads := range map[string][]pfimg.Row{
+		"straight":    all,
+		"then some":   append(slices.Clone(all[:500]), every(4, all[500:])...),
+		"some":        every(3, all),
+		"too few":     all[:straight],
+		"out of turn": append(slices.Clone(all[1000:]), all[:1000]...),
+	} {
+		have, shown := map[pfimg.Row]bool{}, map[pfimg.Row]bool{}
+		p := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 20, Want: lacking(have), Shown: 1000})
+		asked, waited := 0, 0
+		for _, r := range reads {
+			if shown[r] {
+				continue
+			}
+			if asked++; !have[r] {
+				waited++
+			}
+			for _, next := range p.Read(r, 1) {
+				have[next.Row] = true
+				shown[next.Row] = next.Plan == FetchShow
+			}
+			have[r] = true
+		}
+		read := map[pfimg.Row]bool{}
+		for _, r := range reads {
+			read[r] = true
+		}
+		wasted := len(have) - len(read)
+		want := map[string][3]int{ // asked, waited, wasted at most
+			"straight": {250, 3, 0}, "then some": {700, 400, 150}, "some": {len(reads), len(reads), 20}, "too few": {straight, 3, 64},
+			"out of turn": {400, 6, 0},
+		}[name]
+		if asked > want[0] || waited > want[1] || wasted > want[2] {
+			t.Errorf("%s: of %d reads %d were seen, %d waited, %d were fetched in vain; want at most %v", name, len(reads), asked, waited, wasted, want)
+		}
+		t.Logf("%s: of %d reads %d were seen, %d waited, %d were fetched in vain; %+v", name, len(reads), asked, waited, wasted, p.Stats())
+	}
+}
+
 // TestLargeFilesBeside: files that take several reads, read by two at once, open a window for each of them.
 func TestLargeFilesBeside(t *testing.T) {
 	tree := grow(folders(2, 100)...)
@@ -395,7 +439,7 @@ func TestBooks(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		have := map[pfimg.Row]bool{}
-		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Bytes: 20_000, Want: func(r pfimg.Row) (int64, Plan) {
+		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Shown: 1000, Bytes: 20_000, Want: func(r pfimg.Row) (int64, Plan) {
 			if have[r] {
 				return 0, Leave
 			}

@@ -23,16 +23,20 @@ type window struct {
 // pace is how far ahead of a reader files are fetched.
 type pace struct {
 	run  int   // files read in order
+	all  int   // of them since one was left out
 	k    int   // files fetched ahead; 0: the window is not open
 	read int64 // bytes fetched ahead that were read
 }
 
 // guess is a file that a reader should come to.
 type guess struct {
-	row   pfimg.Row
-	size  int64 // bytes if it was fetched ahead or shown, else one of those below
-	shown bool
+	row  pfimg.Row
+	size int64 // bytes if it was fetched ahead or shown, else one of those below
+	plan Plan
 }
+
+// shown says that its reader is not seen.
+func (g guess) shown() bool { return g.plan == Show || g.plan == FetchShow }
 
 const (
 	notAsked  = -1
@@ -43,7 +47,11 @@ const (
 // hit notes that a guess was right: k doubles. What was passed over before it is kept for a while, then halves k.
 func (p *Policy) hit(w *window, r pfimg.Row) {
 	i := slices.IndexFunc(w.guesses, func(g guess) bool { return g.row == r })
-	i -= p.unseen(w, i)
+	n := p.unseen(w, i)
+	i -= n
+	if w.all += 1 + n; i != w.passed {
+		w.all = 0
+	}
 	g := w.guesses[i]
 	delete(p.at, r)
 	w.guesses = append(w.guesses[:i], w.guesses[i+1:]...)
@@ -59,7 +67,7 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 	if g.size >= 0 {
 		p.add(w, -1, -g.size)
 		w.read += g.size
-		if !g.shown {
+		if g.plan != Show {
 			p.stats.Hits++
 		}
 	}
@@ -77,7 +85,7 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 func (p *Policy) unseen(w *window, i int) (n int) {
 	passed, kept := w.passed, w.guesses[:0]
 	for j, g := range w.guesses {
-		if j >= i || !g.shown {
+		if j >= i || !g.shown() {
 			kept = append(kept, g)
 			continue
 		}
@@ -86,7 +94,9 @@ func (p *Policy) unseen(w *window, i int) (n int) {
 		}
 		p.add(w, -1, -g.size)
 		w.read += g.size
-		n++
+		if n++; g.plan == FetchShow {
+			p.stats.Hits++
+		}
 		if j < passed {
 			w.passed--
 		}
@@ -134,7 +144,7 @@ func (p *Policy) extend(w *window) (next []Next) {
 		return nil
 	}
 	defer func() {
-		if n := len(w.guesses); n > 0 && w.guesses[n-1].shown {
+		if n := len(w.guesses); n > 0 && w.guesses[n-1].shown() {
 			p.guess(w) // somewhere the reader must be seen again
 		}
 	}()
@@ -147,6 +157,9 @@ func (p *Policy) extend(w *window) (next []Next) {
 			continue
 		}
 		size, plan := p.config.Want(g.row)
+		if plan == Fetch && size <= p.config.Shown && w.all >= straight && w.blind < w.k/4 {
+			plan = FetchShow
+		}
 		switch {
 		case plan == Leave:
 			g.size = notWanted
@@ -155,8 +168,8 @@ func (p *Policy) extend(w *window) (next []Next) {
 		case !p.room(w, size):
 			return next
 		default:
-			g.size, g.shown = size, plan == Show
-			if w.blind++; !g.shown {
+			g.size, g.plan = size, plan
+			if w.blind++; !g.shown() {
 				w.blind = 0
 			}
 			p.add(w, 1, size)
@@ -198,7 +211,7 @@ func (p *Policy) drop(w *window, n int) (wasted int) {
 		if g.size >= 0 {
 			p.add(w, -1, -g.size)
 		}
-		if g.size >= 0 && !g.shown {
+		if g.size >= 0 && g.plan != Show {
 			wasted++
 		}
 	}
