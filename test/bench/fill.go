@@ -83,7 +83,7 @@ func (o options) oneFileSize() int64 {
 
 // oneFile measures cp of one large cold file out of a mount, beside a pull of its image.
 func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error) {
-	const copied, pulled = "pfmount: mount, cp", "pfmount pull to a store"
+	const copied, pulled, again = "pfmount: mount, cp", "pfmount pull to a store", "cp of that copy, on the disk alone"
 	img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir, Entries: []imgbuild.Entry{imgbuild.File("model.bin", "0644", prose{seed: 7, size: b.opts.oneFileSize()})}})
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error
 	ways := []string{copied, pulled}
 	for run := range b.opts.turns() {
 		for _, way := range inTurn(run, ways) {
-			took, err := p.copyOrPull(ctx, way == copied, ref, run)
+			took, plain, err := p.copyOrPull(ctx, way == copied, ref, run)
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -109,6 +109,9 @@ func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error
 				continue
 			}
 			g.took(way, "time", took)
+			if way == copied {
+				g.took(again, "time", plain)
+			}
 		}
 	}
 	g.note("cp writes the decoded file and the cache; the pull verifies it, writes what came over the wire, and ends when that is on the disk for certain.")
@@ -116,23 +119,28 @@ func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error
 	return []*gathered{g}, nil
 }
 
-// copyOrPull does one of both and removes what it made: few files.
-func (p *place) copyOrPull(ctx context.Context, mounted bool, ref string, run int) (took time.Duration, err error) {
+// copyOrPull does one of both and removes what it made: few files. plain is how long it takes to copy the copy.
+func (p *place) copyOrPull(ctx context.Context, mounted bool, ref string, run int) (took, plain time.Duration, err error) {
 	dir := fmt.Sprintf("one-%d-%v", run, mounted)
 	if err := p.mkdir(dir); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(p.path(dir))) }()
 	start := time.Now()
 	if !mounted {
 		_, err := p.run(ctx, "", p.binary, "pull", "-q", "--store", p.path(dir+"/store"), ref, "store:")
-		return time.Since(start), err
+		return time.Since(start), 0, err
 	}
 	m, err := p.mountImage(ctx, ref, p.path(dir+"/cache"), "/world/fs")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	_, err = p.run(ctx, m.root, "cp", "model.bin", p.path(dir+"/copy"))
 	took = time.Since(start)
-	return took, errors.Join(err, m.close(context.WithoutCancel(ctx)))
+	if err = errors.Join(err, m.close(context.WithoutCancel(ctx))); err != nil {
+		return 0, 0, err
+	}
+	start = time.Now()
+	_, err = p.run(ctx, p.path(dir), "cp", "--reflink=never", "copy", "copy-2")
+	return took, time.Since(start), err
 }
