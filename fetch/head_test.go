@@ -44,11 +44,11 @@ func TestSecondOpen(t *testing.T) {
 			f.serve(t, tt.serve)
 			f.do(tt.script)
 			f.mu.Lock()
-			f.requests = nil
+			f.forget()
 			f.mu.Unlock()
 			im := mustOpen(t, f.ref(t), o)
 			var got []string
-			for _, r := range f.requests {
+			for _, r := range f.asked() {
 				got = append(got, r.Method+" "+r.URL.Path)
 			}
 			if !slices.Equal(got, tt.want) {

@@ -152,6 +152,7 @@ func (l *limiter) note(failed bool, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
+	paused := now.Before(l.until[Background])
 	switch {
 	case !failed:
 		l.failed = 0
@@ -164,7 +165,7 @@ func (l *limiter) note(failed bool, wait time.Duration) {
 		l.asked = later(l.asked, now.Add(min(wait, lastPause)))
 		l.until[Ahead] = later(l.until[Ahead], l.asked)
 		l.until[Background] = later(l.until[Background], l.asked)
-	case now.Before(l.until[Background]):
+	case paused:
 		return // it began before, or beside, the failure that is known
 	default:
 		l.until[Background] = now.Add(min(firstPause<<min(l.failed, 8), lastPause))
@@ -172,10 +173,17 @@ func (l *limiter) note(failed bool, wait time.Duration) {
 			l.until[Ahead] = l.until[Background]
 		}
 	}
-	l.failed++
-	time.AfterFunc(l.until[Background].Sub(now), l.look)
+	if !paused {
+		l.failed++
+	}
+	for _, until := range l.until[Ahead:] {
+		if until.After(now) {
+			time.AfterFunc(until.Sub(now), l.look)
+		}
+	}
 }
 
+// later is the later of two moments.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

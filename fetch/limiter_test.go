@@ -182,7 +182,9 @@ func TestFailTogether(t *testing.T) {
 		if !mayGo(l, at, Ahead) || mayGo(l, at, Background) {
 			t.Error("after an answer the readahead goes on, and the background waits for its time")
 		}
-		l.note(true, 20*time.Second)
+		for range 16 {
+			l.note(true, 20*time.Second)
+		}
 		l.note(true, 0)
 		l.note(true, 2*time.Second)
 		l.note(false, 0)
@@ -191,6 +193,10 @@ func TestFailTogether(t *testing.T) {
 		}
 		if time.Sleep(time.Second); !mayGo(l, at, Ahead) || !mayGo(l, at, Background) {
 			t.Error("a Retry-After of 20 s does not end")
+		}
+		l.note(true, 0)
+		if time.Sleep(2 * firstPause); !mayGo(l, at, Background) {
+			t.Error("16 answers at once were 16 failures")
 		}
 	})
 }

@@ -109,12 +109,12 @@ func TestMirror(t *testing.T) {
 		if blobs.blobs() != 3 || others.blobs() != 0 {
 			t.Errorf("%q: %d and %d blobs, want 3 and 0", tt.table, blobs.blobs(), others.blobs())
 		}
-		for _, r := range m.mirror.requests {
+		for _, r := range m.mirror.asked() {
 			if r.Header.Get("Authorization") != "" || r.Header.Get("X-Mirror") != "SECRET" || r.URL.Query().Get("ns") != m.up.host() {
 				t.Errorf("to the mirror: %s with %v", r.URL, r.Header)
 			}
 		}
-		for _, r := range m.up.requests {
+		for _, r := range m.up.asked() {
 			if r.Header.Get("Authorization") != "Bearer tok" || r.Header.Get("X-Mirror") != "" || r.URL.RawQuery != "" {
 				t.Errorf("to the registry: %s with %v", r.URL, r.Header)
 			}
@@ -167,7 +167,7 @@ func TestMirrorFails(t *testing.T) {
 			if m.up.count("/v2/a/manifests/*") == 0 || m.up.blobs() != 22 {
 				t.Errorf("%d blobs of the registry, want 22", m.up.blobs())
 			}
-			if got := len(m.mirror.requests); got > tt.most {
+			if got := len(m.mirror.asked()); got > tt.most {
 				t.Errorf("%d requests to the mirror, want at most %d", got, tt.most)
 			}
 			want := 1
@@ -238,7 +238,7 @@ func TestMirrorBreaksBodies(t *testing.T) {
 		if a, b := m.mirror.count(next.blobPath()), m.up.count(next.blobPath()); a != 0 || b != 1 {
 			t.Errorf("stall %v: the next blob: %d and %d requests, want 0 and 1", stall, a, b)
 		}
-		if r := m.up.requests[len(m.up.requests)-2]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		if r := m.up.asked()[len(m.up.asked())-2]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
 			t.Errorf("stall %v: the registry was asked for all of it: %v", stall, r.Header)
 		}
 	}

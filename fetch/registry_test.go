@@ -50,7 +50,7 @@ func TestRegistry(t *testing.T) {
 	if got := im.Fetched(); got.Requests != int64(f.count("*")) {
 		t.Errorf("traffic: got %+v, the registry saw %d requests", got, f.count("*"))
 	}
-	for _, r := range f.requests {
+	for _, r := range f.asked() {
 		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
 			t.Errorf("Accept-Encoding: got %q", got)
 		}
@@ -58,7 +58,7 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("User-Agent: got %q", got)
 		}
 	}
-	if got := f.requests[0].Header.Get("Accept"); !strings.Contains(got, mediaTypeIndex) || !strings.Contains(got, mediaTypeDocker) {
+	if got := f.asked()[0].Header.Get("Accept"); !strings.Contains(got, mediaTypeIndex) || !strings.Contains(got, mediaTypeDocker) {
 		t.Errorf("Accept: got %q", got)
 	}
 }
@@ -287,7 +287,7 @@ func TestTamperedManifest(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrIntegrity that names the digest", ref, err)
 		}
 	}
-	last := f.requests[len(f.requests)-1]
+	last := f.asked()[len(f.asked())-1]
 	if last.Header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("the second try went through caches: %v", last.Header)
 	}

@@ -218,7 +218,7 @@ func TestHTTP2(t *testing.T) {
 	if f.count(p.blobPath()) != 3 || over1.Load() != 0 {
 		t.Errorf("%d requests for the blob, %d not over HTTP/2", f.count(p.blobPath()), over1.Load())
 	}
-	if r := f.requests[len(f.requests)-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") || r.Header.Get("Range") == "bytes=0-" {
+	if r := f.asked()[len(f.asked())-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") || r.Header.Get("Range") == "bytes=0-" {
 		t.Errorf("the last part was asked for with Range %q", r.Header.Get("Range"))
 	}
 }

@@ -254,7 +254,7 @@ func TestUserAgent(t *testing.T) {
 	o := testOptions()
 	o.Version = "1.2.3"
 	mustOpen(t, f.ref(t), o)
-	for _, r := range f.requests {
+	for _, r := range f.asked() {
 		if got := r.Header.Get("User-Agent"); got != "pfmount/1.2.3" || r.Header.Get("Accept-Encoding") != "identity" {
 			t.Errorf("User-Agent %q, Accept-Encoding %q", got, r.Header.Get("Accept-Encoding"))
 		}

@@ -66,8 +66,8 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},
-		plain: o.PlainHTTP, stall: o.StallTimeout, limiter: &limiter{slots: o.MaxConns, lesser: max(1, o.MaxConns-1)}, policy: policy, traffic: traffic,
-		hosts: map[string]*host{},
+		plain: o.PlainHTTP, stall: o.StallTimeout, policy: policy, traffic: traffic, hosts: map[string]*host{},
+		limiter: &limiter{slots: o.MaxConns, lesser: max(1, o.MaxConns-1)}, // a reader always finds a place
 	}
 }
 

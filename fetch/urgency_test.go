@@ -52,12 +52,12 @@ func TestReaderPassesReadahead(t *testing.T) {
 	}
 	raised.Raise(Reader)
 	f.mu.Lock()
-	f.requests = nil
+	f.forget()
 	f.mu.Unlock()
 	close(hold)
 	readers.Wait()
 	var got []string
-	for _, r := range f.requests {
+	for _, r := range f.asked() {
 		for i, p := range parts {
 			if r.URL.Path == p.blobPath() {
 				got = append(got, names[i])
