@@ -86,6 +86,8 @@ type FS struct {
 	stamp    fuse.Attr // what all rows share: times, owner, block size
 	failures *failures
 	gate     *gate
+
+	answering answering
 }
 
 var _ fuse.RawFileSystem = (*FS)(nil)
@@ -118,6 +120,7 @@ func New(ix *pfimg.Index, blobs Blobs, o Options) *FS {
 		stamp:         stamp(ix.Created(), o),
 		failures:      newFailures(o.Log, o.Image),
 		gate:          newGate(),
+		answering:     answering{rows: map[pfimg.Row]int{}},
 	}
 }
 

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv("FUSEFS_TEST_MMAP"); name != "" {
 		os.Exit(mmapChild(name))
 	}
+	if dir := os.Getenv("FUSEFS_TEST_STORE"); dir != "" {
+		os.Exit(storeChild(dir))
+	}
 	os.Exit(m.Run())
 }
 

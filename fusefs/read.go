@@ -49,6 +49,8 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	if f.opts.Reading != nil {
 		f.opts.Reading(r, in.Pid)
 	}
+	f.answering.begin(r)
+	defer f.answering.end(r)
 	w := &waiter{gate: f.gate, cancel: cancel, pid: in.Pid}
 	defer w.end()
 	n, err := f.readBlob(w, d, size, buf, off)

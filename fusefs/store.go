@@ -3,6 +3,7 @@ package fusefs
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -15,10 +16,20 @@ const MaxStore = requestSize
 // ErrUnknown says that the kernel has not heard of a file, or has forgotten it.
 var ErrUnknown = errors.New("the kernel does not know the file")
 
+// ErrReading says that somebody is just reading a file, who brings it into the page cache.
+var ErrReading = errors.New("the file is being read")
+
 // Store puts the whole content of a file into the kernel's page cache (FUSE_NOTIFY_STORE), so that whoever reads it next
-// need not ask; ErrUnknown where there is no such file in the kernel. Readers who ask for the same pages meanwhile are
-// answered first: Store must not be called by what they wait for.
+// need not ask; ErrUnknown where there is no such file in the kernel. Where a reader is just asking, ErrReading: the kernel
+// would make Store wait for his answer, and not let go of it even if this process is killed (see Abort).
 func (s *Server) Store(r pfimg.Row, data []byte) error {
+	if s.fs.answering.has(r) {
+		return ErrReading
+	}
+	return s.store(r, data)
+}
+
+func (s *Server) store(r pfimg.Row, data []byte) error {
 	switch code := s.raw.InodeNotifyStoreCache(s.fs.node(r), 0, data); code {
 	case fuse.OK:
 		return nil
@@ -27,4 +38,30 @@ func (s *Server) Store(r pfimg.Row, data []byte) error {
 	default:
 		return fmt.Errorf("store in the page cache: %s", code)
 	}
+}
+
+// answering are the files of the READs that are not answered yet.
+type answering struct {
+	mu   sync.Mutex // guards rows
+	rows map[pfimg.Row]int
+}
+
+func (a *answering) begin(r pfimg.Row) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rows[r]++
+}
+
+func (a *answering) end(r pfimg.Row) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.rows[r]--; a.rows[r] == 0 {
+		delete(a.rows, r)
+	}
+}
+
+func (a *answering) has(r pfimg.Row) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rows[r] > 0
 }

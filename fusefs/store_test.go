@@ -1,13 +1,16 @@
 package fusefs
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/fetch/pfimg"
+	"golang.org/x/sys/unix"
 )
 
 // TestStore: what was stored is read without a question, whole and to the byte, also at the end of a page; what the kernel
@@ -42,7 +45,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreBesideRead: a file that a reader waits for can be stored meanwhile. The reader goes first, and gets his bytes.
+// TestStoreBesideRead: a file that a reader waits for is not stored. Where the kernel has sent his question and it was not
+// taken up yet, which is no more than a moment, the reader goes first, and gets his bytes.
 func TestStoreBesideRead(t *testing.T) {
 	content := strings.Repeat("waiting\n", 1000)
 	m := testMount(t, newImage(t, file("f", content)), Options{})
@@ -57,7 +61,11 @@ func TestStoreBesideRead(t *testing.T) {
 	}()
 	m.blobs.wait(t, 1)
 	stored := make(chan error, 1)
-	go func() { stored <- m.Store(pfimg.Row(m.find(t, "world/fs/f")), []byte(content)) }()
+	row := m.find(t, "world/fs/f")
+	if err := m.Store(row, []byte(content)); !errors.Is(err, ErrReading) {
+		t.Errorf("stored beside a reader: %v", err)
+	}
+	go func() { stored <- m.store(row, []byte(content)) }()
 	select {
 	case err := <-stored:
 		t.Errorf("stored before the reader had its answer: %v", err)
@@ -69,5 +77,90 @@ func TestStoreBesideRead(t *testing.T) {
 	}
 	if err := <-stored; err != nil {
 		t.Error(err)
+	}
+	eventually(t, 5*time.Second, "the end of the read", func() bool { return !m.fs.answering.has(row) })
+	if err := m.Store(row, []byte(content)); err != nil {
+		t.Errorf("stored after the reader: %v", err)
+	}
+}
+
+// storeChild serves a mount on dir, and stores a file while a reader waits for it, until it is killed.
+func storeChild(dir string) int {
+	t := &childTB{}
+	im := newImage(t, file("f", "waiting"))
+	im.blobs.stall(t, "waiting")
+	s, err := Mount(dir, im.ix, im.blobs, Options{})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("mounted")
+	im.blobs.wait(t, 1)
+	fmt.Println("storing")
+	_ = s.store(im.find(t, "world/fs/f"), []byte("waiting"))
+	return 1
+}
+
+// childTB stands for a test in a process that is none.
+type childTB struct{ testing.TB }
+
+func (childTB) Helper()                   {}
+func (childTB) Cleanup(func())            {}
+func (childTB) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (childTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (childTB) Error(args ...any)         { panic(fmt.Sprint(args...)) }
+func (childTB) Errorf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+
+// TestAbortStore: a process that is killed while the kernel has it wait in a Store stays, and its reader with it, until the
+// connection is aborted.
+func TestAbortStore(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "FUSEFS_TEST_STORE="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(out)
+	until := func(want string) {
+		t.Helper()
+		for said.Scan() {
+			if said.Text() == want {
+				return
+			}
+		}
+		t.Fatalf("the child never said %q", want)
+	}
+	defer func() { _ = Unmount(dir, true) }()
+	until("mounted")
+	read := make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(dir + "/world/fs/f")
+		read <- err
+	}()
+	until("storing")
+	time.Sleep(300 * time.Millisecond) // it has entered the kernel
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- cmd.Wait() }()
+	select {
+	case err := <-read:
+		t.Logf("this kernel lets go of a Store by itself: %v", err)
+	case <-time.After(500 * time.Millisecond):
+		if err := Abort(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-read; !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
+			t.Errorf("the reader got %v", err)
+		}
+	}
+	<-gone
+	if err := Abort(t.TempDir()); err == nil {
+		t.Error("aborted where nothing is mounted")
 	}
 }

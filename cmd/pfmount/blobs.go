@@ -43,13 +43,9 @@ func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.Fil
 // maxJoins is how often a reader may join a fetch in the moment in which that is given up.
 const maxJoins = 5
 
-// fetch fills the cache with a blob that nobody waits for, and gives it to use, if that is not nil. A reader who comes for
-// it meanwhile joins, and raises its class. It does nothing when such a fetch is under way already.
-func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Class, use func(io.ReaderAt)) error {
-	u, ok := b.early.begin(d, c)
-	if !ok {
-		return nil
-	}
+// fetch fills the cache with a blob for which early has begun a fetch, and ends that. A reader who comes for the blob
+// meanwhile joins, and raises its class; if none did, it is given to use, if that is not nil.
+func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, u *fetch.Urgency, use func(io.ReaderAt)) error {
 	defer b.early.end(d)
 	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
 		err := b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
@@ -61,7 +57,7 @@ func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, c fetch.Cl
 	if err != nil {
 		return err
 	}
-	if use != nil {
+	if use != nil && u.Class() != fetch.Reader {
 		use(f)
 	}
 	return f.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ const guardVar = "PFMOUNT_GUARD"
 
 const (
 	maxCrash   = 1 << 20         // bytes of a crash report that are kept
+	guardLook  = time.Second     // how often a guard looks at its process
 	guardGrace = time.Second     // how long the end of a mount waits for its guard
 	crashGrace = 4 * time.Second // how long the kernel may take to end the connection of a dead process
 )
@@ -108,6 +110,7 @@ func runGuard() int {
 	if err != nil {
 		return exitMount
 	}
+	go c.watch()
 	report, _ := io.ReadAll(io.LimitReader(pipe, maxCrash))
 	if len(report) == 0 {
 		return exitOK
@@ -122,6 +125,19 @@ func runGuard() int {
 	}
 	log.Error("the process of a mount crashed: unmounted", "image", c.Image, "mountpoint", string(c.Mountpoint), "process", c.PID)
 	return exitOK
+}
+
+// watch ends the connection of a process that was killed and yet is not gone: the kernel may hold it in the middle of a
+// Store, and readers with it, who would wait for ever.
+func (c charge) watch() {
+	for was := false; ; time.Sleep(guardLook) {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID))
+		dying := bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z")) // its first thread is gone, and not all are
+		if dying && was {
+			_ = fusefs.Abort(string(c.Mountpoint)) // nobody is left to tell why not
+		}
+		was = dying
+	}
 }
 
 // logger opens the mount's log and writes the crash report into it. On stderr the runtime has written it already.

@@ -163,8 +163,13 @@ func (p *prefetcher) listing(dir pfimg.Row, pid uint32) {
 // reading fetches and shows what comes after a file that is being read.
 func (p *prefetcher) reading(r pfimg.Row, pid uint32) {
 	d, _, _ := p.s.index.Blob(r)
+	list, before := p.walks.Read(r, pid)
+	for _, r := range before {
+		d, _, _ := p.s.index.Blob(r)
+		p.note(d)
+	}
 	p.note(d)
-	for _, next := range p.walks.Read(r, pid) {
+	for _, next := range list {
 		d, size, _ := p.s.index.Blob(next.Row)
 		f := shown{next.Row, p.s.index.Parent(next.Row), d, size}
 		switch next.Plan {
@@ -174,14 +179,13 @@ func (p *prefetcher) reading(r pfimg.Row, pid uint32) {
 			p.ahead(d, func(r io.ReaderAt) { p.shows.store(r, f) })
 		default:
 			p.ahead(d, nil)
-			continue
 		}
-		p.note(d) // nobody will see it read
 	}
 	if p.hints == nil || p.places[d] == 0 {
 		return
 	}
-	for _, next := range p.hints.Read(p.places[d], pid) {
+	list, _ = p.hints.Read(p.places[d], pid)
+	for _, next := range list {
 		p.ahead(p.list[next.Row-1], nil)
 	}
 }
@@ -194,7 +198,7 @@ func (p *prefetcher) note(d pfimg.Digest) {
 }
 
 // stats counts what was fetched ahead, and what was shown.
-func (p *prefetcher) stats() (s ahead.Stats, shown int64) {
+func (p *prefetcher) stats() (s ahead.Stats, given int64) {
 	if p == nil {
 		return s, 0
 	}
@@ -206,24 +210,37 @@ func (p *prefetcher) stats() (s ahead.Stats, shown int64) {
 	return s, p.shows.count.Load()
 }
 
-// ahead fetches a blob while others go on, and gives it to use, if that is not nil. It does not when too many are under way: what they were fetched for was
-// given up by its reader, and this one is fetched when it is read.
+// ahead fetches a blob while others go on, and gives it to use, if that is not nil. It does not when too many are under way:
+// what they were fetched for was given up by its reader, and this one is fetched when it is read.
 func (p *prefetcher) ahead(d pfimg.Digest, use func(io.ReaderAt)) {
+	u, ok := p.s.early.begin(d, fetch.Ahead)
+	if !ok {
+		return
+	}
 	select {
 	case p.turns <- struct{}{}:
 	default:
+		p.s.early.end(d)
 		return
 	}
 	p.start(func() {
 		defer func() { <-p.turns }()
-		_ = p.fetch(d, fetch.Ahead, use)
+		_ = p.fetchAs(d, u, use)
 	})
 }
 
-// fetch gets a blob, and gives it to use, if that is not nil. A failure is the reader's to meet, if one comes.
+// fetch gets a blob unless it is being fetched already, and gives it to use, if that is not nil.
 func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class, use func(io.ReaderAt)) error {
+	if u, ok := p.s.early.begin(d, c); ok {
+		return p.fetchAs(d, u, use)
+	}
+	return nil
+}
+
+// fetchAs gets a blob for which a fetch was begun. A failure is the reader's to meet, if one comes.
+func (p *prefetcher) fetchAs(d pfimg.Digest, u *fetch.Urgency, use func(io.ReaderAt)) error {
 	size, _ := p.s.index.Size(d)
-	err := p.s.blobs().fetch(p.ctx, d, size, c, use)
+	err := p.s.blobs().fetch(p.ctx, d, size, u, use)
 	if err != nil && p.ctx.Err() == nil {
 		p.s.log.Debug("not fetched ahead", "image", p.s.image.Ref().String(), "blob", d.String(), "error", err)
 	}

@@ -17,7 +17,7 @@ const (
 	showQueue = 256 // files that wait for that, or for the kernel to hear of them; more are left to their readers
 )
 
-// shown is a file that is cached and comes next.
+// shown is a file that comes next and is cached, or will be when it is shown.
 type shown struct {
 	row, dir pfimg.Row
 	blob     pfimg.Digest

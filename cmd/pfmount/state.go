@@ -202,7 +202,7 @@ func (d *daemon) writeMetrics(w http.ResponseWriter) {
 		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.session.early.waits.Load()},
 		{"ahead_hits_total", "counter", "Blobs fetched ahead, then read.", ahead.Hits},
 		{"ahead_wasted_total", "counter", "Blobs fetched ahead and passed over.", ahead.Wasted},
-		{"shown_total", "counter", "Cached files given to the kernel before they were read.", shown},
+		{"shown_total", "counter", "Files given to the kernel before they were read.", shown},
 		{"cache_fills_failed_total", "counter", "Fills that failed.", int64(s.Failed)},
 		{"cache_damaged_total", "counter", "Cached blobs found damaged and dropped.", int64(s.Damaged)},
 		{"cache_evicted_total", "counter", "Blobs evicted by this process.", int64(s.Evicted)},

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
@@ -35,7 +36,11 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 				break
 			}
 			workers.Go(func() error {
-				switch err := p.fetchQuietly(ctx, d); {
+				err := p.fetchQuietly(ctx, d)
+				for errors.Is(err, fetch.ErrGaveWay) && ctx.Err() == nil {
+					err = p.fetchQuietly(ctx, d)
+				}
+				switch {
 				case err == nil:
 					failed.Store(0)
 				case errors.Is(err, errNoRoom), linkFailed(err) && failed.Add(1) >= backFails:
@@ -51,9 +56,14 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 	})
 }
 
-// linkFailed says that a failure is the link's, and not one blob's, nor that others were to go first.
+// linkFailed says that a failure is the link's, and not one blob's.
 func linkFailed(err error) bool {
-	return !errors.Is(err, fetch.ErrGaveWay) && !errors.Is(err, fetch.ErrMissing) && !errors.Is(err, pfimg.ErrIntegrity)
+	for _, other := range []error{fetch.ErrMissing, pfimg.ErrIntegrity, cache.ErrSize, cache.ErrDamaged, cache.ErrElsewhere} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // fetchQuietly fetches a blob in a moment in which it disturbs nobody.

@@ -70,11 +70,11 @@ type Policy struct {
 	starts  [maxStarts]start // a ring
 	started int              // starts so far
 	reads   int64            // of all readers
-	out     total            // fetched and not read yet, of all windows
+	out     total            // fetched or shown, and not read yet, of all windows
 	stats   Stats
 }
 
-// total counts what was fetched ahead.
+// total counts what was fetched ahead or shown.
 type total struct {
 	files int
 	bytes int64
@@ -101,20 +101,21 @@ func (p *Policy) Stats() Stats {
 	return p.stats
 }
 
-// Read notes that who reads a file and returns which files to fetch or show now, in order.
-func (p *Policy) Read(r pfimg.Row, who uint32) []Next {
+// Read notes that who reads a file, and returns which files to fetch or show now, in order, and which were read before it and
+// not seen.
+func (p *Policy) Read(r pfimg.Row, who uint32) (next []Next, before []pfimg.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.at[r]
 	switch {
 	case slices.ContainsFunc(p.windows, func(w *window) bool { return w.last == r }):
-		return nil // somebody reads on in the same file
+		return nil, nil // somebody reads on in the same file
 	case w == nil:
 		w = p.open(r, who)
 	case r == w.detour:
 		p.turn(w, r)
 	default:
-		p.hit(w, r)
+		before = p.hit(w, r)
 	}
 	p.use(w)
 	p.reads++
@@ -124,7 +125,7 @@ func (p *Policy) Read(r pfimg.Row, who uint32) []Next {
 		w.k = min(firstK, p.config.Files)
 	}
 	p.expect(w)
-	return p.extend(w)
+	return p.extend(w), before
 }
 
 // start is where a walk of a reader may begin.

@@ -163,7 +163,8 @@ func play(p *Policy, have map[pfimg.Row]bool, reads []pfimg.Row) (o outcome) {
 			have[r] = true
 		}
 		delete(unread, r)
-		for _, next := range p.Read(r, 1) {
+		ahead, _ := p.Read(r, 1)
+		for _, next := range ahead {
 			if have[next.Row] {
 				panic("fetched twice")
 			}
@@ -271,7 +272,8 @@ func TestBounds(t *testing.T) {
 			lists = append(lists, all[i*250:i*250+200])
 		}
 		for _, r := range interleave(lists...) {
-			for _, next := range p.Read(r, 1) {
+			ahead, _ := p.Read(r, 1)
+			for _, next := range ahead {
 				have[next.Row] = true
 			}
 			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows || len(p.at) > maxWindows*(4*8+2*slack+1) {
@@ -305,7 +307,7 @@ func TestStart(t *testing.T) {
 	if r, ok := First(tree, tree.paths["d0000/none"]); ok {
 		t.Errorf("the first file of an empty directory is row %d", r)
 	}
-	if got := p.Read(tree.paths["d0006/f0000"], 0); len(got) != 0 {
+	if got, _ := p.Read(tree.paths["d0006/f0000"], 0); len(got) != 0 {
 		t.Errorf("%d fetched for nobody", len(got))
 	}
 	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"], tree.paths["d0012/f0000"]}); o.fetched != 0 {
@@ -351,12 +353,15 @@ func TestShown(t *testing.T) {
 			shown := map[pfimg.Row]bool{}
 			p := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, Plan) { return 1000, Show }})
 			asked, most := 0, 0
+			var unseen []pfimg.Row
 			for i, r := range reads {
 				if shown[r] && (late == 1 || i%late > 0) {
 					continue
 				}
 				asked++
-				for _, next := range p.Read(r, 1) {
+				ahead, before := p.Read(r, 1)
+				unseen = append(unseen, before...)
+				for _, next := range ahead {
 					if shown[next.Row] || next.Plan != Show {
 						t.Errorf("%s: row %d shown twice, or not", name, next.Row)
 					}
@@ -366,6 +371,9 @@ func TestShown(t *testing.T) {
 			}
 			if want := 200 + len(reads)/late*(late/3); asked > want || most > 128 || len(shown) < len(reads)*4/5 {
 				t.Errorf("%s, %d: %d of %d reads were seen, want at most %d; %d shown, %d ahead", name, late, asked, len(reads), want, len(shown), most)
+			}
+			if n := len(reads) - asked; name == "one reader" && (len(unseen) > n || len(unseen) < n-64 || !slices.IsSorted(unseen)) {
+				t.Errorf("%s, %d: told of %d reads that were not seen, of %d, or out of order", name, late, len(unseen), n)
 			}
 			if s := p.Stats(); s != (Stats{}) {
 				t.Errorf("%s: %+v, and nothing was fetched", name, s)
@@ -396,7 +404,8 @@ func TestFetchShow(t *testing.T) {
 			if asked++; !have[r] {
 				waited++
 			}
-			for _, next := range p.Read(r, 1) {
+			ahead, _ := p.Read(r, 1)
+			for _, next := range ahead {
 				have[next.Row] = true
 				shown[next.Row] = next.Plan == FetchShow
 			}
@@ -455,7 +464,8 @@ func TestBooks(t *testing.T) {
 			if rng.IntN(20) == 0 {
 				p.Start(list[at[i]], 1)
 			}
-			for _, next := range p.Read(list[at[i]], 1) {
+			ahead, _ := p.Read(list[at[i]], 1)
+			for _, next := range ahead {
 				have[next.Row] = true
 			}
 		}
@@ -498,7 +508,8 @@ func TestGrowth(t *testing.T) {
 	}
 	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, Plan) { return firstBytes / 2, Fetch }})
 	for i, r := range all[:6] {
-		got := len(large.Read(r, 1))
+		next, _ := large.Read(r, 1)
+		got := len(next)
 		if want := []int{0, 0, 2, 3, 3, 3}[i]; got != want {
 			t.Errorf("read %d fetched %d ahead, want %d", i, got, want)
 		}

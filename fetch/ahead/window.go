@@ -24,8 +24,8 @@ type window struct {
 type pace struct {
 	run  int   // files read in order
 	all  int   // of them since one was left out
-	k    int   // files fetched ahead; 0: the window is not open
-	read int64 // bytes fetched ahead that were read
+	k    int   // files fetched ahead or shown; 0: the window is not open
+	read int64 // bytes fetched ahead or shown that were read
 }
 
 // guess is a file that a reader should come to.
@@ -44,12 +44,13 @@ const (
 	seen      = -3 // could be shown, and is not, so that its reader is seen
 )
 
-// hit notes that a guess was right: k doubles. What was passed over before it is kept for a while, then halves k.
-func (p *Policy) hit(w *window, r pfimg.Row) {
+// hit notes that a guess was right: k doubles. What was passed over before it is kept for a while, then halves k. It returns
+// what was read unseen before it.
+func (p *Policy) hit(w *window, r pfimg.Row) (before []pfimg.Row) {
 	i := slices.IndexFunc(w.guesses, func(g guess) bool { return g.row == r })
-	n := p.unseen(w, i)
-	i -= n
-	if w.all += 1 + n; i != w.passed {
+	before = p.unseen(w, i)
+	i -= len(before)
+	if w.all += 1 + len(before); i != w.passed {
 		w.all = 0
 	}
 	g := w.guesses[i]
@@ -79,10 +80,11 @@ func (p *Policy) hit(w *window, r pfimg.Row) {
 			w.run = 0
 		}
 	}
+	return before
 }
 
-// unseen takes out what was shown before the guess i, since it was read, and returns how much that is.
-func (p *Policy) unseen(w *window, i int) (n int) {
+// unseen takes out and returns what was shown before the guess i, since it was read.
+func (p *Policy) unseen(w *window, i int) (read []pfimg.Row) {
 	passed, kept := w.passed, w.guesses[:0]
 	for j, g := range w.guesses {
 		if j >= i || !g.shown() {
@@ -94,21 +96,22 @@ func (p *Policy) unseen(w *window, i int) (n int) {
 		}
 		p.add(w, -1, -g.size)
 		w.read += g.size
-		if n++; g.plan == FetchShow {
+		if g.plan == FetchShow {
 			p.stats.Hits++
 		}
+		read = append(read, g.row)
 		if j < passed {
 			w.passed--
 		}
 	}
 	w.guesses = kept
-	return n
+	return read
 }
 
 // turn begins a window's guesses anew behind r, in the other order. What was fetched comes later then.
 func (p *Policy) turn(w *window, r pfimg.Row) {
 	p.stats.Wasted -= int64(p.drop(w, len(w.guesses)))
-	w.order, w.edge = 1-w.order, r
+	w.order, w.edge, w.all, w.blind = 1-w.order, r, 0, 0
 }
 
 // expect finds what comes next if the walk has the other order.

@@ -58,7 +58,7 @@ func TestFailingNeighbour(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { other.Close() })
-			failing, well := e.Mount(ref, "--stall-timeout", "10s"), e.Mount(strings.Replace(ref, e.Registry().Host(), other.Host(), 1))
+			failing, well := e.Mount(ref, "--stall-timeout", "10s"), e.Mount(strings.Replace(ref, e.Registry().Host(), other.Host(), 1), "--prefetch=none")
 			files := slices.DeleteFunc(img.Paths(), func(p string) bool { return !strings.HasPrefix(p, "world/fs/") })
 			slices.Sort(files)
 			for _, p := range files[:3] {

@@ -1,0 +1,60 @@
+package fusefs
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// connections is where the kernel lets a connection's user end it (Documentation/filesystems/fuse.rst).
+const connections = "/sys/fs/fuse/connections/"
+
+// Abort ends the connection of what is mounted on point, by force: whoever waits gets ENOTCONN. It is for a process that was
+// killed in the middle of a Store: the kernel may hold it, for the sake of a reader whom nobody will answer any more.
+func Abort(point string) error {
+	dev, err := deviceAt(point)
+	if err != nil {
+		return fmt.Errorf("abort: %w", err)
+	}
+	_, minor, _ := strings.Cut(dev, ":")
+	f, err := os.OpenFile(connections+minor+"/abort", os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("1")
+		return errors.Join(err, f.Close())
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("abort: %w", err)
+	}
+	// There is no such folder in most containers. This ends the connection, and is refused as it is in use.
+	if err := unix.Unmount(point, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("abort: umount2(2): %s: %w", point, err)
+	}
+	return nil
+}
+
+// deviceAt returns the device (major:minor) of the topmost mount on point.
+func deviceAt(point string) (dev string, err error) {
+	f, err := os.Open(mountTable)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		if fields := strings.SplitN(s.Text(), " ", 6); len(fields) == 6 && Unescape(fields[4]) == point {
+			dev = fields[2]
+		}
+	}
+	if err := s.Err(); err != nil {
+		return "", err
+	}
+	if dev == "" {
+		return "", fmt.Errorf("%s: nothing is mounted there", point)
+	}
+	return dev, nil
+}
