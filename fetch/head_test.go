@@ -43,9 +43,7 @@ func TestSecondOpen(t *testing.T) {
 			_ = mustOpen(t, f.ref(t), o).Close()
 			f.serve(t, tt.serve)
 			f.do(tt.script)
-			f.mu.Lock()
 			f.forget()
-			f.mu.Unlock()
 			im := mustOpen(t, f.ref(t), o)
 			var got []string
 			for _, r := range f.asked() {

@@ -51,9 +51,7 @@ func TestReaderPassesReadahead(t *testing.T) {
 		}
 	}
 	raised.Raise(Reader)
-	f.mu.Lock()
 	f.forget()
-	f.mu.Unlock()
 	close(hold)
 	readers.Wait()
 	var got []string

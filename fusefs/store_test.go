@@ -138,7 +138,10 @@ func TestAbortStore(t *testing.T) {
 	until("mounted")
 	read := make(chan error, 1)
 	go func() {
-		_, err := os.ReadFile(dir + "/world/fs/f")
+		data, err := os.ReadFile(dir + "/world/fs/f")
+		if err == nil && string(data) != "waiting" {
+			err = fmt.Errorf("read %q", data)
+		}
 		read <- err
 	}()
 	until("storing")
@@ -155,7 +158,8 @@ func TestAbortStore(t *testing.T) {
 		if err := Abort(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-read; !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
+		// The Store goes on when the reader's question has failed, and may be in time for him to find its bytes.
+		if err := <-read; err != nil && !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
 			t.Errorf("the reader got %v", err)
 		}
 	}
