@@ -66,8 +66,11 @@ func TestBarOnTerminal(t *testing.T) {
 func TestPlainProgress(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
-	hold, _ := held(e)
+	hold := faultreg.NewHold()
 	defer hold.Release()
+	for _, repo := range []string{"team/plain", "team/json", "team/quiet"} {
+		e.Registry().On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, Repo: repo, From: 10}, hold.Fault())
+	}
 	line := regexp.MustCompile(`(?m)^uploading: [1-9]\d* of \d+ blobs, [\d.]+ [KM]?i?B of [\d.]+ [KM]?i?B, [\d.]+ [KM]?i?B/s`)
 	source := "oci-layout:" + harness.FixtureDir(t, "layout") + ":basic"
 	plain := e.Start("push", source, e.Registry().Ref("team/plain", "v1"))
