@@ -160,6 +160,11 @@ func (s *session) remount(ctx context.Context) ([]*gathered, error) {
 		for _, w := range append([]work{{name: mountWork}}, allWork...) {
 			g.cell(w.name, columns[0].name)
 		}
+		if i > 0 { // what the table before dropped
+			if _, err := s.run(ctx, s.dir, "sh", "-c", "find . -xdev -type f -exec cat {} + >/dev/null"); err != nil {
+				return nil, err
+			}
+		}
 		for run := range s.opts.turns() {
 			for _, c := range inTurn(run, columns) {
 				if err := s.afresh(ctx, g, c, i == 0, everything()...); err != nil {
