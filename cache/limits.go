@@ -17,7 +17,7 @@ type limits struct {
 	idle    time.Duration // an open file unused for so long is closed
 	tick    time.Duration // how often the janitor looks
 	keep    time.Duration // how long a failure is answered without a new try
-	touch   time.Duration // how old an atime may become while its blob is in use; to set one costs as much as to read a small file
+	touch   time.Duration // how old an atime may become while its blob is in use
 	stopped time.Duration // after which another process's fill that writes nothing is not waited for: more than its tries take
 	patient time.Duration // longest wait for a descriptor, memory or a short lock
 	leave   time.Duration // longest wait of Close for fills that do not end
@@ -41,7 +41,7 @@ func defaults() limits {
 		idle:    10 * time.Second,
 		tick:    2500 * time.Millisecond,
 		keep:    time.Second,
-		touch:   10 * time.Minute,
+		touch:   time.Minute,
 		stopped: 5 * time.Minute,
 		patient: 10 * time.Second,
 		leave:   3 * time.Second,

@@ -46,7 +46,7 @@ func (l layer) hashed() bool { return l.wire != wireDigest{} }
 type layerTable []layer
 
 func (t *layerTable) sort() {
-	// Of a layer only this is moved about: to sort them stably in place takes eight times as long.
+	// Of a layer only this is moved about: to sort them stably in place takes several times as long.
 	type key struct {
 		prefix uint64
 		at     uint32

@@ -1,7 +1,6 @@
 package fusefs
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -13,13 +12,9 @@ import (
 // connections is where the kernel lets a connection's user end it (Documentation/filesystems/fuse.rst).
 const connections = "/sys/fs/fuse/connections/"
 
-// Abort ends the connection of what is mounted on point, by force: whoever waits gets ENOTCONN. It is for a process that was
+// Abort ends the connection of the mount of the device dev (major:minor) on point, by force: who waits gets ENOTCONN. It is for a process that was
 // killed in the middle of a Store: the kernel may hold it, for the sake of a reader whom nobody will answer any more.
-func Abort(point string) error {
-	dev, err := deviceAt(point)
-	if err != nil {
-		return fmt.Errorf("abort: %w", err)
-	}
+func Abort(point, dev string) error {
 	_, minor, _ := strings.Cut(dev, ":")
 	f, err := os.OpenFile(connections+minor+"/abort", os.O_WRONLY, 0)
 	if err == nil {
@@ -34,27 +29,4 @@ func Abort(point string) error {
 		return fmt.Errorf("abort: umount2(2): %s: %w", point, err)
 	}
 	return nil
-}
-
-// deviceAt returns the device (major:minor) of the topmost mount on point.
-func deviceAt(point string) (dev string, err error) {
-	f, err := os.Open(mountTable)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		if fields := strings.SplitN(s.Text(), " ", 6); len(fields) == 6 && Unescape(fields[4]) == point {
-			dev = fields[2]
-		}
-	}
-	if err := s.Err(); err != nil {
-		return "", err
-	}
-	if dev == "" {
-		return "", fmt.Errorf("%s: nothing is mounted there", point)
-	}
-	return dev, nil
 }

@@ -136,6 +136,11 @@ func TestAbortStore(t *testing.T) {
 	}
 	defer func() { _ = Unmount(dir, true) }()
 	until("mounted")
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	dev := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 	read := make(chan error, 1)
 	go func() {
 		data, err := os.ReadFile(dir + "/world/fs/f")
@@ -155,7 +160,7 @@ func TestAbortStore(t *testing.T) {
 	case err := <-read:
 		t.Logf("this kernel lets go of a Store by itself: %v", err)
 	case <-time.After(500 * time.Millisecond):
-		if err := Abort(dir); err != nil {
+		if err := Abort(dir, dev); err != nil {
 			t.Fatal(err)
 		}
 		// The Store goes on when the reader's question has failed, and may be in time for him to find its bytes.
@@ -164,7 +169,7 @@ func TestAbortStore(t *testing.T) {
 		}
 	}
 	<-gone
-	if err := Abort(t.TempDir()); err == nil {
+	if err := Abort(t.TempDir(), "0:0"); err == nil {
 		t.Error("aborted where nothing is mounted")
 	}
 }

@@ -134,7 +134,10 @@ func (c charge) watch() {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID))
 		dying := bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z")) // its first thread is gone, and not all are
 		if dying && was {
-			_ = fusefs.Abort(string(c.Mountpoint)) // nobody is left to tell why not
+			top, err := mountAt(string(c.Mountpoint))
+			if err == nil && top != nil && top.isPfmount() && top.probe() != alive { // another mount may be at its place
+				_ = fusefs.Abort(top.mountpoint, top.dev) // nobody is left to tell why not
+			}
 		}
 		was = dying
 	}

@@ -24,6 +24,7 @@ type mountInfo struct {
 	fstype     string
 	source     string // IMAGE as it was typed, for ours
 	uid, gid   int    // user_id and group_id of a FUSE mount, else -1
+	dev        string // major:minor
 }
 
 func (m *mountInfo) isPfmount() bool { return m.fstype == "fuse.pfmount" }
@@ -58,7 +59,7 @@ func parseMountInfo(line string) (mountInfo, bool) {
 	if !ok || len(l) < 5 || len(r) < 3 {
 		return mountInfo{}, false
 	}
-	m := mountInfo{mountpoint: fusefs.Unescape(l[4]), fstype: fusefs.Unescape(r[0]), source: fusefs.Unescape(r[1]), uid: -1, gid: -1}
+	m := mountInfo{dev: l[2], mountpoint: fusefs.Unescape(l[4]), fstype: fusefs.Unescape(r[0]), source: fusefs.Unescape(r[1]), uid: -1, gid: -1}
 	for _, opt := range strings.Split(r[2], ",") {
 		name, v, _ := strings.Cut(opt, "=")
 		n, err := strconv.Atoi(v)

@@ -15,9 +15,9 @@ func TestParseMountInfo(t *testing.T) {
 		ok   bool
 	}{
 		{`71 1 0:52 / /mnt/a\040b\012c ro,nosuid,nodev - fuse.pfmount ghcr.io/o/r:t ro,user_id=1000,group_id=0`,
-			mountInfo{"/mnt/a b\nc", "fuse.pfmount", "ghcr.io/o/r:t", 1000, 0}, true},
-		{`22 1 0:20 / /proc rw shared:5 - proc proc rw`, mountInfo{"/proc", "proc", "proc", -1, -1}, true},
-		{`22 1 0:20 / /p - fuse.sshfs h:\134x rw`, mountInfo{"/p", "fuse.sshfs", `h:\x`, -1, -1}, true},
+			mountInfo{"/mnt/a b\nc", "fuse.pfmount", "ghcr.io/o/r:t", 1000, 0, "0:52"}, true},
+		{`22 1 0:20 / /proc rw shared:5 - proc proc rw`, mountInfo{"/proc", "proc", "proc", -1, -1, "0:20"}, true},
+		{`22 1 0:20 / /p - fuse.sshfs h:\134x rw`, mountInfo{"/p", "fuse.sshfs", `h:\x`, -1, -1, "0:20"}, true},
 		{`nonsense`, mountInfo{}, false},
 		{``, mountInfo{}, false},
 	} {

@@ -93,7 +93,7 @@ func (p *prefetcher) learn(config ahead.Config) {
 		}
 		config.Orders, config.Opens = ahead.List(len(p.list)), 2
 		config.Want = func(r pfimg.Row) (int64, ahead.Plan) {
-			if d := p.list[r-1]; p.online && !p.s.store.Has(d) {
+			if d := p.list[r-1]; !p.s.store.Has(d) {
 				return p.fetchable(d)
 			}
 			return 0, ahead.Leave

@@ -83,9 +83,9 @@ func (p *Policy) hit(w *window, r pfimg.Row) (before []pfimg.Row) {
 	return before
 }
 
-// unseen takes out and returns what was shown before the guess i, since it was read.
+// unseen takes out and returns what was shown before the guess i, since it was read. None of it was passed over.
 func (p *Policy) unseen(w *window, i int) (read []pfimg.Row) {
-	passed, kept := w.passed, w.guesses[:0]
+	kept := w.guesses[:0]
 	for j, g := range w.guesses {
 		if j >= i || !g.shown() {
 			kept = append(kept, g)
@@ -100,9 +100,6 @@ func (p *Policy) unseen(w *window, i int) (read []pfimg.Row) {
 			p.stats.Hits++
 		}
 		read = append(read, g.row)
-		if j < passed {
-			w.passed--
-		}
 	}
 	w.guesses = kept
 	return read

@@ -40,7 +40,7 @@ func parseDigest[T ~string | ~[]byte](s T) (d Digest, ok bool) {
 	return d, true
 }
 
-// nibbles are the values of nibble: a branch for each digit, which no processor foresees, takes ten times as long.
+// nibbles are the values of nibble: a branch for each digit, which no processor foresees, takes several times as long.
 var nibbles = func() (t [256]byte) {
 	for c := range t {
 		t[c] = nibble(byte(c))
