@@ -130,7 +130,7 @@ func TestTableBound(t *testing.T) {
 		t.Errorf("%d descriptors", n)
 	}
 	for i := range 20 { // what is on disk is found by the reader himself, also when that needs another file closed
-		f, err := s.enter(closedContext{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
+		f, err := s.enter(hurried{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,10 +145,10 @@ func TestTableBound(t *testing.T) {
 	}
 }
 
-// closedContext is of a reader who has no time to wait.
-type closedContext struct{ context.Context }
+// hurried is of a reader who has no time to wait.
+type hurried struct{ context.Context }
 
-func (closedContext) Done() <-chan struct{} { panic("waited") }
+func (hurried) Done() <-chan struct{} { panic("waited") }
 
 // What nobody used for the idle time is closed; what is in use is not.
 func TestIdleFilesAreClosed(t *testing.T) {
