@@ -27,16 +27,16 @@ func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 		return err
 	}
 	defer done()
-	return im.blob(ctx, d, size, w)
+	return im.reader.blob(ctx, d, size, w)
 }
 
-// blob is Blob within its bounds.
-func (im *Image) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
-	layers := im.root.find(d)
+// blob is Image.Blob within its bounds.
+func (r *reader) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
+	layers := r.root.find(d)
 	if len(layers) == 0 {
-		l, err := im.unnamed.find(ctx, d)
+		l, err := r.unnamed.find(ctx, d)
 		if err != nil {
-			return fmt.Errorf("%s: blob %s: %w", im.name(), d, err)
+			return fmt.Errorf("%s: blob %s: %w", r.name, d, err)
 		}
 		layers = []layer{l}
 	}
@@ -47,7 +47,7 @@ func (im *Image) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 				return err
 			}
 		}
-		err := im.blobFrom(ctx, l, d, size, w)
+		err := r.blobFrom(ctx, l, d, size, w)
 		var sink sinkError
 		switch {
 		case err == nil:
@@ -59,7 +59,7 @@ func (im *Image) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 			return context.Cause(ctx)
 		}
 		if first == nil {
-			first = im.blame(l, d, err)
+			first = r.blame(l, d, err)
 		}
 		if !errors.Is(err, pfimg.ErrIntegrity) {
 			break // another layer of the same registry would fare no better
@@ -68,20 +68,18 @@ func (im *Image) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 	return first
 }
 
-func (im *Image) name() string { return clip(im.ref.String(), maxWords) }
-
-func (im *Image) blame(l layer, d pfimg.Digest, err error) error {
+func (r *reader) blame(l layer, d pfimg.Digest, err error) error {
 	if l.hashed() {
-		return fmt.Errorf("%s: blob %s (layer %s): %w", im.name(), d, l.wire, err)
+		return fmt.Errorf("%s: blob %s (layer %s): %w", r.name, d, l.wire, err)
 	}
-	return fmt.Errorf("%s: blob %s: %w", im.name(), d, err)
+	return fmt.Errorf("%s: blob %s: %w", r.name, d, err)
 }
 
 // blobFrom gets a blob from one of the layers that claim it.
-func (im *Image) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int64, w Sink) error {
+func (r *reader) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int64, w Sink) error {
 	want := wanted{limit: size, size: size, blob: d}
 	if size < 0 {
-		want.size, want.limit = l.decoded, im.options.MaxBlobSize
+		want.size, want.limit = l.decoded, r.maxBlob
 		if l.decoded >= 0 {
 			want.limit = min(want.limit, l.decoded)
 		}
@@ -89,22 +87,22 @@ func (im *Image) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int
 	if l.size > maxWire(want.limit) {
 		return fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.size, want.limit, pfimg.ErrIntegrity)
 	}
-	return im.fill(ctx, l, want, w)
+	return r.fill(ctx, l, want, w)
 }
 
 // fill decodes a layer into w. Wrong bytes from a network are asked for once more, past every cache, and then from
 // each further place; a frame that needs a large window makes it start over with a decoder for that.
-func (im *Image) fill(ctx context.Context, l layer, want wanted, w Sink) error {
+func (r *reader) fill(ctx context.Context, l layer, want wanted, w Sink) error {
 	again, big := 0, false
 	for {
-		err := im.try(ctx, pass{layer: l, limit: want.limit, wrong: again, big: big}, want, w)
+		err := r.try(ctx, pass{layer: l, limit: want.limit, wrong: again, big: big}, want, w)
 		var wrong *wrongBytes
 		switch {
 		case errors.Is(err, errBigWindow) && !big:
 			big = true
-		case errors.As(err, &wrong) && again < im.root.places:
+		case errors.As(err, &wrong) && again < r.root.places:
 			again++
-			im.options.Log.Warn("wrong bytes, asking once more past every cache", "image", im.ref.String(),
+			r.log.Warn("wrong bytes, asking once more past every cache", "image", r.name,
 				"blob", want.blob.String(), "layer", l.wire.String(), "from", wrong.from, "cause", err)
 		default:
 			return err
@@ -128,18 +126,18 @@ type pass struct {
 	big   bool  // with a decoder for large windows
 }
 
-func (im *Image) try(ctx context.Context, p pass, want wanted, w io.Writer) error {
+func (r *reader) try(ctx context.Context, p pass, want wanted, w io.Writer) error {
 	if want.size < 0 || max(want.size, p.layer.size) > scratchSmall {
-		leave, err := im.decoders.enter(ctx)
+		leave, err := r.decoders.enter(ctx)
 		if err != nil {
 			return err
 		}
 		defer leave()
 	}
 	if want.size >= 0 && want.size <= smallBlob && p.layer.size <= maxWire(want.size) {
-		return im.trySmall(ctx, p, want, w)
+		return r.trySmall(ctx, p, want, w)
 	}
-	n, got, err := im.stream(ctx, p, w)
+	n, got, err := r.stream(ctx, p, w)
 	if err != nil {
 		return err
 	}
@@ -147,13 +145,13 @@ func (im *Image) try(ctx context.Context, p pass, want wanted, w io.Writer) erro
 }
 
 // trySmall holds the whole blob in memory: w sees it only when it is right.
-func (im *Image) trySmall(ctx context.Context, p pass, want wanted, w io.Writer) error {
-	from, err := im.src.read(ctx, p.layer, p.wrong)
+func (r *reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer) error {
+	from, err := r.src.read(ctx, p.layer, p.wrong)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	s, pool := im.decoders.scratch(from.size, want.size)
+	s, pool := r.decoders.scratch(from.size, want.size)
 	defer pool.Put(s)
 	wire := s.wire[:from.size]
 	if n, err := io.ReadFull(from, wire); err != nil {
@@ -167,7 +165,7 @@ func (im *Image) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 			return wrongHash(got, from, from.size)
 		}
 	}
-	out, err := im.decoders.decodeAll(wire, s.out[:0:want.size])
+	out, err := r.decoders.decodeAll(wire, s.out[:0:want.size])
 	if err != nil {
 		return err
 	}

@@ -192,15 +192,14 @@ func (im *Image) take(ctx context.Context, d pfimg.Digest, size int64, keep *kee
 		return item{}, err
 	}
 	defer done()
-	return im.prove(ctx, d, size, keep)
+	return im.reader.prove(ctx, d, size, keep)
 }
 
-func (im *Image) prove(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
-	t := &tap{source: im.src, keep: keep}
-	tapped := &Image{
-		ref: im.ref, options: im.options, manifest: im.manifest, root: im.root, src: t,
-		decoders: im.decoders, unnamed: im.unnamed, traffic: im.traffic,
-	}
+// prove is Image.take within its bounds.
+func (r *reader) prove(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
+	t := &tap{source: r.src, keep: keep}
+	tapped := *r
+	tapped.src = t
 	var decoded tally
 	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
 		return item{}, err
@@ -270,13 +269,13 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 }
 
 // layersOf returns the layers that claim a blob, best first.
-func (im *Image) layersOf(ctx context.Context, d pfimg.Digest) ([]layer, error) {
-	if layers := im.root.find(d); len(layers) > 0 {
+func (r *reader) layersOf(ctx context.Context, d pfimg.Digest) ([]layer, error) {
+	if layers := r.root.find(d); len(layers) > 0 {
 		return layers, nil
 	}
-	l, err := im.unnamed.find(ctx, d)
+	l, err := r.unnamed.find(ctx, d)
 	if err != nil {
-		return nil, fmt.Errorf("%s: blob %s: %w", im.name(), d, err)
+		return nil, fmt.Errorf("%s: blob %s: %w", r.name, d, err)
 	}
 	return []layer{l}, nil
 }

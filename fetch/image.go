@@ -92,10 +92,9 @@ type Image struct {
 	ref      Ref
 	options  Options
 	manifest *pfimg.Manifest
-	root     *root
-	src      source
+	src      source // nil while the image is not open
 	decoders *decoders
-	unnamed  *unnamedLayers
+	reader   *reader // of its blobs; nil while the image is not open
 	traffic  *counters
 	stale    bool
 	use      usage
@@ -141,35 +140,38 @@ func (u *usage) warn(text string) {
 // Ref returns the reference that the image was opened by.
 func (im *Image) Ref() Ref { return im.ref }
 
+// name is the reference for messages.
+func (im *Image) name() string { return clip(im.ref.String(), maxWords) }
+
 // Manifest returns the signed manifest.
 func (im *Image) Manifest() *pfimg.Manifest { return im.manifest }
 
 // Digest returns "sha256:…" of the OCI manifest, "" for folders and stores, which have none.
-func (im *Image) Digest() string { return im.root.digest }
+func (im *Image) Digest() string { return im.reader.root.digest }
 
 // Layers returns how many layers the OCI manifest lists, the signature's included; 0 for folders and stores.
 func (im *Image) Layers() int {
-	if im.root.oci == nil {
+	if im.reader.root.oci == nil {
 		return 0
 	}
-	return im.root.oci.layers
+	return im.reader.root.oci.layers
 }
 
 // WireBytes returns the stored bytes of config, signature and all blobs that the OCI manifest lists; 0 for folders and
 // stores, where only Wire of each blob tells.
 func (im *Image) WireBytes() int64 {
-	if im.root.oci == nil {
+	if im.reader.root.oci == nil {
 		return 0
 	}
-	return im.root.oci.wireBytes
+	return im.reader.root.oci.wireBytes
 }
 
 // ManifestSize returns the bytes of the OCI manifest; 0 for folders and stores.
 func (im *Image) ManifestSize() int64 {
-	if im.root.oci == nil {
+	if im.reader.root.oci == nil {
 		return 0
 	}
-	return im.root.oci.size
+	return im.reader.root.oci.size
 }
 
 // Warnings returns what the user should know about how the image was opened, one sentence each.
@@ -191,10 +193,10 @@ func (im *Image) Fetched() Traffic {
 // is not signed: a hint of what to expect. ok is false when the image does not have the blob. An image may hold layers
 // that do not say which blob they are; then a blob without a layer of its own is ok with a size of -1: Blob will look.
 func (im *Image) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
-	if l := im.root.find(d); len(l) > 0 {
+	if l := im.reader.root.find(d); len(l) > 0 {
 		return l[0].size, l[0].decoded, true
 	}
-	return im.unnamed.wire(d)
+	return im.reader.unnamed.wire(d)
 }
 
 // Close ends what is under way, waits for it, and gives all connections back. It returns no error.

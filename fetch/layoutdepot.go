@@ -33,7 +33,7 @@ func (l *layoutDepot) prepare(ctx context.Context, c Cargo) error {
 		return err
 	}
 	for _, e := range ix.entries {
-		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == c.Image.root.digest {
+		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == c.Image.reader.root.digest {
 			continue
 		}
 		d, err := e.descriptor()

@@ -20,12 +20,9 @@ const (
 // kept under its digest and must be shown to nobody. Likely must not wait for blob. Close ends what is under way.
 type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w Sink) error)
 
-// likely calls Options.Likely. The image is not open yet, so blobs come through a view of it that has its layers.
+// likely calls Options.Likely. The image is not open yet, so blobs come through a reader of its own.
 func (im *Image) likely(r *root) {
-	view := &Image{
-		ref: im.ref, options: im.options, root: r, src: im.src,
-		decoders: im.decoders, traffic: im.traffic,
-	}
+	view := im.newReader(im.src, r)
 	view.unnamed = newUnnamed(view, nil)
 	var blobs []pfimg.Digest
 	for _, l := range r.oci.first {

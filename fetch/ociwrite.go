@@ -68,7 +68,7 @@ func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []item) ([]byt
 
 // verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and nothing else.
 func (c Cargo) verbatim(sig []byte, items []item) bool {
-	r := c.Image.root
+	r := c.Image.reader.root
 	if r.oci == nil || len(r.oci.signatures) != 1 || !bytes.Equal(sig, r.signature) ||
 		r.oci.layers != 1+len(items) || len(r.oci.unnamed) > 0 {
 		return false
@@ -83,7 +83,7 @@ func (c Cargo) verbatim(sig []byte, items []item) bool {
 
 // ociBytes reads the image's own OCI manifest again. A mount has no use for these bytes, so they are not kept.
 func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
-	want, err := pfimg.ParseDigest(im.root.digest)
+	want, err := pfimg.ParseDigest(im.reader.root.digest)
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,7 @@ func (p *puller) run(ctx context.Context, dir string) (digest string, err error)
 
 // blob brings one blob to its place.
 func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (item, error) {
-	layers, err := p.cargo.Image.layersOf(ctx, d)
+	layers, err := p.cargo.Image.reader.layersOf(ctx, d)
 	if err != nil {
 		return item{}, err
 	}
@@ -173,10 +173,7 @@ func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) 
 		there.wire = l.wire
 	}
 	im := p.cargo.Image
-	view := &Image{
-		ref: im.ref, options: im.options, manifest: im.manifest, src: p.view, decoders: im.decoders, traffic: new(counters),
-		root: &root{find: func(pfimg.Digest) []layer { return []layer{there} }},
-	}
+	view := im.newReader(p.view, &root{find: func(pfimg.Digest) []layer { return []layer{there} }})
 	it, err := view.prove(ctx, d, size, newKeeper(nil, new(Meter)))
 	if err != nil {
 		im.options.Log.Debug("what the destination has is not right and is fetched again", "path", path, "cause", err)

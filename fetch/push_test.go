@@ -153,10 +153,10 @@ func TestWriteManifest(t *testing.T) {
 		c := openCargo(t, "oci-layout:"+fixtures+"/layout:"+tag)
 		var items []item
 		for d := range c.Index.Blobs() {
-			l := c.Image.root.find(d)[0]
+			l := c.Image.reader.root.find(d)[0]
 			items = append(items, item{logical: d, wire: l.wire, size: l.size, decoded: -1})
 		}
-		got, err := writeManifest(c.Image.manifest.Raw, c.Image.root.signature, items)
+		got, err := writeManifest(c.Image.manifest.Raw, c.Image.reader.root.signature, items)
 		want, wantErr := c.Image.ociBytes(context.Background())
 		if err != nil || wantErr != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, %v\n got %.400s\nwant %.400s", tag, err, wantErr, got, want)

@@ -20,10 +20,10 @@ const maxDrain = 4 << 20
 
 // stream decodes a layer to w and returns how many bytes that made and what they hash to. Without an error the stored
 // bytes have proved right, too. The caller judges the content.
-func (im *Image) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.Digest, error) {
+func (r *reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.Digest, error) {
 	ctx, cancel := context.WithCancel(ctx) // ends a read that is under way when decoding fails
 	defer cancel()
-	from, err := im.src.read(ctx, p.layer, p.wrong)
+	from, err := r.src.read(ctx, p.layer, p.wrong)
 	if err != nil {
 		return 0, pfimg.Digest{}, err
 	}
@@ -33,9 +33,9 @@ func (im *Image) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 		wireHash = sha256.New()
 	}
 	ahead := from.size >= aheadFrom
-	in := newIntake(from, wireHash, &im.decoders.chunks, ahead)
-	out := newOutlet(w, &im.decoders.chunks, p.limit, ahead)
-	err = im.decode(ctx, in, out, p.big)
+	in := newIntake(from, wireHash, &r.decoders.chunks, ahead)
+	out := newOutlet(w, &r.decoders.chunks, p.limit, ahead)
+	err = r.decode(ctx, in, out, p.big)
 	if err != nil && in.err == nil && from.size-in.total <= maxDrain && !errors.Is(err, errBigWindow) {
 		_, _ = io.Copy(io.Discard, in)
 	}
@@ -53,7 +53,7 @@ func (im *Image) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 	return out.total, pfimg.Digest(out.hash.Sum(nil)), err
 }
 
-func (im *Image) decode(ctx context.Context, in *intake, out *outlet, big bool) error {
+func (r *reader) decode(ctx context.Context, in *intake, out *outlet, big bool) error {
 	head := in.head()
 	switch {
 	case len(head) == 0 && in.err == io.EOF:
@@ -61,7 +61,7 @@ func (im *Image) decode(ctx context.Context, in *intake, out *outlet, big bool) 
 	case needsBig(head) && !big:
 		return errBigWindow
 	}
-	return im.decoders.copy(ctx, out, in, big)
+	return r.decoders.copy(ctx, out, in, big)
 }
 
 // explain replaces a decoder's error when the real one is that it brought too much.

@@ -12,7 +12,7 @@ import (
 // unnamedLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
 type unnamedLayers struct {
-	im   *Image
+	r    *reader
 	lock chan struct{} // held over the fields below and over a look; a channel, so that waiting ends with the context
 
 	next   int // the first layer that was not looked at
@@ -21,8 +21,8 @@ type unnamedLayers struct {
 	budget int64 // decoded bytes that may still be spent on looking
 }
 
-func newUnnamed(im *Image, m *ociManifest) *unnamedLayers {
-	u := &unnamedLayers{im: im, lock: make(chan struct{}, 1), budget: im.options.MaxBlobSize, known: map[pfimg.Digest]layer{}}
+func newUnnamed(r *reader, m *ociManifest) *unnamedLayers {
+	u := &unnamedLayers{r: r, lock: make(chan struct{}, 1), budget: r.maxBlob, known: map[pfimg.Digest]layer{}}
 	if m != nil {
 		u.layers = m.unnamed
 	}
@@ -78,7 +78,7 @@ func (u *unnamedLayers) find(ctx context.Context, d pfimg.Digest) (layer, error)
 func (u *unnamedLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
-		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.im.options.MaxBlobSize, ErrMissing)
+		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.r.maxBlob, ErrMissing)
 	}
 	var n int64
 	var got pfimg.Digest
@@ -90,7 +90,7 @@ func (u *unnamedLayers) look(ctx context.Context) error {
 		if err != nil && !errors.Is(err, errBigWindow) {
 			break
 		}
-		n, got, err = u.im.stream(ctx, pass{layer: l, limit: u.budget, big: big}, io.Discard)
+		n, got, err = u.r.stream(ctx, pass{layer: l, limit: u.budget, big: big}, io.Discard)
 		u.budget -= n
 		if !errors.Is(err, errBigWindow) {
 			break
@@ -103,7 +103,7 @@ func (u *unnamedLayers) look(ctx context.Context) error {
 			u.known[got] = l
 		}
 	case errors.Is(err, pfimg.ErrIntegrity):
-		u.im.options.Log.Warn("a layer that names no blob is damaged", "image", u.im.ref.String(), "layer", l.wire.String(), "cause", err)
+		u.r.log.Warn("a layer that names no blob is damaged", "image", u.r.name, "layer", l.wire.String(), "cause", err)
 	default:
 		return fmt.Errorf("layer %s, which names no blob: %w", l.wire, err)
 	}
