@@ -89,7 +89,7 @@ func (m *Meter) report() Report {
 }
 
 // item is a blob that was proved: where its stored bytes are, and what they are.
-type item struct {
+type storedBlob struct {
 	logical pfimg.Digest
 	source  layer
 	wire    wireDigest
@@ -98,7 +98,7 @@ type item struct {
 }
 
 // keeper is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
-type keeper struct {
+type hashingWriter struct {
 	hash  hash.Hash
 	size  int64
 	file  *os.File // nil: nothing is kept
@@ -106,11 +106,11 @@ type keeper struct {
 	err   error // of the file: who reads may have all that he wants and never see it
 }
 
-func newKeeper(file *os.File, meter *Meter) *keeper {
-	return &keeper{hash: sha256.New(), file: file, meter: meter}
+func newHashingWriter(file *os.File, meter *Meter) *hashingWriter {
+	return &hashingWriter{hash: sha256.New(), file: file, meter: meter}
 }
 
-func (k *keeper) Write(p []byte) (int, error) {
+func (k *hashingWriter) Write(p []byte) (int, error) {
 	k.hash.Write(p)
 	k.size += int64(len(p))
 	k.meter.bytes.Add(int64(len(p)))
@@ -125,7 +125,7 @@ func (k *keeper) Write(p []byte) (int, error) {
 }
 
 // Reset drops what was written.
-func (k *keeper) Reset() error {
+func (k *hashingWriter) Reset() error {
 	k.hash.Reset()
 	k.err = nil
 	k.meter.bytes.Add(-k.size)
@@ -142,21 +142,21 @@ func (k *keeper) Reset() error {
 }
 
 // tally is a Sink that counts decoded bytes and drops them.
-type tally int64
+type countDiscard int64
 
-func (t *tally) Write(p []byte) (int, error) { *t += tally(len(p)); return len(p), nil }
+func (t *countDiscard) Write(p []byte) (int, error) { *t += countDiscard(len(p)); return len(p), nil }
 
 // Reset starts again.
-func (t *tally) Reset() error { *t = 0; return nil }
+func (t *countDiscard) Reset() error { *t = 0; return nil }
 
 // tap is a source that lets a keeper see what is read.
-type tap struct {
+type teeSource struct {
 	source
-	keep *keeper
+	keep *hashingWriter
 	last layer // the one that was read last
 }
 
-func (t *tap) read(ctx context.Context, l layer, wrong int) (*stored, error) {
+func (t *teeSource) read(ctx context.Context, l layer, wrong int) (*stored, error) {
 	if err := t.keep.Reset(); err != nil {
 		return nil, err
 	}
@@ -165,16 +165,16 @@ func (t *tap) read(ctx context.Context, l layer, wrong int) (*stored, error) {
 		return nil, err
 	}
 	t.last = l
-	from.ReadCloser = tee{from.ReadCloser, t.keep}
+	from.ReadCloser = teeReader{from.ReadCloser, t.keep}
 	return from, nil
 }
 
-type tee struct {
+type teeReader struct {
 	io.ReadCloser
 	w io.Writer
 }
 
-func (t tee) Read(p []byte) (int, error) {
+func (t teeReader) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
 	if n > 0 {
 		if _, werr := t.w.Write(p[:n]); werr != nil {
@@ -186,34 +186,34 @@ func (t tee) Read(p []byte) (int, error) {
 
 // take proves a blob: one decode checks logical digest, size and end of stream, and the stored bytes, as they came, go
 // to keep. size is the signed size in bytes, -1 when none is signed.
-func (im *Image) take(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
+func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
 	ctx, done, err := im.use.begin(ctx)
 	if err != nil {
-		return item{}, err
+		return storedBlob{}, err
 	}
 	defer done()
-	return im.reader.prove(ctx, d, size, keep)
+	return im.reader.verify(ctx, d, size, keep)
 }
 
 // prove is Image.take within its bounds.
-func (r *reader) prove(ctx context.Context, d pfimg.Digest, size int64, keep *keeper) (item, error) {
-	t := &tap{source: r.src, keep: keep}
+func (r *reader) verify(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
+	t := &teeSource{source: r.src, keep: keep}
 	tapped := *r
 	tapped.src = t
-	var decoded tally
+	var decoded countDiscard
 	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
-		return item{}, err
+		return storedBlob{}, err
 	}
 	if keep.err != nil {
-		return item{}, keep.err
+		return storedBlob{}, keep.err
 	}
-	return item{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
+	return storedBlob{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
 }
 
 // each runs work for every blob of the image, at most n at once, and returns what it made in image order. The index
 // says which sizes are signed: those are not annotated.
-func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (item, error)) ([]item, error) {
-	items := make([]item, c.Index.Stats().Blobs)
+func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error)) ([]storedBlob, error) {
+	items := make([]storedBlob, c.Index.Stats().Blobs)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(n)
 	i := 0

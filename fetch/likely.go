@@ -23,7 +23,7 @@ type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Di
 // likely calls Options.Likely. The image is not open yet, so blobs come through a reader of its own.
 func (im *Image) likely(r *root) {
 	view := im.newReader(im.src, r)
-	view.unnamed = newUnnamed(view, nil)
+	view.unnamed = newUnlabelled(view, nil)
 	var blobs []pfimg.Digest
 	for _, l := range r.oci.first {
 		if l.size <= maxLikelyBytes && !slices.Contains(blobs, l.logical) {

@@ -34,7 +34,7 @@ type (
 )
 
 // writeManifest returns the OCI manifest of an image with these parts.
-func writeManifest(config, sig []byte, items []item) ([]byte, error) {
+func writeManifest(config, sig []byte, items []storedBlob) ([]byte, error) {
 	doc := ociDocument{
 		SchemaVersion: 2, MediaType: mediaTypeManifest,
 		Config: ociDescriptor{MediaType: MediaTypeConfig, Size: int64(len(config)), Digest: hashOf(config).String()},
@@ -59,7 +59,7 @@ func hashOf(b []byte) wireDigest { return sha256.Sum256(b) }
 
 // ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly what is carried, else
 // a new one.
-func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []item) ([]byte, error) {
+func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []storedBlob) ([]byte, error) {
 	if c.verbatim(sig, items) {
 		return c.Image.ociBytes(ctx)
 	}
@@ -67,7 +67,7 @@ func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []item) ([]byt
 }
 
 // verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and nothing else.
-func (c Cargo) verbatim(sig []byte, items []item) bool {
+func (c Cargo) verbatim(sig []byte, items []storedBlob) bool {
 	r := c.Image.reader.root
 	if r.oci == nil || len(r.oci.signatures) != 1 || !bytes.Equal(sig, r.signature) ||
 		r.oci.layers != 1+len(items) || len(r.oci.unnamed) > 0 {

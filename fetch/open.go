@@ -61,7 +61,7 @@ func (im *Image) load(ctx context.Context, src source) error {
 		return err
 	}
 	im.reader = im.newReader(src, r)
-	im.reader.unnamed = newUnnamed(im.reader, r.oci)
+	im.reader.unnamed = newUnlabelled(im.reader, r.oci)
 	switch v.Signer() {
 	case sign.SignerDefault:
 		im.use.warn("signed with the public default key: the image is whole, but anybody can have written it")

@@ -7,15 +7,15 @@ import (
 )
 
 // parents are the repositories of the destination's registry from which it may take blobs that it has there.
-type parents struct {
+type mountSources struct {
 	mu    sync.Mutex // guards repos
 	repos []string
 }
 
 // newParents reads the repositories that the user names, with or without the registry's host. The repository that the
 // image itself is read from comes first, when it is at the same registry.
-func newParents(dst, source Ref, names []string) (*parents, error) {
-	p := &parents{}
+func newMountSources(dst, source Ref, names []string) (*mountSources, error) {
+	p := &mountSources{}
 	if source.kind == Registry && source.host == dst.host {
 		p.repos = append(p.repos, source.repo)
 	}
@@ -51,14 +51,14 @@ func repoAt(host, name string) (string, error) {
 	return repo, checkRepo(name, repo)
 }
 
-func (p *parents) list() []string {
+func (p *mountSources) list() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.repos)
 }
 
 // drop leaves a repository out from now on.
-func (p *parents) drop(repo string) {
+func (p *mountSources) drop(repo string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.repos = slices.DeleteFunc(p.repos, func(r string) bool { return r == repo })

@@ -31,7 +31,7 @@ func TestNewParents(t *testing.T) {
 		{source: "oci-layout:x", names: []string{"other.example/a/b"}, fails: true},
 		{source: "oci-layout:x", names: []string{"a:v1"}, fails: true},
 	} {
-		p, err := newParents(dst, mustRef(t, tt.source), tt.names)
+		p, err := newMountSources(dst, mustRef(t, tt.source), tt.names)
 		if tt.fails != errors.Is(err, ErrRef) || err == nil && !slices.Equal(p.list(), tt.want) {
 			t.Errorf("%s, %q: got %v, %v, want %q", tt.source, tt.names, p, err, tt.want)
 		}
@@ -86,7 +86,7 @@ func TestPushMounts(t *testing.T) {
 			o.MaxConns = 1
 			if tt.err != nil {
 				p := (&pieceRegistry{sinkRegistry: s}).pusher(t)
-				p.parents = &parents{repos: tt.from}
+				p.parents = &mountSources{repos: tt.from}
 				if err := p.put(context.Background(), bytesUpload([]byte("x"))); !errors.Is(err, tt.err) {
 					t.Errorf("got %v, want %v", err, tt.err)
 				}
@@ -145,7 +145,7 @@ func TestPushRenewsToken(t *testing.T) {
 	}
 	p := (&pieceRegistry{sinkRegistry: s}).pusher(t)
 	p.c.write = true
-	p.parents = &parents{repos: []string{"base"}}
+	p.parents = &mountSources{repos: []string{"base"}}
 	blob := []byte(strings.Repeat("0123456789", 100_000))
 	if err := p.put(context.Background(), bytesUpload(blob)); err != nil {
 		t.Fatal(err)

@@ -108,7 +108,7 @@ func (p *pieceRegistry) pusher(t *testing.T) *pusher {
 		t.Fatal(err)
 	}
 	t.Cleanup(idle)
-	return &pusher{c: c, dst: p.ref(t), meter: new(Meter), parents: new(parents)}
+	return &pusher{c: c, dst: p.ref(t), meter: new(Meter), parents: new(mountSources)}
 }
 
 func bytesUpload(b []byte) upload {

@@ -65,11 +65,11 @@ func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) 
 	p := &puller{cargo: c, meter: o.Meter, workers: max(o.Workers, minWorkers), key: o.Key}
 	switch dst.kind {
 	case Folder:
-		p.depot, p.view = &folderDepot{dir: dst.dir}, &folder{ref: dst, traffic: new(counters)}
+		p.depot, p.view = &folderDest{dir: dst.dir}, &folder{ref: dst, traffic: new(counters)}
 	case StoreImage:
-		p.depot, p.view = &storeDepot{ref: dst}, &store{ref: dst, traffic: new(counters)}
+		p.depot, p.view = &storeDest{ref: dst}, &store{ref: dst, traffic: new(counters)}
 	case Layout:
-		p.depot, p.view = &layoutDepot{ref: dst}, &layout{ref: dst, traffic: new(counters)}
+		p.depot, p.view = &layoutDest{ref: dst}, &layout{ref: dst, traffic: new(counters)}
 	default:
 		return Report{}, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ErrRef)
 	}
@@ -83,19 +83,19 @@ func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) 
 }
 
 // depot is a local place that an image is pulled into.
-type depot interface {
+type destination interface {
 	// prepare refuses a place that holds another image.
 	prepare(ctx context.Context, c Cargo) error
 	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
 	path(logical pfimg.Digest, wire wireDigest) (path string, known bool)
 	// commit makes the place show the image, by the one publish of p.temp. It returns the OCI manifest's digest, "" where there is none.
-	commit(ctx context.Context, p *puller, items []item) (digest string, err error)
+	commit(ctx context.Context, p *puller, items []storedBlob) (digest string, err error)
 }
 
 // puller is one pull.
 type puller struct {
 	cargo    Cargo
-	depot    depot
+	depot    destination
 	view     source // reads what is at the destination
 	temp     *tempDir
 	meter    *Meter
@@ -121,10 +121,10 @@ func (p *puller) run(ctx context.Context, dir string) (digest string, err error)
 }
 
 // blob brings one blob to its place.
-func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (item, error) {
+func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error) {
 	layers, err := p.cargo.Image.reader.layersOf(ctx, d)
 	if err != nil {
-		return item{}, err
+		return storedBlob{}, err
 	}
 	if it, ok := p.have(ctx, d, size, layers[0]); ok {
 		p.meter.skip(it.size)
@@ -132,10 +132,10 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (item, er
 	}
 	f, err := p.temp.create()
 	if err != nil {
-		return item{}, err
+		return storedBlob{}, err
 	}
-	keep := newKeeper(f, p.meter)
-	it, err := p.cargo.Image.take(ctx, d, size, keep)
+	keep := newHashingWriter(f, p.meter)
+	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
@@ -146,27 +146,27 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (item, er
 	if err != nil {
 		_ = os.Remove(f.Name())
 		_ = keep.forget()
-		return item{}, err
+		return storedBlob{}, err
 	}
 	p.meter.copy(it.size)
 	return it, nil
 }
 
 // forget takes back what was counted of a blob that did not come.
-func (k *keeper) forget() error {
+func (k *hashingWriter) forget() error {
 	k.file = nil
 	return k.Reset()
 }
 
 // have says that the destination has a blob, proved as if it had just come. What does not prove right is fetched again.
-func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) (item, bool) {
+func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) (storedBlob, bool) {
 	path, known := p.depot.path(d, l.wire)
 	if !known {
-		return item{}, false
+		return storedBlob{}, false
 	}
 	n, ok := statRegular(path)
 	if !ok {
-		return item{}, false
+		return storedBlob{}, false
 	}
 	there := layer{logical: d, size: n, decoded: -1}
 	if _, ok := p.view.(*layout); ok {
@@ -174,10 +174,10 @@ func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) 
 	}
 	im := p.cargo.Image
 	view := im.newReader(p.view, &root{find: func(pfimg.Digest) []layer { return []layer{there} }})
-	it, err := view.prove(ctx, d, size, newKeeper(nil, new(Meter)))
+	it, err := view.verify(ctx, d, size, newHashingWriter(nil, new(Meter)))
 	if err != nil {
 		im.options.Log.Debug("what the destination has is not right and is fetched again", "path", path, "cause", err)
-		return item{}, false
+		return storedBlob{}, false
 	}
 	return it, true
 }

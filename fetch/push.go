@@ -52,7 +52,7 @@ func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) 
 	}
 	p := &pusher{cargo: c, dst: dst, o: o, meter: o.Meter}
 	var err error
-	if p.parents, err = newParents(dst, c.Image.ref, o.MountFrom); err != nil {
+	if p.parents, err = newMountSources(dst, c.Image.ref, o.MountFrom); err != nil {
 		return Report{}, err
 	}
 	if err = p.pack(ctx, o.Key); err != nil {
@@ -81,9 +81,9 @@ type pusher struct {
 	o        PushOptions
 	c        *client
 	meter    *Meter
-	parents  *parents    // where the registry may have blobs already
-	inPieces atomic.Bool // a blob did not pass whole
-	manifest []byte      // the OCI manifest
+	parents  *mountSources // where the registry may have blobs already
+	inPieces atomic.Bool   // a blob did not pass whole
+	manifest []byte        // the OCI manifest
 	parts    []upload
 	warnings []string
 }
@@ -96,8 +96,8 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	}
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
 	im := p.cargo.Image
-	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (item, error) {
-		it, err := im.take(ctx, d, size, newKeeper(nil, p.meter))
+	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error) {
+		it, err := im.verifyBlob(ctx, d, size, newHashingWriter(nil, p.meter))
 		if err == nil {
 			p.meter.blobs.Add(1)
 		}
@@ -124,7 +124,7 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 }
 
 // plan lists the uploads, each digest once.
-func (p *pusher) plan(sig []byte, items []item) {
+func (p *pusher) plan(sig []byte, items []storedBlob) {
 	seen := map[wireDigest]bool{}
 	add := func(u upload) {
 		if !seen[u.digest] {

@@ -151,10 +151,10 @@ func TestPushIsTheReferences(t *testing.T) {
 func TestWriteManifest(t *testing.T) {
 	for _, tag := range []string{"basic", "merged", "minimal"} {
 		c := openCargo(t, "oci-layout:"+fixtures+"/layout:"+tag)
-		var items []item
+		var items []storedBlob
 		for d := range c.Index.Blobs() {
 			l := c.Image.reader.root.find(d)[0]
-			items = append(items, item{logical: d, wire: l.wire, size: l.size, decoded: -1})
+			items = append(items, storedBlob{logical: d, wire: l.wire, size: l.size, decoded: -1})
 		}
 		got, err := writeManifest(c.Image.manifest.Raw, c.Image.reader.root.signature, items)
 		want, wantErr := c.Image.ociBytes(context.Background())
@@ -317,7 +317,7 @@ func TestPushSlowUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer idle()
-	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter), parents: new(parents)}
+	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter), parents: new(mountSources)}
 	body := bytes.Repeat([]byte("x"), 24<<20)
 	u := upload{what: "blob", digest: hashOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(body)), nil

@@ -11,7 +11,7 @@ type reader struct {
 	src      source
 	root     *root
 	decoders *decoders
-	unnamed  *unnamedLayers
+	unnamed  *unlabelledLayers
 }
 
 // newReader returns a reader of the layers of r, which are at src, within the image's bounds.

@@ -33,8 +33,8 @@ func (r *reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 		wireHash = sha256.New()
 	}
 	ahead := from.size >= aheadFrom
-	in := newIntake(from, wireHash, &r.decoders.chunks, ahead)
-	out := newOutlet(w, &r.decoders.chunks, p.limit, ahead)
+	in := newWireReader(from, wireHash, &r.decoders.chunks, ahead)
+	out := newBlobWriter(w, &r.decoders.chunks, p.limit, ahead)
 	err = r.decode(ctx, in, out, p.big)
 	if err != nil && in.err == nil && from.size-in.total <= maxDrain && !errors.Is(err, errBigWindow) {
 		_, _ = io.Copy(io.Discard, in)
@@ -48,12 +48,12 @@ func (r *reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 	case in.err != nil && in.err != io.EOF:
 		err = in.err
 	default:
-		err = in.judge(p.layer, from, out.explain(err))
+		err = in.classify(p.layer, from, out.classify(err))
 	}
 	return out.total, pfimg.Digest(out.hash.Sum(nil)), err
 }
 
-func (r *reader) decode(ctx context.Context, in *intake, out *outlet, big bool) error {
+func (r *reader) decode(ctx context.Context, in *wireReader, out *blobWriter, big bool) error {
 	head := in.head()
 	switch {
 	case len(head) == 0 && in.err == io.EOF:
@@ -65,7 +65,7 @@ func (r *reader) decode(ctx context.Context, in *intake, out *outlet, big bool) 
 }
 
 // explain replaces a decoder's error when the real one is that it brought too much.
-func (o *outlet) explain(err error) error {
+func (o *blobWriter) classify(err error) error {
 	if o.total > o.limit {
 		return fmt.Errorf("it decodes to more than %d bytes: %w", o.limit, pfimg.ErrIntegrity)
 	}
@@ -74,7 +74,7 @@ func (o *outlet) explain(err error) error {
 
 // judge tells damaged stored bytes, which another request may mend, from a layer that holds something wrong. err is what
 // the decoder said.
-func (in *intake) judge(l layer, from *stored, err error) error {
+func (in *wireReader) classify(l layer, from *stored, err error) error {
 	if in.hash == nil || errors.Is(err, errBigWindow) {
 		return err
 	}

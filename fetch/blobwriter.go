@@ -9,7 +9,7 @@ import (
 
 // outlet takes decoded bytes, never more than limit, hashes them and writes them on in large pieces; with ahead in a
 // goroutine of its own.
-type outlet struct {
+type blobWriter struct {
 	w     io.Writer
 	hash  hash.Hash
 	pool  *sync.Pool
@@ -19,16 +19,16 @@ type outlet struct {
 	used  int
 	err   error // of w
 
-	full chan *loaded // ahead only
+	full chan *filledChunk // ahead only
 	free chan *chunk
 	done sync.WaitGroup
 	dead chan struct{} // closed when err is set
 }
 
-func newOutlet(w io.Writer, pool *sync.Pool, limit int64, ahead bool) *outlet {
-	o := &outlet{w: w, hash: sha256.New(), pool: pool, limit: limit, buf: pool.Get().(*chunk)}
+func newBlobWriter(w io.Writer, pool *sync.Pool, limit int64, ahead bool) *blobWriter {
+	o := &blobWriter{w: w, hash: sha256.New(), pool: pool, limit: limit, buf: pool.Get().(*chunk)}
 	if ahead {
-		o.full, o.free, o.dead = make(chan *loaded, 1), make(chan *chunk, 2), make(chan struct{})
+		o.full, o.free, o.dead = make(chan *filledChunk, 1), make(chan *chunk, 2), make(chan struct{})
 		for range cap(o.free) {
 			o.free <- pool.Get().(*chunk)
 		}
@@ -38,13 +38,13 @@ func newOutlet(w io.Writer, pool *sync.Pool, limit int64, ahead bool) *outlet {
 }
 
 // put hashes and writes; hashing first would be as good.
-func (o *outlet) put(p []byte) error {
+func (o *blobWriter) put(p []byte) error {
 	o.hash.Write(p)
 	_, err := o.w.Write(p)
 	return err
 }
 
-func (o *outlet) run() {
+func (o *blobWriter) run() {
 	for l := range o.full {
 		if o.err == nil {
 			if o.err = o.put(l.buf[:l.n]); o.err != nil {
@@ -60,7 +60,7 @@ type errTooMuch struct{}
 
 func (errTooMuch) Error() string { return "more than its size" }
 
-func (o *outlet) Write(p []byte) (int, error) {
+func (o *blobWriter) Write(p []byte) (int, error) {
 	if o.total+int64(len(p)) > o.limit {
 		o.total = o.limit + 1
 		return 0, errTooMuch{}
@@ -79,7 +79,7 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (o *outlet) flush() error {
+func (o *blobWriter) flush() error {
 	if o.used == 0 {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (o *outlet) flush() error {
 		return o.err
 	}
 	select {
-	case o.full <- &loaded{buf: o.buf, n: n}:
+	case o.full <- &filledChunk{buf: o.buf, n: n}:
 		o.buf = <-o.free
 		return nil
 	case <-o.dead:
@@ -99,7 +99,7 @@ func (o *outlet) flush() error {
 }
 
 // close writes the rest, when the blob is whole, and ends the goroutine. It returns w's error.
-func (o *outlet) close(whole bool) error {
+func (o *blobWriter) close(whole bool) error {
 	if whole {
 		_ = o.flush() // o.err tells, when the goroutine has ended
 	}

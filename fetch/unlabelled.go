@@ -11,7 +11,7 @@ import (
 
 // unnamedLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
-type unnamedLayers struct {
+type unlabelledLayers struct {
 	r    *reader
 	lock chan struct{} // held over the fields below and over a look; a channel, so that waiting ends with the context
 
@@ -21,8 +21,8 @@ type unnamedLayers struct {
 	budget int64 // decoded bytes that may still be spent on looking
 }
 
-func newUnnamed(r *reader, m *ociManifest) *unnamedLayers {
-	u := &unnamedLayers{r: r, lock: make(chan struct{}, 1), budget: r.maxBlob, known: map[pfimg.Digest]layer{}}
+func newUnlabelled(r *reader, m *ociManifest) *unlabelledLayers {
+	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.maxBlob, known: map[pfimg.Digest]layer{}}
 	if m != nil {
 		u.layers = m.unnamed
 	}
@@ -30,7 +30,7 @@ func newUnnamed(r *reader, m *ociManifest) *unnamedLayers {
 }
 
 // wire answers Image.Wire.
-func (u *unnamedLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
+func (u *unlabelledLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 	if len(u.layers) == 0 {
 		return 0, -1, false
 	}
@@ -50,7 +50,7 @@ func (u *unnamedLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 }
 
 // find returns the layer that decodes to d.
-func (u *unnamedLayers) find(ctx context.Context, d pfimg.Digest) (layer, error) {
+func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (layer, error) {
 	if len(u.layers) == 0 {
 		return layer{}, ErrMissing
 	}
@@ -75,7 +75,7 @@ func (u *unnamedLayers) find(ctx context.Context, d pfimg.Digest) (layer, error)
 
 // look decodes the next layer to nothing, to learn its digest. A layer that does not decode is nobody's. An error is
 // one of the network: that layer is looked at again next time.
-func (u *unnamedLayers) look(ctx context.Context) error {
+func (u *unlabelledLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
 		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.r.maxBlob, ErrMissing)

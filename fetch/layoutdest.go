@@ -15,15 +15,15 @@ import (
 
 // layoutDepot keeps an image in an OCI image layout, beside images with other tags.
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
-type layoutDepot struct{ ref Ref }
+type layoutDest struct{ ref Ref }
 
-var _ depot = (*layoutDepot)(nil)
+var _ destination = (*layoutDest)(nil)
 
-func (l *layoutDepot) file(parts ...string) string {
+func (l *layoutDest) file(parts ...string) string {
 	return filepath.Join(append([]string{l.ref.dir}, parts...)...)
 }
 
-func (l *layoutDepot) prepare(ctx context.Context, c Cargo) error {
+func (l *layoutDest) prepare(ctx context.Context, c Cargo) error {
 	at := &layout{ref: l.ref, traffic: new(counters)}
 	if err := at.version(ctx); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
@@ -54,12 +54,12 @@ func (l *layoutDepot) prepare(ctx context.Context, c Cargo) error {
 	return nil
 }
 
-func (l *layoutDepot) path(_ pfimg.Digest, wire wireDigest) (string, bool) {
+func (l *layoutDest) path(_ pfimg.Digest, wire wireDigest) (string, bool) {
 	return l.file("blobs", "sha256", wire.hex()), wire != wireDigest{}
 }
 
 // commit writes config, signature and OCI manifest, and last the index that names it.
-func (l *layoutDepot) commit(ctx context.Context, p *puller, items []item) (string, error) {
+func (l *layoutDest) commit(ctx context.Context, p *puller, items []storedBlob) (string, error) {
 	key := p.key
 	if p.cargo.Image.manifest.Signature != nil {
 		key = nil
@@ -87,7 +87,7 @@ func (l *layoutDepot) commit(ctx context.Context, p *puller, items []item) (stri
 }
 
 // enter names the manifest in the index. Others may do the same at once, so the folder is locked.
-func (l *layoutDepot) enter(ctx context.Context, p *puller, digest string, size int) error {
+func (l *layoutDest) enter(ctx context.Context, p *puller, digest string, size int) error {
 	dir, err := os.Open(l.ref.dir)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ type indexFile struct {
 }
 
 // readIndex reads index.json; none is an empty one.
-func (l *layoutDepot) readIndex(ctx context.Context) (*indexFile, error) {
+func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 	path := l.file("index.json")
 	ix := &indexFile{fields: map[string]json.RawMessage{}}
 	content, err := readSmall(ctx, path, maxIndex, new(counters))

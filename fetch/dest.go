@@ -13,11 +13,11 @@ import (
 )
 
 // folderDepot keeps an image as the reference tool's file registry does.
-type folderDepot struct{ dir string }
+type folderDest struct{ dir string }
 
-var _ depot = (*folderDepot)(nil)
+var _ destination = (*folderDest)(nil)
 
-func (f *folderDepot) prepare(ctx context.Context, c Cargo) error {
+func (f *folderDest) prepare(ctx context.Context, c Cargo) error {
 	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), maxSmall, new(counters))
 	switch {
 	case errors.Is(err, ErrMissing):
@@ -28,12 +28,12 @@ func (f *folderDepot) prepare(ctx context.Context, c Cargo) error {
 	return err
 }
 
-func (f *folderDepot) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
+func (f *folderDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
 	return zstPath(f.dir, logical), true
 }
 
 // commit writes the signature, and last the manifest, without which the folder is no image.
-func (f *folderDepot) commit(_ context.Context, p *puller, _ []item) (string, error) {
+func (f *folderDest) commit(_ context.Context, p *puller, _ []storedBlob) (string, error) {
 	sig, warning := p.cargo.signature(p.key)
 	if warning != "" {
 		p.warnings = append(p.warnings, warning)
@@ -45,23 +45,23 @@ func (f *folderDepot) commit(_ context.Context, p *puller, _ []item) (string, er
 }
 
 // storeDepot keeps an image in a local ProcessFork store, beside the others.
-type storeDepot struct{ ref Ref }
+type storeDest struct{ ref Ref }
 
-var _ depot = (*storeDepot)(nil)
+var _ destination = (*storeDest)(nil)
 
-func (s *storeDepot) prepare(_ context.Context, c Cargo) error {
+func (s *storeDest) prepare(_ context.Context, c Cargo) error {
 	if s.ref.pinned && s.ref.digest != c.Image.manifest.ID {
 		return fmt.Errorf("the image is %s, another one than the destination names: %w", c.Image.manifest.ID, ErrRef)
 	}
 	return nil
 }
 
-func (s *storeDepot) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
+func (s *storeDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
 	return zstPath(s.ref.dir, logical), true
 }
 
 // commit writes the manifest as a blob, and last under images.
-func (s *storeDepot) commit(_ context.Context, p *puller, _ []item) (string, error) {
+func (s *storeDest) commit(_ context.Context, p *puller, _ []storedBlob) (string, error) {
 	m := p.cargo.Image.manifest
 	if path := zstPath(s.ref.dir, m.ID); !isFile(path) {
 		stored, err := compressSmall(m.Raw)

@@ -17,7 +17,7 @@ type chunk [chunkSize]byte
 
 // intake reads stored bytes, hashes them and gives them to the decoder. With ahead it reads in a goroutine of its own,
 // so that download and hash go on while the decoder works.
-type intake struct {
+type wireReader struct {
 	src   io.Reader
 	hash  hash.Hash // nil: nothing names the stored bytes
 	pool  *sync.Pool
@@ -26,25 +26,25 @@ type intake struct {
 	buf   *chunk
 	err   error // of the source; io.EOF at its end
 
-	full chan *loaded // ahead only
+	full chan *filledChunk // ahead only
 	free chan *chunk
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-type loaded struct {
+type filledChunk struct {
 	buf *chunk
 	n   int
 	err error
 }
 
-func newIntake(src io.Reader, h hash.Hash, pool *sync.Pool, ahead bool) *intake {
-	in := &intake{src: src, hash: h, pool: pool}
+func newWireReader(src io.Reader, h hash.Hash, pool *sync.Pool, ahead bool) *wireReader {
+	in := &wireReader{src: src, hash: h, pool: pool}
 	if !ahead {
 		in.buf = pool.Get().(*chunk)
 		return in
 	}
-	in.full, in.free, in.stop = make(chan *loaded, 1), make(chan *chunk, 3), make(chan struct{})
+	in.full, in.free, in.stop = make(chan *filledChunk, 1), make(chan *chunk, 3), make(chan struct{})
 	for range cap(in.free) {
 		in.free <- pool.Get().(*chunk)
 	}
@@ -53,7 +53,7 @@ func newIntake(src io.Reader, h hash.Hash, pool *sync.Pool, ahead bool) *intake 
 }
 
 // load fills a chunk from the source.
-func (in *intake) load(buf *chunk) (int, error) {
+func (in *wireReader) load(buf *chunk) (int, error) {
 	n, err := io.ReadAtLeast(in.src, buf[:], chunkLow)
 	if err == io.ErrUnexpectedEOF {
 		err = nil // the next read says why; a source's own error of this name comes again
@@ -64,9 +64,9 @@ func (in *intake) load(buf *chunk) (int, error) {
 	return n, err
 }
 
-func (in *intake) run() {
+func (in *wireReader) run() {
 	for {
-		var l loaded
+		var l filledChunk
 		select {
 		case l.buf = <-in.free:
 		case <-in.stop:
@@ -86,7 +86,7 @@ func (in *intake) run() {
 }
 
 // next makes cur hold bytes, or sets err.
-func (in *intake) next() {
+func (in *wireReader) next() {
 	if in.full == nil {
 		n, err := in.load(in.buf)
 		in.cur, in.err = in.buf[:n], err
@@ -101,14 +101,14 @@ func (in *intake) next() {
 }
 
 // head returns the first bytes without consuming them.
-func (in *intake) head() []byte {
+func (in *wireReader) head() []byte {
 	if len(in.cur) == 0 && in.err == nil {
 		in.next()
 	}
 	return in.cur
 }
 
-func (in *intake) Read(p []byte) (int, error) {
+func (in *wireReader) Read(p []byte) (int, error) {
 	for len(in.cur) == 0 {
 		if in.err != nil {
 			return 0, in.err
@@ -122,7 +122,7 @@ func (in *intake) Read(p []byte) (int, error) {
 }
 
 // close ends the goroutine. The source must be at its end, or its context cancelled, or it may be waited for.
-func (in *intake) close() {
+func (in *wireReader) close() {
 	if in.buf != nil {
 		in.pool.Put(in.buf)
 	}
