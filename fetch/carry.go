@@ -69,6 +69,9 @@ func (m *Meter) begin(blobs, bytes int64) {
 	m.allBytes.Store(bytes)
 }
 
+// stored counts stored bytes that came.
+func (m *Meter) stored(n int64) { m.bytes.Add(n) }
+
 // skip notes a blob that was there already.
 func (m *Meter) skip(size int64) {
 	m.skipped.Add(1)
@@ -88,7 +91,7 @@ func (m *Meter) report() Report {
 	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
 }
 
-// item is a blob that was proved: where its stored bytes are, and what they are.
+// storedBlob is a blob that was proved: where its stored bytes are, and what they are.
 type storedBlob struct {
 	logical pfimg.Digest
 	source  layer
@@ -97,23 +100,26 @@ type storedBlob struct {
 	decoded int64 // to be annotated; -1: the size is signed
 }
 
-// keeper is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
+// hashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
 type hashingWriter struct {
-	hash  hash.Hash
-	size  int64
-	file  *os.File // nil: nothing is kept
-	meter *Meter
-	err   error // of the file: who reads may have all that he wants and never see it
+	hash     hash.Hash
+	size     int64
+	file     *os.File    // nil: nothing is kept
+	progress func(int64) // told of bytes that came, and with less than 0 of bytes that come again; nil: not told
+	err      error       // of file; kept here because io.Copy may stop before it meets a write error
 }
 
-func newHashingWriter(file *os.File, meter *Meter) *hashingWriter {
-	return &hashingWriter{hash: sha256.New(), file: file, meter: meter}
+func newHashingWriter(file *os.File, progress func(int64)) *hashingWriter {
+	if progress == nil {
+		progress = func(int64) {}
+	}
+	return &hashingWriter{hash: sha256.New(), file: file, progress: progress}
 }
 
 func (k *hashingWriter) Write(p []byte) (int, error) {
 	k.hash.Write(p)
 	k.size += int64(len(p))
-	k.meter.bytes.Add(int64(len(p)))
+	k.progress(int64(len(p)))
 	if k.file == nil {
 		return len(p), nil
 	}
@@ -128,7 +134,7 @@ func (k *hashingWriter) Write(p []byte) (int, error) {
 func (k *hashingWriter) Reset() error {
 	k.hash.Reset()
 	k.err = nil
-	k.meter.bytes.Add(-k.size)
+	k.progress(-k.size)
 	if k.file == nil || k.size == 0 {
 		k.size = 0
 		return nil
@@ -141,7 +147,13 @@ func (k *hashingWriter) Reset() error {
 	return err
 }
 
-// tally is a Sink that counts decoded bytes and drops them.
+// forget takes back what was counted of a blob that did not come.
+func (k *hashingWriter) forget() error {
+	k.file = nil
+	return k.Reset()
+}
+
+// countDiscard is a Sink that counts decoded bytes and drops them.
 type countDiscard int64
 
 func (t *countDiscard) Write(p []byte) (int, error) { *t += countDiscard(len(p)); return len(p), nil }
@@ -149,7 +161,7 @@ func (t *countDiscard) Write(p []byte) (int, error) { *t += countDiscard(len(p))
 // Reset starts again.
 func (t *countDiscard) Reset() error { *t = 0; return nil }
 
-// tap is a source that lets a keeper see what is read.
+// teeSource is a source that lets a hashingWriter see what is read.
 type teeSource struct {
 	source
 	keep *hashingWriter

@@ -12,18 +12,18 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// folderDepot keeps an image as the reference tool's file registry does.
+// folderDest keeps an image as the reference tool's file registry does.
 type folderDest struct{ dir string }
 
 var _ destination = (*folderDest)(nil)
 
-func (f *folderDest) prepare(ctx context.Context, c Cargo) error {
+func (f *folderDest) prepare(ctx context.Context, id identity) error {
 	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), maxSmall, new(counters))
 	switch {
 	case errors.Is(err, ErrMissing):
 		return nil
-	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, c.Image.manifest.Raw):
-		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(hashOf(raw)), c.Image.manifest.ID, ErrTaken)
+	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, id.manifest):
+		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(hashOf(raw)), id.cid, ErrTaken)
 	}
 	return err
 }
@@ -33,25 +33,21 @@ func (f *folderDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
 }
 
 // commit writes the signature, and last the manifest, without which the folder is no image.
-func (f *folderDest) commit(_ context.Context, p *puller, _ []storedBlob) (string, error) {
-	sig, warning := p.cargo.signature(p.key)
-	if warning != "" {
-		p.warnings = append(p.warnings, warning)
+func (f *folderDest) commit(_ context.Context, temp *tempDir, p Parts) error {
+	if err := temp.write(filepath.Join(f.dir, "manifest.json.sig"), p.Signature); err != nil {
+		return err
 	}
-	if err := p.temp.write(filepath.Join(f.dir, "manifest.json.sig"), sig); err != nil {
-		return "", err
-	}
-	return "", p.temp.publish(filepath.Join(f.dir, "manifest.json"), p.cargo.Image.manifest.Raw)
+	return temp.publish(filepath.Join(f.dir, "manifest.json"), p.Manifest)
 }
 
-// storeDepot keeps an image in a local ProcessFork store, beside the others.
+// storeDest keeps an image in a local ProcessFork store, beside the others.
 type storeDest struct{ ref Ref }
 
 var _ destination = (*storeDest)(nil)
 
-func (s *storeDest) prepare(_ context.Context, c Cargo) error {
-	if s.ref.pinned && s.ref.digest != c.Image.manifest.ID {
-		return fmt.Errorf("the image is %s, another one than the destination names: %w", c.Image.manifest.ID, ErrRef)
+func (s *storeDest) prepare(_ context.Context, id identity) error {
+	if s.ref.pinned && s.ref.digest != id.cid {
+		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.cid, ErrRef)
 	}
 	return nil
 }
@@ -61,18 +57,18 @@ func (s *storeDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
 }
 
 // commit writes the manifest as a blob, and last under images.
-func (s *storeDest) commit(_ context.Context, p *puller, _ []storedBlob) (string, error) {
-	m := p.cargo.Image.manifest
-	if path := zstPath(s.ref.dir, m.ID); !isFile(path) {
-		stored, err := compressSmall(m.Raw)
+func (s *storeDest) commit(_ context.Context, temp *tempDir, p Parts) error {
+	cid := pfimg.Digest(hashOf(p.Manifest))
+	if path := zstPath(s.ref.dir, cid); !isFile(path) {
+		stored, err := compressSmall(p.Manifest)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if err := p.temp.write(path, stored); err != nil {
-			return "", err
+		if err := temp.write(path, stored); err != nil {
+			return err
 		}
 	}
-	return "", p.temp.publish(filepath.Join(s.ref.dir, "images", m.ID.Hex()+".json"), m.Raw)
+	return temp.publish(filepath.Join(s.ref.dir, "images", cid.Hex()+".json"), p.Manifest)
 }
 
 func isFile(path string) bool {

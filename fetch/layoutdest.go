@@ -13,7 +13,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// layoutDepot keeps an image in an OCI image layout, beside images with other tags.
+// layoutDest keeps an image in an OCI image layout, beside images with other tags.
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 type layoutDest struct{ ref Ref }
 
@@ -23,7 +23,7 @@ func (l *layoutDest) file(parts ...string) string {
 	return filepath.Join(append([]string{l.ref.dir}, parts...)...)
 }
 
-func (l *layoutDest) prepare(ctx context.Context, c Cargo) error {
+func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 	at := &layout{ref: l.ref, traffic: new(counters)}
 	if err := at.version(ctx); err != nil && !errors.Is(err, ErrNotFound) {
 		return err
@@ -33,13 +33,13 @@ func (l *layoutDest) prepare(ctx context.Context, c Cargo) error {
 		return err
 	}
 	for _, e := range ix.entries {
-		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == c.Image.reader.root.digest {
+		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == id.oci {
 			continue
 		}
 		d, err := e.descriptor()
 		if err == nil {
 			var m *ociManifest
-			if m, err = at.manifest(ctx, d); err == nil && m.config.wire == wireDigest(c.Image.manifest.ID) {
+			if m, err = at.manifest(ctx, d); err == nil && m.config.wire == wireDigest(id.cid) {
 				continue
 			}
 		}
@@ -59,35 +59,22 @@ func (l *layoutDest) path(_ pfimg.Digest, wire wireDigest) (string, bool) {
 }
 
 // commit writes config, signature and OCI manifest, and last the index that names it.
-func (l *layoutDest) commit(ctx context.Context, p *puller, items []storedBlob) (string, error) {
-	key := p.key
-	if p.cargo.Image.manifest.Signature != nil {
-		key = nil
-	}
-	sig, warning := p.cargo.signature(key)
-	if warning != "" {
-		p.warnings = append(p.warnings, warning)
-	}
-	raw, err := p.cargo.ociManifest(ctx, sig, items)
-	if err != nil {
-		return "", err
-	}
-	for _, b := range [][]byte{p.cargo.Image.manifest.Raw, sig, raw} {
-		if err := p.temp.write(l.file("blobs", "sha256", hashOf(b).hex()), b); err != nil {
-			return "", err
+func (l *layoutDest) commit(ctx context.Context, temp *tempDir, p Parts) error {
+	for _, b := range [][]byte{p.Manifest, p.Signature, p.OCI} {
+		if err := temp.write(l.file("blobs", "sha256", hashOf(b).hex()), b); err != nil {
+			return err
 		}
 	}
 	if !isFile(l.file("oci-layout")) {
-		if err := p.temp.write(l.file("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
-			return "", err
+		if err := temp.write(l.file("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+			return err
 		}
 	}
-	digest := hashOf(raw).String()
-	return digest, l.enter(ctx, p, digest, len(raw))
+	return l.list(ctx, temp, hashOf(p.OCI).String(), len(p.OCI))
 }
 
-// enter names the manifest in the index. Others may do the same at once, so the folder is locked.
-func (l *layoutDest) enter(ctx context.Context, p *puller, digest string, size int) error {
+// list names the manifest in the index. Other processes may do the same at once, so the folder is locked.
+func (l *layoutDest) list(ctx context.Context, temp *tempDir, digest string, size int) error {
 	dir, err := os.Open(l.ref.dir)
 	if err != nil {
 		return err
@@ -105,13 +92,13 @@ func (l *layoutDest) enter(ctx context.Context, p *puller, digest string, size i
 		return err
 	}
 	if !changed {
-		return p.temp.sync() // blobs may have come anew
+		return temp.sync() // blobs may have come anew
 	}
 	raw, err := ix.bytes()
 	if err != nil {
 		return err
 	}
-	return p.temp.publish(l.file("index.json"), raw)
+	return temp.publish(l.file("index.json"), raw)
 }
 
 // indexFile is an index.json: what pfmount reads of it, and all of it as it stands.

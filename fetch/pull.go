@@ -63,17 +63,7 @@ func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) 
 		o.Workers = 32
 	}
 	p := &puller{cargo: c, meter: o.Meter, workers: max(o.Workers, minWorkers), key: o.Key}
-	switch dst.kind {
-	case Folder:
-		p.depot, p.view = &folderDest{dir: dst.dir}, &folder{ref: dst, traffic: new(counters)}
-	case StoreImage:
-		p.depot, p.view = &storeDest{ref: dst}, &store{ref: dst, traffic: new(counters)}
-	case Layout:
-		p.depot, p.view = &layoutDest{ref: dst}, &layout{ref: dst, traffic: new(counters)}
-	default:
-		return Report{}, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ErrRef)
-	}
-	digest, err := p.run(ctx, dst.dir)
+	digest, err := p.run(ctx, dst)
 	report := o.Meter.report()
 	report.Digest, report.Warnings = digest, p.warnings
 	if err != nil {
@@ -82,42 +72,56 @@ func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) 
 	return report, nil
 }
 
-// depot is a local place that an image is pulled into.
-type destination interface {
-	// prepare refuses a place that holds another image.
-	prepare(ctx context.Context, c Cargo) error
-	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
-	path(logical pfimg.Digest, wire wireDigest) (path string, known bool)
-	// commit makes the place show the image, by the one publish of p.temp. It returns the OCI manifest's digest, "" where there is none.
-	commit(ctx context.Context, p *puller, items []storedBlob) (digest string, err error)
-}
-
 // puller is one pull.
 type puller struct {
 	cargo    Cargo
-	depot    destination
-	view     source // reads what is at the destination
-	temp     *tempDir
+	to       *Writer
 	meter    *Meter
 	workers  int
 	key      sign.Key
 	warnings []string
 }
 
-func (p *puller) run(ctx context.Context, dir string) (digest string, err error) {
-	if err := p.depot.prepare(ctx, p.cargo); err != nil {
+func (p *puller) run(ctx context.Context, dst Ref) (digest string, err error) {
+	im := p.cargo.Image
+	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.root.digest})
+	if err != nil {
 		return "", err
 	}
-	if p.temp, err = newTempDir(dir); err != nil {
-		return "", err
-	}
-	defer p.temp.remove()
+	defer p.to.Close()
 	p.meter.begin(int64(p.cargo.Index.Stats().Blobs), p.cargo.wireBytes())
 	items, err := p.cargo.each(ctx, p.workers, p.blob)
 	if err != nil {
 		return "", err
 	}
-	return p.depot.commit(ctx, p, items)
+	parts, err := p.parts(ctx, items)
+	if err != nil {
+		return "", err
+	}
+	if parts.OCI != nil {
+		digest = hashOf(parts.OCI).String()
+	}
+	return digest, p.to.Commit(ctx, parts)
+}
+
+// parts returns what the destination shows beside the blobs.
+func (p *puller) parts(ctx context.Context, items []storedBlob) (parts Parts, err error) {
+	m, needs := p.cargo.Image.manifest, p.to.Needs()
+	parts.Manifest = m.Raw
+	if needs.Signature {
+		key := p.key
+		if needs.OCI && m.Signature != nil {
+			key = nil
+		}
+		var warning string
+		if parts.Signature, warning = p.cargo.signature(key); warning != "" {
+			p.warnings = append(p.warnings, warning)
+		}
+	}
+	if needs.OCI {
+		parts.OCI, err = p.cargo.ociManifest(ctx, parts.Signature, items)
+	}
+	return parts, err
 }
 
 // blob brings one blob to its place.
@@ -130,18 +134,17 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (storedBl
 		p.meter.skip(it.size)
 		return it, nil
 	}
-	f, err := p.temp.create()
+	f, err := p.to.Create()
 	if err != nil {
 		return storedBlob{}, err
 	}
-	keep := newHashingWriter(f, p.meter)
+	keep := newHashingWriter(f, p.meter.stored)
 	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
 	if err == nil {
-		path, _ := p.depot.path(d, it.wire)
-		err = p.temp.place(f.Name(), path)
+		err = p.to.Put(f.Name(), d, it.wire)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
@@ -152,29 +155,16 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (storedBl
 	return it, nil
 }
 
-// forget takes back what was counted of a blob that did not come.
-func (k *hashingWriter) forget() error {
-	k.file = nil
-	return k.Reset()
-}
-
 // have says that the destination has a blob, proved as if it had just come. What does not prove right is fetched again.
 func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) (storedBlob, bool) {
-	path, known := p.depot.path(d, l.wire)
-	if !known {
-		return storedBlob{}, false
-	}
-	n, ok := statRegular(path)
+	l.logical = d
+	there, from, path, ok := p.to.Have(l)
 	if !ok {
 		return storedBlob{}, false
 	}
-	there := layer{logical: d, size: n, decoded: -1}
-	if _, ok := p.view.(*layout); ok {
-		there.wire = l.wire
-	}
 	im := p.cargo.Image
-	view := im.newReader(p.view, &root{find: func(pfimg.Digest) []layer { return []layer{there} }})
-	it, err := view.verify(ctx, d, size, newHashingWriter(nil, new(Meter)))
+	view := im.newReader(from, &root{find: func(pfimg.Digest) []layer { return []layer{there} }})
+	it, err := view.verify(ctx, d, size, newHashingWriter(nil, nil))
 	if err != nil {
 		im.options.Log.Debug("what the destination has is not right and is fetched again", "path", path, "cause", err)
 		return storedBlob{}, false

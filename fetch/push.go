@@ -97,7 +97,7 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
 	im := p.cargo.Image
 	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error) {
-		it, err := im.verifyBlob(ctx, d, size, newHashingWriter(nil, p.meter))
+		it, err := im.verifyBlob(ctx, d, size, newHashingWriter(nil, p.meter.stored))
 		if err == nil {
 			p.meter.blobs.Add(1)
 		}

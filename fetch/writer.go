@@ -1,0 +1,103 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// identity tells an image from others that a place may hold.
+type identity struct {
+	cid      pfimg.Digest
+	manifest []byte // the pf manifest
+	oci      string // "sha256:…" of the OCI manifest; "" where there is none
+}
+
+// destination is a kind of local place that an image is written to.
+type destination interface {
+	// prepare refuses a place that holds another image.
+	prepare(ctx context.Context, id identity) error
+	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
+	path(logical pfimg.Digest, wire wireDigest) (path string, known bool)
+	// commit makes the place show the image, by the one publish of temp.
+	commit(ctx context.Context, temp *tempDir, p Parts) error
+}
+
+// Parts are what a place shows of an image beside its blobs.
+type Parts struct {
+	Manifest  []byte // the pf manifest
+	Signature []byte // of Manifest; stores have none
+	OCI       []byte // the OCI manifest; only layouts have one
+}
+
+// Needs says which Parts a place has beside the pf manifest.
+type Needs struct{ Signature, OCI bool }
+
+// Writer writes one image to a local place: its blobs first, each whole, and last what makes the place show the image.
+type Writer struct {
+	kind Kind
+	dest destination
+	view source // reads what is at the destination
+	temp *tempDir
+}
+
+// newWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
+// Close.
+func newWriter(ctx context.Context, dst Ref, id identity) (*Writer, error) {
+	w := &Writer{kind: dst.kind}
+	switch dst.kind {
+	case Folder:
+		w.dest, w.view = &folderDest{dir: dst.dir}, &folder{ref: dst, traffic: new(counters)}
+	case StoreImage:
+		w.dest, w.view = &storeDest{ref: dst}, &store{ref: dst, traffic: new(counters)}
+	case Layout:
+		w.dest, w.view = &layoutDest{ref: dst}, &layout{ref: dst, traffic: new(counters)}
+	default:
+		return nil, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ErrRef)
+	}
+	err := w.dest.prepare(ctx, id)
+	if err == nil {
+		w.temp, err = newTempDir(dst.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// Needs returns which parts Commit wants.
+func (w *Writer) Needs() Needs {
+	return Needs{Signature: w.kind != StoreImage, OCI: w.kind == Layout}
+}
+
+// Have returns the layer that a blob has at the place, and where it is read: it may be damaged. l is the layer that it
+// would have.
+func (w *Writer) Have(l layer) (there layer, from source, path string, ok bool) {
+	path, known := w.dest.path(l.logical, l.wire)
+	if !known {
+		return layer{}, nil, "", false
+	}
+	n, ok := statRegular(path)
+	there = layer{logical: l.logical, size: n, decoded: -1}
+	if w.kind == Layout {
+		there.wire = l.wire
+	}
+	return there, w.view, path, ok
+}
+
+// Create makes an empty file for the stored bytes of a blob.
+func (w *Writer) Create() (*os.File, error) { return w.temp.create() }
+
+// Put gives a file of Create, which is whole and closed, the name of its blob.
+func (w *Writer) Put(name string, logical pfimg.Digest, wire wireDigest) error {
+	path, _ := w.dest.path(logical, wire)
+	return w.temp.place(name, path)
+}
+
+// Commit makes the place show the image. When it returns nil, the image survives a power cut.
+func (w *Writer) Commit(ctx context.Context, p Parts) error { return w.dest.commit(ctx, w.temp, p) }
+
+// Close removes what was written and did not get its name.
+func (w *Writer) Close() { w.temp.remove() }
