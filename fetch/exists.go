@@ -32,19 +32,12 @@ func Exists(ctx context.Context, r Ref, o Options) (bool, error) {
 }
 
 func lookFor(ctx context.Context, r Ref, o Options) error {
-	traffic := new(counters)
-	var src source
-	switch r.kind {
-	case Registry:
+	if r.kind == Registry {
 		return lookRemote(ctx, r, o)
-	case Layout:
-		src = &layout{ref: r, traffic: traffic}
-	case Folder:
-		src = &folder{ref: r, traffic: traffic}
-	case StoreImage:
-		src = &store{ref: r, traffic: traffic}
-	default:
-		return fmt.Errorf("the zero reference: %w", ErrRef)
+	}
+	src := localSource(r, "", new(counters))
+	if src == nil {
+		return errZero
 	}
 	_, err := src.root(ctx)
 	return err

@@ -38,6 +38,9 @@ func (f *folder) root(ctx context.Context) (*root, error) {
 	return r, nil
 }
 
+// head returns none: no tag names a folder's image.
+func (f *folder) head(context.Context) (string, error) { return "", nil }
+
 func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.dir, d) }
 
 // find looks for a blob's file.

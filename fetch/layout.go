@@ -46,7 +46,7 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 		}
 		return nil, err
 	}
-	return readOCI(ctx, m, want.wire.String(), func(ctx context.Context, d descriptor) ([]byte, error) {
+	r, err := readOCI(ctx, m, want.wire.String(), func(ctx context.Context, d descriptor) ([]byte, error) {
 		from, err := l.read(ctx, layer{wire: d.wire, size: d.size}, 0)
 		if err != nil {
 			return nil, err
@@ -56,6 +56,25 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 		err = copyHashed(&m, from, d, maxSmall)
 		return m.bytes(), err
 	})
+	if err != nil {
+		return nil, err
+	}
+	r.raw = func(ctx context.Context) ([]byte, error) {
+		return readSmall(ctx, filepath.Join(l.ref.dir, "blobs", "sha256", want.wire.hex()), maxManifest, l.traffic)
+	}
+	return r, nil
+}
+
+// head reads the index and what it names.
+func (l *layout) head(ctx context.Context) (string, error) {
+	if l.ref.pinned {
+		return "", nil
+	}
+	r, err := l.root(ctx)
+	if err != nil {
+		return "", err
+	}
+	return r.digest, nil
 }
 
 // version checks that the folder is a layout that we know.

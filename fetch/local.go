@@ -12,6 +12,20 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
+// localSource returns where an image on disk is read; nil for an image in a registry. trusted says why a folder needs
+// no signature; "": it needs one.
+func localSource(r Ref, trusted string, traffic *counters) source {
+	switch r.kind {
+	case Layout:
+		return &layout{ref: r, traffic: traffic}
+	case Folder:
+		return &folder{ref: r, traffic: traffic, trusted: trusted}
+	case StoreImage:
+		return &store{ref: r, traffic: traffic}
+	}
+	return nil
+}
+
 // openRegular opens a file of a local image. A FIFO or a device in its place is an error at once, not a wait; links to
 // regular files are followed, since what they hold is hashed.
 func openRegular(path string) (*os.File, int64, error) {

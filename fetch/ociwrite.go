@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strconv"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -81,21 +80,13 @@ func (c Cargo) verbatim(sig []byte, items []storedBlob) bool {
 	return true
 }
 
-// ociBytes reads the image's own OCI manifest again. A mount has no use for these bytes, so they are not kept.
+// ociBytes reads the image's own OCI manifest again.
 func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
 	want, err := pfimg.ParseDigest(im.reader.root.digest)
 	if err != nil {
 		return nil, err
 	}
-	var raw []byte
-	switch s := im.src.(type) {
-	case *registry:
-		raw, _, err = s.manifestByDigest(ctx, wireDigest(want), nil)
-	case *layout:
-		raw, err = readSmall(ctx, filepath.Join(s.ref.dir, "blobs", "sha256", want.Hex()), maxManifest, im.traffic)
-	default:
-		return nil, fmt.Errorf("%s has no OCI manifest: %w", im.name(), ErrNotFound)
-	}
+	raw, err := im.reader.root.raw(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: OCI manifest: %w", im.name(), err)
 	}

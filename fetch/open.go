@@ -29,20 +29,17 @@ func Open(ctx context.Context, r Ref, o Options) (*Image, error) {
 }
 
 func (im *Image) open(ctx context.Context) error {
-	switch im.ref.kind {
-	case Registry:
+	if im.ref.kind == Registry {
 		return im.openRegistry(ctx)
-	case Layout:
-		im.src = &layout{ref: im.ref, traffic: im.traffic}
-	case Folder:
-		im.src = &folder{ref: im.ref, traffic: im.traffic, trusted: im.options.TrustFolder}
-	case StoreImage:
-		im.src = &store{ref: im.ref, traffic: im.traffic}
-	default:
-		return fmt.Errorf("the zero reference: %w", ErrRef)
+	}
+	if im.src = localSource(im.ref, im.options.TrustFolder, im.traffic); im.src == nil {
+		return errZero
 	}
 	return im.load(ctx, im.src)
 }
+
+// errZero refuses the zero Ref.
+var errZero = fmt.Errorf("the zero reference: %w", ErrRef)
 
 // load reads, verifies and parses.
 func (im *Image) load(ctx context.Context, src source) error {

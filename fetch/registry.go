@@ -47,6 +47,10 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 	root, err := readOCI(ctx, m, digest.String(), r.small)
 	if err == nil {
 		root.places = len(r.c.route)
+		root.raw = func(ctx context.Context) ([]byte, error) {
+			raw, _, err := r.manifestByDigest(ctx, digest, nil)
+			return raw, err
+		}
 	}
 	return root, err
 }

@@ -17,27 +17,19 @@ func (im *Image) Resolve(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer done()
-	switch src := im.src.(type) {
-	case *registry:
-		if im.ref.pinned {
-			return "", nil
-		}
-		d, err := src.resolve(ctx)
-		if err != nil {
-			return "", err
-		}
-		return d.String(), nil
-	case *layout:
-		if im.ref.pinned {
-			return "", nil
-		}
-		r, err := src.root(ctx)
-		if err != nil {
-			return "", err
-		}
-		return r.digest, nil
+	return im.src.head(ctx)
+}
+
+// head asks for the headers of the tag's manifest.
+func (r *registry) head(ctx context.Context) (string, error) {
+	if r.ref.pinned {
+		return "", nil
 	}
-	return "", nil
+	d, err := r.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	return d.String(), nil
 }
 
 // resolve returns the digest of the manifest that the tag names.

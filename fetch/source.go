@@ -25,6 +25,9 @@ type source interface {
 	// read returns the stored bytes of a layer. wrong is how often they were the wrong ones before: then it asks past
 	// every cache on the way and, where several can be asked, at the next.
 	read(ctx context.Context, l layer, wrong int) (*stored, error)
+	// head returns "sha256:…" of the OCI manifest that the image's tag names now; "" where no tag names one. A registry
+	// is asked for headers, and for the manifest only when it tells no digest in them.
+	head(ctx context.Context) (string, error)
 }
 
 // root is what an image starts from.
@@ -34,8 +37,9 @@ type root struct {
 	trusted   string // why none is needed; "": one is
 	digest    string // of the OCI manifest; "" where there is none
 	oci       *ociManifest
-	find      func(pfimg.Digest) []layer // the layers that claim a digest, best first
-	places    int                        // where else bytes can be asked for that were wrong; 0: nowhere
+	raw       func(context.Context) ([]byte, error) // reads the OCI manifest again: a mount has no use for its bytes
+	find      func(pfimg.Digest) []layer            // the layers that claim a digest, best first
+	places    int                                   // where else bytes can be asked for that were wrong; 0: nowhere
 }
 
 // stored are the stored bytes of a layer.

@@ -46,14 +46,14 @@ type Writer struct {
 // newWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
 // Close.
 func newWriter(ctx context.Context, dst Ref, id identity) (*Writer, error) {
-	w := &Writer{kind: dst.kind}
+	w := &Writer{kind: dst.kind, view: localSource(dst, "", new(counters))}
 	switch dst.kind {
 	case Folder:
-		w.dest, w.view = &folderDest{dir: dst.dir}, &folder{ref: dst, traffic: new(counters)}
+		w.dest = &folderDest{dir: dst.dir}
 	case StoreImage:
-		w.dest, w.view = &storeDest{ref: dst}, &store{ref: dst, traffic: new(counters)}
+		w.dest = &storeDest{ref: dst}
 	case Layout:
-		w.dest, w.view = &layoutDest{ref: dst}, &layout{ref: dst, traffic: new(counters)}
+		w.dest = &layoutDest{ref: dst}
 	default:
 		return nil, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ErrRef)
 	}
