@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // maxMirrors is the most hosts that one hosts.toml may name.
@@ -78,7 +80,7 @@ func readHosts(dir string, warn func(string)) (*hostsFile, error) {
 		return nil, tomlError(name, err)
 	}
 	for _, k := range md.Undecoded() {
-		warn(fmt.Sprintf("%s: line %d: %q is not known here and not heeded", clip(name, maxWords), lineOf(text, k[len(k)-1]), clip(k[len(k)-1], 100)))
+		warn(fmt.Sprintf("%s: line %d: %s is not known here and not heeded", clip(name, maxWords), lineOf(text, k[len(k)-1]), safetext.Quote(k[len(k)-1], 100)))
 	}
 	for _, k := range md.Keys() {
 		if len(k) > 1 && k[0] == "host" && !slices.Contains(f.order, k[1]) {
@@ -195,7 +197,7 @@ func (c *capabilities) UnmarshalTOML(v any) error {
 		case "push":
 			*c |= capabilities(canPush)
 		default:
-			return tomlRefuse(strconv.Quote(clip(name, 40)) + " is not one of the capabilities \"pull\", \"resolve\" and \"push\"")
+			return tomlRefuse(safetext.Quote(name, 40) + " is not one of the capabilities \"pull\", \"resolve\" and \"push\"")
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // maxIndex is the longest index.json that is read, in bytes; maxTags is how many tags an error lists.
@@ -100,7 +101,7 @@ func (l *layout) version(ctx context.Context) error {
 		return fmt.Errorf("%q: %w", path, err)
 	}
 	if !strings.HasPrefix(version, "1.") {
-		return fmt.Errorf("%q: layout version %q, not 1.0.0: %w", path, clip(version, 40), pfimg.ErrUnsupported)
+		return fmt.Errorf("%q: layout version %s, not 1.0.0: %w", path, safetext.Quote(version, 40), pfimg.ErrUnsupported)
 	}
 	return nil
 }

@@ -271,8 +271,10 @@ func TestPlainText(t *testing.T) {
 	if got := clip("a\x1b[31m\nb\xff", 100); strings.ContainsAny(got, "\x1b\n") || !utf8.ValidString(got) {
 		t.Errorf("clip leaves %q", got)
 	}
-	if got := clip(strings.Repeat("é", 1000), 300); len(got) > 310 {
-		t.Errorf("clip leaves %d bytes", len(got))
+	for _, text := range []string{"é", "\x1bé日", "x"} {
+		if got := clip("\t"+strings.Repeat(text, 1000), 300); len(got) > 300 || !utf8.ValidString(got) {
+			t.Errorf("clip leaves %d bytes: %q", len(got), got)
+		}
 	}
 }
 

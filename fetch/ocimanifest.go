@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // Media types and annotations of ProcessFork images, and of what else a registry may answer with.
@@ -101,7 +102,7 @@ func (m *manifestJSON) judge() (*ociManifest, error) {
 	case m.schema != 2:
 		return nil, fmt.Errorf("OCI manifest: schemaVersion %d, not 2: %w", m.schema, pfimg.ErrUnsupported)
 	case m.config == nil || !m.hasLayers:
-		return nil, notOurs("a document without config and layers (media type %q)", clip(m.mediaType, 120))
+		return nil, notOurs("a document without config and layers (media type %s)", safetext.Quote(m.mediaType, 120))
 	case m.config.mediaType != MediaTypeConfig:
 		return nil, notOurs("%s", m.kind())
 	}
@@ -125,9 +126,9 @@ func (m *manifestJSON) kind() string {
 	case "application/vnd.cncf.helm.config.v1+json":
 		what = "a helm chart"
 	}
-	s := what + " with a config of type " + strconv.Quote(clip(m.config.mediaType, 120))
+	s := what + " with a config of type " + safetext.Quote(m.config.mediaType, 120)
 	if m.artifactType != "" {
-		s += " and the artifact type " + strconv.Quote(clip(m.artifactType, 120))
+		s += " and the artifact type " + safetext.Quote(m.artifactType, 120)
 	}
 	return s
 }
@@ -175,7 +176,7 @@ func (d *rawDescriptor) read(j *jsonReader) error {
 func (d *rawDescriptor) descriptor() (descriptor, error) {
 	w, err := pfimg.ParseDigest(d.digest)
 	if err != nil {
-		return descriptor{}, fmt.Errorf("digest %q is not sha256: and 64 hex digits: %w", clip(d.digest, 90), pfimg.ErrIntegrity)
+		return descriptor{}, fmt.Errorf("digest %s is not sha256: and 64 hex digits: %w", safetext.Quote(d.digest, 90), pfimg.ErrIntegrity)
 	}
 	if d.size < 0 || d.size > maxSize {
 		return descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", wireDigest(w), d.size, pfimg.ErrIntegrity)

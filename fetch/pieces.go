@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // pieceSize is how much of a blob one request uploads when the whole is too much for it, in bytes. Registries that want
@@ -198,7 +200,7 @@ func (s *session) ask(ctx context.Context) error {
 	has, said := rangeEnd(resp.Header)
 	if !said || has > s.u.size {
 		s.at = nil
-		return fmt.Errorf("%s: %w: it says %q", target(resp.Request), errForgot, clip(resp.Header.Get("Range"), 40))
+		return fmt.Errorf("%s: %w: it says %s", target(resp.Request), errForgot, safetext.Quote(resp.Header.Get("Range"), 40))
 	}
 	if err := s.follow(resp); err != nil {
 		return err

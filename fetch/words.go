@@ -6,10 +6,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // Limits on what strangers say in our messages, in bytes.
@@ -19,22 +20,8 @@ const (
 	minSecret    = 4 // shorter ones may be part of any word
 )
 
-// clip escapes s for a terminal and a log, and cuts it to about max bytes.
-func clip(s string, max int) string {
-	cut := len(s) > max
-	if cut {
-		s = s[:max]
-	}
-	q := strconv.Quote(s)
-	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-	if len(q) > max {
-		q, cut = q[:max], true
-	}
-	if cut {
-		q += "…"
-	}
-	return q
-}
+// clip escapes s for a terminal and a log, and cuts it to max bytes.
+func clip(s string, max int) string { return safetext.Clip(s, max) }
 
 // serverWords returns what an error answer says for itself: errors[].code and message of a registry, or a short plain
 // text. Pages for browsers say nothing. A server that repeats one of the secrets that it was told is cut short.

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 func cacheCommand() *cli.Command {
@@ -84,7 +85,7 @@ func cacheInfo(c *cli.Context, store *cache.Store) error {
 		})
 	}
 	tw := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(tw, "folder\t%s (%s)\n", printable(info.Dir), info.FileSystem)
+	fmt.Fprintf(tw, "folder\t%s (%s)\n", safetext.Plain(info.Dir), info.FileSystem)
 	fmt.Fprintf(tw, "used\t%s of %s, %d blobs\n", humanize.IBytes(uint64(info.Used)), humanize.IBytes(uint64(info.Limit)), info.Files)
 	fmt.Fprintf(tw, "free\t%s on the file system\n", humanize.IBytes(uint64(info.Free)))
 	if info.Files > 0 {

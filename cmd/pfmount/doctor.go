@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 func doctorCommand() *cli.Command {
@@ -155,11 +155,10 @@ func (d *diagnosis) skip(ctx context.Context, why string, names ...string) {
 // safe makes a text one line that neither a terminal nor a mail program trips over.
 func (d *diagnosis) safe(s string) string {
 	s = strings.ReplaceAll(s, "\n", " ")
-	ascii := strings.IndexFunc(s, func(r rune) bool { return r >= 0x7f }) < 0
-	if d.terminal || ascii {
-		return printable(s)
+	if d.terminal {
+		return safetext.Clip(s, maxMessage)
 	}
-	return strings.ReplaceAll(strings.Trim(strconv.QuoteToASCII(s), `"`), `\"`, `"`)
+	return safetext.ASCII(s, maxMessage)
 }
 
 func shortTime(seconds float64) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -103,7 +104,7 @@ func (s *session) summary() summary {
 
 func (s summary) print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(name, value string) { fmt.Fprintf(tw, "%s\t%s\n", name, printable(value)) }
+	row := func(name, value string) { fmt.Fprintf(tw, "%s\t%s\n", name, safetext.Plain(value)) }
 	row("reference", s.Reference)
 	if s.ManifestDigest != "" {
 		row("digest", s.ManifestDigest)

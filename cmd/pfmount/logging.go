@@ -12,10 +12,15 @@ import (
 	"sync"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // levelOff is above every level that is used.
 const levelOff = slog.Level(100)
+
+// maxMessage is the longest message that is shown whole, in bytes.
+const maxMessage = 16 << 10
 
 // console writes warnings and errors for the person who typed the command:
 // one line each, in the form of the command's own errors.
@@ -35,10 +40,10 @@ func (h *console) Enabled(_ context.Context, l slog.Level) bool { return l >= h.
 
 func (h *console) Handle(_ context.Context, r slog.Record) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "pfmount: %s: %s", levelWord(r.Level), r.Message)
+	fmt.Fprintf(&b, "pfmount: %s: %s", levelWord(r.Level), safetext.Clip(r.Message, maxMessage))
 	sep := " ("
 	add := func(a slog.Attr) bool {
-		fmt.Fprintf(&b, "%s%s=%s", sep, a.Key, printable(a.Value.String()))
+		fmt.Fprintf(&b, "%s%s=%s", sep, a.Key, safetext.Plain(a.Value.String()))
 		sep = ", "
 		return true
 	}
@@ -63,16 +68,6 @@ func (h *console) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h *console) WithGroup(string) slog.Handler { return h }
-
-// printable keeps a terminal safe from what an image or a registry says.
-func printable(s string) string {
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return fmt.Sprintf("%q", s)
-		}
-	}
-	return s
-}
 
 // consoleLogger is the logger of commands that run and end.
 func consoleLogger(verbose bool) *slog.Logger {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 func lsCommand() *cli.Command {
@@ -99,7 +100,7 @@ func (l lister) line(row pfimg.Row, name string) {
 	if l.null {
 		end = "\x00"
 	} else {
-		name = printable(name)
+		name = safetext.Plain(name)
 	}
 	if !l.long {
 		fmt.Fprint(l.w, name, end)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -97,7 +98,7 @@ func holders(dir string, limit time.Duration) []string {
 	if all, err := mounts(); err == nil {
 		for _, m := range all {
 			if m.mountpoint != dir && within(m.mountpoint, dir) && len(out) < most {
-				out = append(out, "the mount "+printable(m.mountpoint))
+				out = append(out, "the mount "+safetext.Plain(m.mountpoint))
 			}
 		}
 	}
@@ -116,7 +117,7 @@ func holders(dir string, limit time.Duration) []string {
 			if target, err := os.Readlink(link); err == nil && within(target, dir) {
 				seen[pid] = true
 				comm, _ := os.ReadFile("/proc/" + pid + "/comm")
-				out = append(out, pid+" ("+printable(strings.TrimSpace(string(comm)))+")")
+				out = append(out, pid+" ("+safetext.Plain(strings.TrimSpace(string(comm)))+")")
 				break
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 // Under a service manager (sd_notify(3): Type=notify, WatchdogSec=) a mount says when it can be read, how it is
@@ -122,7 +124,7 @@ func (d *daemon) keepInformed(ctx context.Context) {
 
 // statusLine is a mount in one line, for systemctl status.
 func statusLine(s mountState) string {
-	line := fmt.Sprintf("%s: fetched %s; cache: %d hits, %d misses", printable(s.Image), s.fetched(), s.CacheHits, s.CacheMisses)
+	line := fmt.Sprintf("%s: fetched %s; cache: %d hits, %d misses", safetext.Plain(s.Image), s.fetched(), s.CacheHits, s.CacheMisses)
 	switch n := len(s.LastErrors); {
 	case n >= keptErrors:
 		line += fmt.Sprintf("; errors: %d or more", n)

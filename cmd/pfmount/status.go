@@ -11,6 +11,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 func statusCommand() *cli.Command {
@@ -108,7 +110,7 @@ func stateOf(ctx context.Context, m *mountInfo, check bool) mountState {
 func printStates(w io.Writer, states []mountState) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, s := range states {
-		fmt.Fprintf(tw, "%s\t%s\n", printable(s.Mountpoint), printable(s.Image))
+		fmt.Fprintf(tw, "%s\t%s\n", safetext.Plain(s.Mountpoint), safetext.Plain(s.Image))
 		if s.Stale {
 			fmt.Fprintf(tw, "  stale\tits process died; pfmount umount %s\n", shellQuote(s.Mountpoint))
 			continue
@@ -127,15 +129,15 @@ func printStates(w io.Writer, states []mountState) error {
 		if t := s.tagState; t != nil {
 			switch {
 			case t.TagError != "":
-				fmt.Fprintf(tw, "  tag\tnot known: %s\n", printable(t.TagError))
+				fmt.Fprintf(tw, "  tag\tnot known: %s\n", safetext.Plain(t.TagError))
 			case t.TagMoved != nil && *t.TagMoved:
-				fmt.Fprintf(tw, "  tag\tmoved on to %s; remount to see that\n", printable(t.TagDigest))
+				fmt.Fprintf(tw, "  tag\tmoved on to %s; remount to see that\n", safetext.Plain(t.TagDigest))
 			case t.TagMoved != nil:
 				fmt.Fprintf(tw, "  tag\tnot moved\n")
 			}
 		}
 		for _, e := range s.LastErrors {
-			fmt.Fprintf(tw, "  error\t%s\n", printable(e))
+			fmt.Fprintf(tw, "  error\t%s\n", safetext.Plain(e))
 		}
 	}
 	return tw.Flush()

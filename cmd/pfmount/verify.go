@@ -13,6 +13,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
 func verifyCommand() *cli.Command {
@@ -139,7 +140,7 @@ func (v *verdict) note(d pfimg.Digest, n int64, err error) {
 
 func (v *verdict) print(w io.Writer) error {
 	for _, b := range v.Bad {
-		fmt.Fprintf(w, "bad %s: %s\n", b.Digest, printable(b.Error))
+		fmt.Fprintf(w, "bad %s: %s\n", b.Digest, safetext.Plain(b.Error))
 	}
 	if len(v.Bad) > 0 {
 		fmt.Fprintf(w, "%s: %d of %d blobs are bad or missing\n", v.Reference, len(v.Bad), v.Blobs)
