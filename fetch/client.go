@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -27,20 +28,20 @@ type client struct {
 }
 
 // newClient makes the client of a registry's reference.
-func newClient(r Ref, o Options, policy retryPolicy, t *transport, warn func(string)) (*client, error) {
-	c := &client{api: r.host, repo: r.repo, plain: o.PlainHTTP, log: o.Log, policy: policy, warn: warn}
-	if r.host == dockerHub {
-		c.api = dockerAPI
+func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func(string)) (*client, error) {
+	c := &client{api: r.Host(), repo: r.Repo(), plain: o.PlainHTTP, log: o.Log, policy: policy, warn: warn}
+	if r.Host() == ref.DockerHub {
+		c.api = ref.DockerAPI
 	}
 	if _, err := Proxies(o.Getenv); err != nil && !o.Offline {
 		return nil, err
 	}
 	var err error
-	if c.route, err = (planner{name: r.host, own: ownEndpoint(c.api), o: o, t: t, warn: warn}).plan(); err != nil {
+	if c.route, err = (planner{name: r.Host(), own: ownEndpoint(c.api), o: o, t: t, warn: warn}).plan(); err != nil {
 		return nil, err
 	}
 	for _, e := range c.route {
-		if e.login, err = newLogin(e.host, r.repo, !e.mirror(), o, warn); err != nil {
+		if e.login, err = newLogin(e.host, r.Repo(), !e.mirror(), o, warn); err != nil {
 			return nil, err
 		}
 		e.auth = newAuth(e.login, o, t)
@@ -61,7 +62,7 @@ func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 		version = "dev"
 	}
 	a.SetUserAgent("pfmount/" + version)
-	if isLoopback(l.host) {
+	if ref.IsLoopback(l.host) {
 		// A registry on this machine may have its token server here too; nobody else may send us to ourselves.
 		a.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(), func(p netip.Prefix) bool {
 			return p.Addr().IsLoopback()
@@ -151,11 +152,11 @@ func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.R
 // schemes returns which scheme to try first, and which then ("": none). Loopback is plain HTTP first. A port of its own
 // elsewhere may be a registry without TLS, which shows when the TLS dial is answered in HTTP.
 func schemes(host string, plain bool) (first, second string) {
-	_, port := splitHost(host)
+	_, port := ref.SplitHost(host)
 	switch {
-	case isLoopback(host) && port != "443":
+	case ref.IsLoopback(host) && port != "443":
 		return "http", "https"
-	case isLoopback(host):
+	case ref.IsLoopback(host):
 		return "https", ""
 	case plain:
 		return "http", ""
@@ -180,7 +181,7 @@ func wrongScheme(scheme string, err error) bool {
 }
 
 func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call) (*http.Response, error) {
-	if (scheme == "http" || e.open) && !c.plain && !isLoopback(e.host) {
+	if (scheme == "http" || e.open) && !c.plain && !ref.IsLoopback(e.host) {
 		ctx = context.WithValue(ctx, anonymousKey{}, true)
 	}
 	actions := []string{auth.ActionPull}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -48,8 +49,8 @@ type credKeys struct {
 // credNames returns the names of a repository at an endpoint. Docker Hub answers to many.
 func credNames(host, repo string) credKeys {
 	k, names := credKeys{ask: host}, []string{host}
-	if host == dockerAPI {
-		k.ask, k.hosts, names = hubKey, []string{hubKey}, []string{dockerHub, "index.docker.io", dockerAPI}
+	if host == ref.DockerAPI {
+		k.ask, k.hosts, names = hubKey, []string{hubKey}, []string{ref.DockerHub, "index.docker.io", ref.DockerAPI}
 	}
 	for path := names[0] + "/" + repo; path != names[0]; path = path[:strings.LastIndexByte(path, '/')] {
 		k.paths = append(k.paths, path)

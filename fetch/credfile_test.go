@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -64,9 +65,9 @@ func TestCredKeys(t *testing.T) {
 		{"identity token", "h", "x", `{"auths":{"h":{"auth":"` + b64("0000:") + `","identitytoken":"idt"}}}`, auth.Credential{Username: "0000", RefreshToken: "idt"}},
 		{"empty entry", "h", "x", `{"auths":{"h":{},"https://h":{"auth":"` + b64("u:p") + `"}}}`, user("u", "p")},
 		{"no password", "h", "x", auths("h", "u:"), none},
-		{"Docker Hub", dockerAPI, "library/x", auths(hubKey, "u:p"), user("u", "p")},
-		{"Docker Hub by podman", dockerAPI, "library/x", auths("docker.io", "u:p"), user("u", "p")},
-		{"Docker Hub, a path", dockerAPI, "library/x", auths("docker.io/library", "u:path", hubKey, "u:p"), user("u", "path")},
+		{"Docker Hub", ref.DockerAPI, "library/x", auths(hubKey, "u:p"), user("u", "p")},
+		{"Docker Hub by podman", ref.DockerAPI, "library/x", auths("docker.io", "u:p"), user("u", "p")},
+		{"Docker Hub, a path", ref.DockerAPI, "library/x", auths("docker.io/library", "u:path", hubKey, "u:p"), user("u", "path")},
 		{"Docker Hub, key of others", "h", "x", auths(hubKey, "u:p"), none},
 		{"nothing", "h", "x", `{}`, none},
 		{"null", "h", "x", `null`, none},

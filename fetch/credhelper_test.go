@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -127,8 +128,8 @@ func TestHelperChoice(t *testing.T) {
 	}{
 		{"credHelpers", "h:5000", `{"credHelpers":{"h:5000":"a"},"credsStore":"b"}`, "a", "h:5000", ""},
 		{"credsStore", "h:5000", `{"credHelpers":{"other":"a"},"credsStore":"b"}`, "b", "h:5000", ""},
-		{"Docker Hub", dockerAPI, `{"credsStore":"b"}`, "b", hubKey, ""},
-		{"Docker Hub's helper", dockerAPI, `{"credHelpers":{"docker.io":"a"}}`, "a", hubKey, ""},
+		{"Docker Hub", ref.DockerAPI, `{"credsStore":"b"}`, "b", hubKey, ""},
+		{"Docker Hub's helper", ref.DockerAPI, `{"credHelpers":{"docker.io":"a"}}`, "a", hubKey, ""},
 		{"before the host's login", "h", `{"credsStore":"b","auths":{"h":{"auth":"` + b64("u:p") + `"}}}`, "b", "h", ""},
 		{"behind the path's login", "h", `{"credsStore":"b","auths":{"h/org":{"auth":"` + b64("u:p") + `"}}}`, "u", "p", ""},
 		{"knows nothing", "h", `{"credsStore":"none","auths":{"h":{"auth":"` + b64("u:p") + `"}}}`, "u", "p", ""},

@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // folderDest keeps an image as the reference tool's file registry does.
@@ -41,25 +42,25 @@ func (f *folderDest) commit(_ context.Context, temp *tempDir, p Parts) error {
 }
 
 // storeDest keeps an image in a local ProcessFork store, beside the others.
-type storeDest struct{ ref Ref }
+type storeDest struct{ ref ref.Ref }
 
 var _ destination = (*storeDest)(nil)
 
 func (s *storeDest) prepare(_ context.Context, id identity) error {
-	if s.ref.pinned && s.ref.digest != id.cid {
-		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.cid, ErrRef)
+	if s.ref.Pinned() && s.ref.Digest() != id.cid {
+		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.cid, ref.ErrInvalid)
 	}
 	return nil
 }
 
 func (s *storeDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
-	return zstPath(s.ref.dir, logical), true
+	return zstPath(s.ref.Dir(), logical), true
 }
 
 // commit writes the manifest as a blob, and last under images.
 func (s *storeDest) commit(_ context.Context, temp *tempDir, p Parts) error {
 	cid := pfimg.Digest(hashOf(p.Manifest))
-	if path := zstPath(s.ref.dir, cid); !isFile(path) {
+	if path := zstPath(s.ref.Dir(), cid); !isFile(path) {
 		stored, err := compressSmall(p.Manifest)
 		if err != nil {
 			return err
@@ -68,7 +69,7 @@ func (s *storeDest) commit(_ context.Context, temp *tempDir, p Parts) error {
 			return err
 		}
 	}
-	return temp.publish(filepath.Join(s.ref.dir, "images", cid.Hex()+".json"), p.Manifest)
+	return temp.publish(filepath.Join(s.ref.Dir(), "images", cid.Hex()+".json"), p.Manifest)
 }
 
 func isFile(path string) bool {

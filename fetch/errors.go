@@ -9,8 +9,6 @@ import (
 // What can go wrong, by what the user can do about it. Errors of pfimg (ErrIntegrity, ErrUnsupported), of sign and
 // of the context come through as they are.
 var (
-	// ErrRef says that a reference does not parse, or does not name one image: a mistake of the caller.
-	ErrRef = errors.New("not an image reference")
 	// ErrNotFound says that the image is not there: 404, or no such folder, tag or id.
 	ErrNotFound = errors.New("image not found")
 	// ErrDenied says that the registry wants other credentials: 401 or 403.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // dial makes the client of a registry, and returns how to give its connections back.
-func dial(r Ref, o Options) (*client, func(), error) {
+func dial(r ref.Ref, o Options) (*client, func(), error) {
 	t := newTransport(o, *o.retry, new(counters))
 	c, err := newClient(r, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", r.String()) })
 	if err != nil {
@@ -19,7 +21,7 @@ func dial(r Ref, o Options) (*client, func(), error) {
 
 // Exists says whether an image is there. A registry is asked for the manifest's headers only; in local places the
 // manifest is read. Nothing is verified. Whatever is neither yes nor no is an error: ErrDenied, ErrRegistry.
-func Exists(ctx context.Context, r Ref, o Options) (bool, error) {
+func Exists(ctx context.Context, r ref.Ref, o Options) (bool, error) {
 	o = o.withDefaults()
 	err := lookFor(ctx, r, o)
 	switch {
@@ -31,8 +33,8 @@ func Exists(ctx context.Context, r Ref, o Options) (bool, error) {
 	return false, fmt.Errorf("%s: %w", clip(r.String(), maxWords), err)
 }
 
-func lookFor(ctx context.Context, r Ref, o Options) error {
-	if r.kind == Registry {
+func lookFor(ctx context.Context, r ref.Ref, o Options) error {
+	if r.Kind() == ref.Registry {
 		return lookRemote(ctx, r, o)
 	}
 	src := localSource(r, "", new(counters))
@@ -43,7 +45,7 @@ func lookFor(ctx context.Context, r Ref, o Options) error {
 	return err
 }
 
-func lookRemote(ctx context.Context, r Ref, o Options) error {
+func lookRemote(ctx context.Context, r ref.Ref, o Options) error {
 	if o.Offline {
 		return ErrOffline
 	}
@@ -52,9 +54,9 @@ func lookRemote(ctx context.Context, r Ref, o Options) error {
 		return err
 	}
 	defer idle()
-	name := r.tag
-	if r.pinned {
-		name = r.digest.String()
+	name := r.Tag()
+	if r.Pinned() {
+		name = wireDigest(r.Digest()).String()
 	}
 	retry := retrier{policy: c.policy}
 	for {

@@ -21,7 +21,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
+
+const hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 const fixtures = "../test/testdata/fixtures"
 
@@ -149,7 +152,7 @@ func compress(b []byte) []byte {
 // signedManifest returns a pf manifest with its signature by the default key.
 func signedManifest(t testing.TB) (manifest, sig []byte) {
 	t.Helper()
-	r, err := (&layout{ref: Ref{kind: Layout, dir: fixtures + "/layout", tag: "minimal"}, traffic: new(counters)}).root(context.Background())
+	r, err := (&layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:minimal"), traffic: new(counters)}).root(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,11 +207,11 @@ func (f *fakeRegistry) serve(t testing.TB, parts ...part) {
 	f.content["/v2/a/manifests/"+digestOf(raw)] = raw
 }
 
-func (f *fakeRegistry) ref(t testing.TB) Ref { return mustRef(t, f.host()+"/a") }
+func (f *fakeRegistry) ref(t testing.TB) ref.Ref { return mustRef(t, f.host()+"/a") }
 
-func mustRef(t testing.TB, s string) Ref {
+func mustRef(t testing.TB, s string) ref.Ref {
 	t.Helper()
-	r, err := ParseRef(s)
+	r, err := ref.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +224,7 @@ func testOptions() Options {
 	return Options{Getenv: noEnv, StallTimeout: 2 * time.Second, retry: fastRetry()}
 }
 
-func mustOpen(t testing.TB, r Ref, o Options) *Image {
+func mustOpen(t testing.TB, r ref.Ref, o Options) *Image {
 	t.Helper()
 	im, err := Open(context.Background(), r, o)
 	if err != nil {

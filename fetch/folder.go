@@ -7,12 +7,13 @@ import (
 	"path/filepath"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // folder reads an image as the reference tool's file registry keeps it: manifest.json, manifest.json.sig and
 // blobs/sha256/<aa>/<hex>.zst, where <hex> is the digest of the decoded bytes. Nothing names the stored bytes.
 type folder struct {
-	ref     Ref
+	ref     ref.Ref
 	traffic *counters
 	trusted string // why no signature is needed; "": one is
 }
@@ -22,13 +23,13 @@ var _ source = (*folder)(nil)
 func (f *folder) root(ctx context.Context) (*root, error) {
 	r := &root{find: f.find}
 	var err error
-	if r.manifest, err = readSmall(ctx, filepath.Join(f.ref.dir, "manifest.json"), maxSmall, f.traffic); err != nil {
+	if r.manifest, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json"), maxSmall, f.traffic); err != nil {
 		if errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.dir, ErrNotFound)
+			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.Dir(), ErrNotFound)
 		}
 		return nil, err
 	}
-	r.signature, err = readSmall(ctx, filepath.Join(f.ref.dir, "manifest.json.sig"), maxSmall, f.traffic)
+	r.signature, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json.sig"), maxSmall, f.traffic)
 	if errors.Is(err, ErrMissing) {
 		r.trusted, err = f.trusted, nil
 	}
@@ -41,10 +42,10 @@ func (f *folder) root(ctx context.Context) (*root, error) {
 // head returns none: no tag names a folder's image.
 func (f *folder) head(context.Context) (string, error) { return "", nil }
 
-func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.dir, d) }
+func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.Dir(), d) }
 
 // find looks for a blob's file.
-func (f *folder) find(d pfimg.Digest) []layer { return findZst(f.ref.dir, d) }
+func (f *folder) find(d pfimg.Digest) []layer { return findZst(f.ref.Dir(), d) }
 
 func (f *folder) read(ctx context.Context, l layer, _ int) (*stored, error) {
 	return openLocal(ctx, f.path(l.logical), l.size, f.traffic)

@@ -12,7 +12,7 @@ import (
 // that is no way (no HEAD, no digest in the answer, or a no that only a GET explains, as 401 does not need) it asks for
 // the manifest itself.
 func (r *registry) manifestByHead(ctx context.Context) ([]byte, wireDigest, error) {
-	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}})
+	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.Tag(), header: http.Header{"Accept": {accepted}}})
 	var status *statusError
 	switch {
 	case err == nil:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
@@ -55,7 +56,7 @@ func hostsFolder(root, host string) string {
 		names = slices.Insert(names, 0, host[:i]+"_"+host[i+1:]+"_")
 	}
 	for _, name := range names {
-		if isDir(filepath.Join(root, name)) {
+		if fi, err := os.Stat(filepath.Join(root, name)); err == nil && fi.IsDir() {
 			return filepath.Join(root, name)
 		}
 	}
@@ -134,12 +135,12 @@ func (t hostTable) place(key string) (*endpoint, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, ErrConfig
 	}
-	host, err := cleanHost("", u.Host)
+	host, err := ref.CleanHost("", u.Host)
 	if err != nil {
 		return nil, ErrConfig
 	}
-	if host == dockerHub {
-		host = dockerAPI
+	if host == ref.DockerHub {
+		host = ref.DockerAPI
 	}
 	e := &endpoint{host: host, path: path.Clean("/" + u.Path)}
 	e.scheme = u.Scheme

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // writeHosts puts a hosts.toml for a registry below a new root.
@@ -38,8 +40,8 @@ func planOf(t *testing.T, name, root string) (route, []string, error) {
 	o = o.withDefaults()
 	var warnings []string
 	own := name
-	if name == dockerHub {
-		own = dockerAPI
+	if name == ref.DockerHub {
+		own = ref.DockerAPI
 	}
 	r, err := planner{
 		name: name, own: ownEndpoint(own), o: o, t: newTransport(o, *o.retry, new(counters)),

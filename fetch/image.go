@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -89,7 +90,7 @@ type Traffic struct{ Requests, Bytes int64 }
 
 // Image is an opened image: its verified manifest and where its blobs are. It is safe for use by several goroutines.
 type Image struct {
-	ref      Ref
+	ref      ref.Ref
 	options  Options
 	manifest *pfimg.Manifest
 	src      source // nil while the image is not open
@@ -138,7 +139,7 @@ func (u *usage) warn(text string) {
 }
 
 // Ref returns the reference that the image was opened by.
-func (im *Image) Ref() Ref { return im.ref }
+func (im *Image) Ref() ref.Ref { return im.ref }
 
 // name is the reference for messages.
 func (im *Image) name() string { return clip(im.ref.String(), maxWords) }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
@@ -23,7 +24,7 @@ const (
 // layout reads an image from an OCI image layout on disk.
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 type layout struct {
-	ref     Ref
+	ref     ref.Ref
 	traffic *counters
 }
 
@@ -33,8 +34,8 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 	if err := l.version(ctx); err != nil {
 		return nil, err
 	}
-	want := descriptor{wire: wireDigest(l.ref.digest), size: -1}
-	if !l.ref.pinned {
+	want := descriptor{wire: wireDigest(l.ref.Digest()), size: -1}
+	if !l.ref.Pinned() {
 		var err error
 		if want, err = l.resolve(ctx); err != nil {
 			return nil, err
@@ -42,8 +43,8 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 	}
 	m, err := l.manifest(ctx, want)
 	if err != nil {
-		if l.ref.pinned && errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("no manifest %s in %q: %w", want.wire, l.ref.dir, ErrNotFound)
+		if l.ref.Pinned() && errors.Is(err, ErrMissing) {
+			err = fmt.Errorf("no manifest %s in %q: %w", want.wire, l.ref.Dir(), ErrNotFound)
 		}
 		return nil, err
 	}
@@ -61,14 +62,14 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 		return nil, err
 	}
 	r.raw = func(ctx context.Context) ([]byte, error) {
-		return readSmall(ctx, filepath.Join(l.ref.dir, "blobs", "sha256", want.wire.hex()), maxManifest, l.traffic)
+		return readSmall(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.wire.hex()), maxManifest, l.traffic)
 	}
 	return r, nil
 }
 
 // head reads the index and what it names.
 func (l *layout) head(ctx context.Context) (string, error) {
-	if l.ref.pinned {
+	if l.ref.Pinned() {
 		return "", nil
 	}
 	r, err := l.root(ctx)
@@ -80,10 +81,10 @@ func (l *layout) head(ctx context.Context) (string, error) {
 
 // version checks that the folder is a layout that we know.
 func (l *layout) version(ctx context.Context) error {
-	path := filepath.Join(l.ref.dir, "oci-layout")
+	path := filepath.Join(l.ref.Dir(), "oci-layout")
 	raw, err := readSmall(ctx, path, maxSmall, l.traffic)
 	if errors.Is(err, ErrMissing) {
-		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.dir, ErrNotFound)
+		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.Dir(), ErrNotFound)
 	}
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func (l *layout) version(ctx context.Context) error {
 
 // resolve finds the manifest that the reference means in index.json: the one with its tag, or the only one.
 func (l *layout) resolve(ctx context.Context) (descriptor, error) {
-	path := filepath.Join(l.ref.dir, "index.json")
+	path := filepath.Join(l.ref.Dir(), "index.json")
 	from, err := openLocal(ctx, path, -1, l.traffic)
 	if err != nil {
 		return descriptor{}, err
@@ -117,7 +118,7 @@ func (l *layout) resolve(ctx context.Context) (descriptor, error) {
 	if from.size > maxIndex {
 		return descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.size, maxIndex, pfimg.ErrIntegrity)
 	}
-	s := indexScan{tag: l.ref.tag, dir: l.ref.dir}
+	s := indexScan{tag: l.ref.Tag(), dir: l.ref.Dir()}
 	j := newJSONReader(from)
 	err = j.document(func(name string) error {
 		if name != "manifests" {
@@ -175,9 +176,9 @@ func (s *indexScan) choose() (descriptor, error) {
 	case s.tag != "" && len(s.found) == 0:
 		return descriptor{}, fmt.Errorf("no image in %q is tagged %q; it has: %s: %w", s.dir, s.tag, tags, ErrNotFound)
 	case s.tag != "":
-		return descriptor{}, fmt.Errorf("two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag, ErrRef)
+		return descriptor{}, fmt.Errorf("two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag, ref.ErrInvalid)
 	}
-	return descriptor{}, fmt.Errorf("%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries, s.dir, tags, ErrRef)
+	return descriptor{}, fmt.Errorf("%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries, s.dir, tags, ref.ErrInvalid)
 }
 
 // manifest reads the OCI manifest as a stream.
@@ -207,5 +208,5 @@ func (l *layout) manifest(ctx context.Context, want descriptor) (*ociManifest, e
 }
 
 func (l *layout) read(ctx context.Context, want layer, _ int) (*stored, error) {
-	return openLocal(ctx, filepath.Join(l.ref.dir, "blobs", "sha256", want.wire.hex()), want.size, l.traffic)
+	return openLocal(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.wire.hex()), want.size, l.traffic)
 }

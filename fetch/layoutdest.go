@@ -11,16 +11,17 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // layoutDest keeps an image in an OCI image layout, beside images with other tags.
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
-type layoutDest struct{ ref Ref }
+type layoutDest struct{ ref ref.Ref }
 
 var _ destination = (*layoutDest)(nil)
 
 func (l *layoutDest) file(parts ...string) string {
-	return filepath.Join(append([]string{l.ref.dir}, parts...)...)
+	return filepath.Join(append([]string{l.ref.Dir()}, parts...)...)
 }
 
 func (l *layoutDest) prepare(ctx context.Context, id identity) error {
@@ -33,7 +34,7 @@ func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 		return err
 	}
 	for _, e := range ix.entries {
-		if l.ref.tag != "" && e.refName != l.ref.tag || e.digest == id.oci {
+		if l.ref.Tag() != "" && e.refName != l.ref.Tag() || e.digest == id.oci {
 			continue
 		}
 		d, err := e.descriptor()
@@ -46,10 +47,10 @@ func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if l.ref.tag != "" {
-			return fmt.Errorf("%q holds another image under the tag %q: %w", l.ref.dir, l.ref.tag, ErrTaken)
+		if l.ref.Tag() != "" {
+			return fmt.Errorf("%q holds another image under the tag %q: %w", l.ref.Dir(), l.ref.Tag(), ErrTaken)
 		}
-		return fmt.Errorf("%q holds another image; name a tag for this one, oci-layout:%s:TAG: %w", l.ref.dir, l.ref.dir, ErrTaken)
+		return fmt.Errorf("%q holds another image; name a tag for this one, oci-layout:%s:TAG: %w", l.ref.Dir(), l.ref.Dir(), ErrTaken)
 	}
 	return nil
 }
@@ -75,19 +76,19 @@ func (l *layoutDest) commit(ctx context.Context, temp *tempDir, p Parts) error {
 
 // list names the manifest in the index. Other processes may do the same at once, so the folder is locked.
 func (l *layoutDest) list(ctx context.Context, temp *tempDir, digest string, size int) error {
-	dir, err := os.Open(l.ref.dir)
+	dir, err := os.Open(l.ref.Dir())
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %q: %w", l.ref.dir, err)
+		return fmt.Errorf("lock %q: %w", l.ref.Dir(), err)
 	}
 	ix, err := l.readIndex(ctx)
 	if err != nil {
 		return err
 	}
-	changed, err := ix.set(l.ref.tag, digest, size)
+	changed, err := ix.set(l.ref.Tag(), digest, size)
 	if err != nil {
 		return err
 	}

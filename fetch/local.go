@@ -10,17 +10,18 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // localSource returns where an image on disk is read; nil for an image in a registry. trusted says why a folder needs
 // no signature; "": it needs one.
-func localSource(r Ref, trusted string, traffic *counters) source {
-	switch r.kind {
-	case Layout:
+func localSource(r ref.Ref, trusted string, traffic *counters) source {
+	switch r.Kind() {
+	case ref.Layout:
 		return &layout{ref: r, traffic: traffic}
-	case Folder:
+	case ref.Folder:
 		return &folder{ref: r, traffic: traffic, trusted: trusted}
-	case StoreImage:
+	case ref.Store:
 		return &store{ref: r, traffic: traffic}
 	}
 	return nil

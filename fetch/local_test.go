@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -140,7 +141,7 @@ func layoutFiles(t *testing.T) []string {
 	files := []string{"index.json", "oci-layout"}
 	add := func(d wireDigest) { files = append(files, "blobs/sha256/"+d.hex()) }
 	for _, tag := range []string{"minimal", "keyed"} {
-		l := &layout{ref: Ref{kind: Layout, dir: filepath.Join(fixtures, "layout"), tag: tag}, traffic: new(counters)}
+		l := &layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), traffic: new(counters)}
 		r, err := l.root(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +193,7 @@ func TestLocalRefuses(t *testing.T) {
 		want            error
 		text            string
 	}{
-		{"several tags, none named", "layout", "oci-layout:DIR", nothing, ErrRef, "basic, fork-a"},
+		{"several tags, none named", "layout", "oci-layout:DIR", nothing, ref.ErrInvalid, "basic, fork-a"},
 		{"no such tag", "layout", "oci-layout:DIR:v9", nothing, ErrNotFound, "v9"},
 		{"no such digest", "layout", "oci-layout:DIR@sha256:" + hexA, nothing, ErrNotFound, hexA},
 		{"no layout", "store", "oci-layout:DIR", nothing, ErrNotFound, "oci-layout"},

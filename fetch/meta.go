@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // Meta is a cache of small things that were verified.
@@ -98,7 +99,7 @@ func (r record) save(meta Meta) error {
 
 // lastVerified returns the manifest's digest in the record of a reference. A record is only a hint of where to look:
 // what it leads to is verified like anything else.
-func lastVerified(meta Meta, ref Ref) (pfimg.Digest, error) {
+func lastVerified(meta Meta, ref ref.Ref) (pfimg.Digest, error) {
 	data, err := meta.Get(ref.String())
 	if err != nil {
 		return pfimg.Digest{}, err

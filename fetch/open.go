@@ -7,20 +7,21 @@ import (
 	"io/fs"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
 // Open opens an image: the manifest, then config and signature at once, then the signature is verified, and only then
 // the pf manifest parsed. A registry that does not answer, or may not be asked, is replaced by what the cache keeps of
 // this reference, verified again under the policy of now.
-func Open(ctx context.Context, r Ref, o Options) (*Image, error) {
+func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 	o = o.withDefaults()
 	im := &Image{ref: r, options: o, traffic: new(counters), decoders: newDecoders(max(o.MaxConns, 2))}
 	im.use.ctx, im.use.end = context.WithCancelCause(context.Background())
 	im.use.idle = func() {}
 	if err := im.open(ctx); err != nil {
 		_ = im.Close()
-		if r.kind == 0 {
+		if r.Kind() == 0 {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%s: %w", clip(r.String(), maxWords), err)
@@ -29,7 +30,7 @@ func Open(ctx context.Context, r Ref, o Options) (*Image, error) {
 }
 
 func (im *Image) open(ctx context.Context) error {
-	if im.ref.kind == Registry {
+	if im.ref.Kind() == ref.Registry {
 		return im.openRegistry(ctx)
 	}
 	if im.src = localSource(im.ref, im.options.TrustFolder, im.traffic); im.src == nil {
@@ -39,7 +40,7 @@ func (im *Image) open(ctx context.Context) error {
 }
 
 // errZero refuses the zero Ref.
-var errZero = fmt.Errorf("the zero reference: %w", ErrRef)
+var errZero = fmt.Errorf("the zero reference: %w", ref.ErrInvalid)
 
 // load reads, verifies and parses.
 func (im *Image) load(ctx context.Context, src source) error {
@@ -112,7 +113,7 @@ func (im *Image) openRegistry(ctx context.Context) error {
 func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
 	cached := *reg
 	cached.down, cached.likely = cause, nil
-	if !cached.ref.pinned {
+	if !cached.ref.Pinned() {
 		digest, err := lastVerified(reg.meta, im.ref)
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +121,7 @@ func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
 			}
 			return cause
 		}
-		cached.ref.digest, cached.ref.pinned = digest, true
+		cached.ref = cached.ref.At(digest)
 	}
 	if err := im.load(ctx, &cached); err != nil {
 		return err

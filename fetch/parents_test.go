@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 func TestNewParents(t *testing.T) {
@@ -32,7 +34,7 @@ func TestNewParents(t *testing.T) {
 		{source: "oci-layout:x", names: []string{"a:v1"}, fails: true},
 	} {
 		p, err := newMountSources(dst, mustRef(t, tt.source), tt.names)
-		if tt.fails != errors.Is(err, ErrRef) || err == nil && !slices.Equal(p.list(), tt.want) {
+		if tt.fails != errors.Is(err, ref.ErrInvalid) || err == nil && !slices.Equal(p.list(), tt.want) {
 			t.Errorf("%s, %q: got %v, %v, want %q", tt.source, tt.names, p, err, tt.want)
 		}
 	}

@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -20,42 +19,11 @@ type PullOptions struct {
 	Meter   *Meter // nil: nobody watches
 }
 
-// ParseDest reads a local destination as a user types it: file:///DIR, oci-layout:DIR[:TAG], store: or store:CID.
-// storeDir is the store's folder, "" for PF_STORE or the user's own. The error is ErrRef.
-func ParseDest(s, storeDir string) (Ref, error) {
-	typed := s
-	if s == "store:" {
-		s += strings.Repeat("0", 64)
-	}
-	r, err := ParseRef(s)
-	if err != nil {
-		return Ref{}, err
-	}
-	switch {
-	case r.kind == Registry:
-		return Ref{}, badRef(typed, "that is a registry; a destination is file:///DIR, oci-layout:DIR[:TAG] or store:")
-	case r.kind == Layout && r.pinned:
-		return Ref{}, badRef(typed, "a destination takes a tag, not a digest")
-	case typed == "store:":
-		r.digest, r.pinned = pfimg.Digest{}, false
-	}
-	return r.InStore(storeDir), nil
-}
-
-// InStore returns the reference of an image in the store at dir, in place of the one that PF_STORE names. References of
-// other kinds, and an empty dir, change nothing.
-func (r Ref) InStore(dir string) Ref {
-	if r.kind == StoreImage && dir != "" {
-		r.dir = filepath.Clean(dir)
-	}
-	return r
-}
-
 // Pull copies an image to a local place: what is there and proves right stays, the rest is fetched, several blobs at
 // once, each checked against its wire and logical digests before it gets its name, and what makes the place an image
 // comes last, when all the rest is on the disk: what survives a power cut is a whole image or none. A place that holds
 // another image is ErrTaken. After an error a second pull goes on.
-func Pull(ctx context.Context, c Cargo, dst Ref, o PullOptions) (Report, error) {
+func Pull(ctx context.Context, c Cargo, dst ref.Ref, o PullOptions) (Report, error) {
 	if o.Meter == nil {
 		o.Meter = new(Meter)
 	}
@@ -82,7 +50,7 @@ type puller struct {
 	warnings []string
 }
 
-func (p *puller) run(ctx context.Context, dst Ref) (digest string, err error) {
+func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error) {
 	im := p.cargo.Image
 	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.root.digest})
 	if err != nil {

@@ -14,12 +14,13 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
-func mustDest(t *testing.T, s, store string) Ref {
+func mustDest(t *testing.T, s, store string) ref.Ref {
 	t.Helper()
-	r, err := ParseDest(s, store)
+	r, err := ref.ParseDest(s, store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +58,9 @@ func TestParseDest(t *testing.T) {
 		{"localhost/a", "", ""}, {"", "", ""}, {"/a/b", "", ""}, {"store:xyz", "", ""}, {"file://a", "", ""},
 		{"oci-layout:" + dir + "/l@sha256:" + strings.Repeat("a", 64), "", ""},
 	} {
-		r, err := ParseDest(tt.in, tt.store)
+		r, err := ref.ParseDest(tt.in, tt.store)
 		if tt.want == "" {
-			if !errors.Is(err, ErrRef) {
+			if !errors.Is(err, ref.ErrInvalid) {
 				t.Errorf("%q: got %v, %v, want ErrRef", tt.in, r, err)
 			}
 			continue
@@ -135,10 +136,10 @@ func TestPullKeepsOthers(t *testing.T) {
 	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""), PullOptions{}); !errors.Is(err, ErrTaken) {
 		t.Errorf("without a tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, Ref{kind: Layout, dir: dir, tag: "other"}, PullOptions{}); !errors.Is(err, ErrTaken) {
+	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, ErrTaken) {
 		t.Errorf("under another's tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, Ref{kind: Layout, dir: dir, tag: "mine"}, PullOptions{}); err != nil {
+	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"mine"), PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {

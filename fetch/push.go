@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -39,13 +40,13 @@ type PushOptions struct {
 // Push copies an image to a registry: every blob is proved first, then what the registry lacks is uploaded as it is
 // stored, several at once, and the manifest last. After an error the tag is what it was, and a second push goes on. A
 // local place as destination is ErrRef, a manifest that registries refuse ErrTooLarge.
-func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) {
+func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, error) {
 	if o.Meter == nil {
 		o.Meter = new(Meter)
 	}
 	o.Options = o.withDefaults()
-	if dst.kind != Registry {
-		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", clip(dst.String(), maxWords), ErrRef)
+	if dst.Kind() != ref.Registry {
+		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", clip(dst.String(), maxWords), ref.ErrInvalid)
 	}
 	if o.MaxManifest <= 0 {
 		o.MaxManifest = maxPush
@@ -77,7 +78,7 @@ func Push(ctx context.Context, c Cargo, dst Ref, o PushOptions) (Report, error) 
 // pusher is one push.
 type pusher struct {
 	cargo    Cargo
-	dst      Ref
+	dst      ref.Ref
 	o        PushOptions
 	c        *client
 	meter    *Meter
@@ -116,8 +117,8 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	if size := int64(len(p.manifest)); size > p.o.MaxManifest {
 		return p.tooLarge(size, "")
 	}
-	if got := pfimg.Digest(hashOf(p.manifest)); p.dst.pinned && p.dst.digest != got {
-		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ErrRef)
+	if got := pfimg.Digest(hashOf(p.manifest)); p.dst.Pinned() && p.dst.Digest() != got {
+		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ref.ErrInvalid)
 	}
 	p.plan(sig, items)
 	return nil

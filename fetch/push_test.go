@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -42,7 +43,7 @@ func newSink(t *testing.T) *sinkRegistry {
 	return s
 }
 
-func (s *sinkRegistry) ref(t *testing.T) Ref {
+func (s *sinkRegistry) ref(t *testing.T) ref.Ref {
 	return mustRef(t, strings.TrimPrefix(s.URL, "http://")+"/a:v1")
 }
 

@@ -16,7 +16,7 @@ import (
 
 // putManifest makes the image visible under its tag.
 func (p *pusher) putManifest(ctx context.Context) error {
-	name := p.dst.tag
+	name := p.dst.Tag()
 	if name == "" {
 		name = pfimg.Digest(hashOf(p.manifest)).String()
 	}
@@ -85,7 +85,7 @@ func (p *pusher) explainBlob(err error) error {
 
 func (p *pusher) explainName(err error, status *statusError) error {
 	if status.code == http.StatusNotFound && strings.Contains(status.words, "NAME_UNKNOWN") {
-		return fmt.Errorf("%w; create the repository %s first: this registry does not do so at a push (Amazon ECR: aws ecr create-repository --repository-name %s)", err, p.dst.repo, p.dst.repo)
+		return fmt.Errorf("%w; create the repository %s first: this registry does not do so at a push (Amazon ECR: aws ecr create-repository --repository-name %s)", err, p.dst.Repo(), p.dst.Repo())
 	}
 	return err
 }

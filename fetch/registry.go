@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // accepted are the media types asked for: also those that are no image of ours, so that the error can say what they are.
@@ -20,7 +21,7 @@ var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTyp
 // registry reads an image from an OCI registry.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
 type registry struct {
-	ref     Ref
+	ref     ref.Ref
 	c       *client
 	limiter *limiter
 	meta    Meta
@@ -58,8 +59,8 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 // manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked: only
 // for the digest (HEAD) when the reference was opened before, so that an image that has not changed costs no body.
 func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
-	if r.ref.pinned {
-		return r.manifestByDigest(ctx, wireDigest(r.ref.digest), nil)
+	if r.ref.Pinned() {
+		return r.manifestByDigest(ctx, wireDigest(r.ref.Digest()), nil)
 	}
 	if r.down != nil {
 		return nil, wireDigest{}, r.down
@@ -84,7 +85,7 @@ func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
 
 func (r *registry) manifestByTag(ctx context.Context) ([]byte, wireDigest, error) {
 	resp, err := r.c.do(ctx, call{
-		method: http.MethodGet, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
+		method: http.MethodGet, path: "manifests/" + r.ref.Tag(), header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
 	})
 	if err != nil {
 		return nil, wireDigest{}, err

@@ -281,10 +281,10 @@ func TestTamperedManifest(t *testing.T) {
 		_, _ = w.Write(other)
 		return true
 	})
-	for _, ref := range []string{f.host() + "/a", f.host() + "/a@" + digest} {
-		_, err := Open(context.Background(), mustRef(t, ref), testOptions())
+	for _, name := range []string{f.host() + "/a", f.host() + "/a@" + digest} {
+		_, err := Open(context.Background(), mustRef(t, name), testOptions())
 		if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), digest) {
-			t.Errorf("%s: got %v, want ErrIntegrity that names the digest", ref, err)
+			t.Errorf("%s: got %v, want ErrIntegrity that names the digest", name, err)
 		}
 	}
 	last := f.asked()[len(f.asked())-1]

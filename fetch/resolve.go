@@ -22,7 +22,7 @@ func (im *Image) Resolve(ctx context.Context) (string, error) {
 
 // head asks for the headers of the tag's manifest.
 func (r *registry) head(ctx context.Context) (string, error) {
-	if r.ref.pinned {
+	if r.ref.Pinned() {
 		return "", nil
 	}
 	d, err := r.resolve(ctx)
@@ -50,7 +50,7 @@ func (r *registry) resolve(ctx context.Context) (wireDigest, error) {
 }
 
 func (r *registry) resolveOnce(ctx context.Context) (wireDigest, error) {
-	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.tag, header: http.Header{"Accept": {accepted}}})
+	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.Tag(), header: http.Header{"Accept": {accepted}}})
 	var status *statusError
 	switch {
 	case errors.As(err, &status) && (status.code == http.StatusMethodNotAllowed || status.code == http.StatusNotImplemented):

@@ -42,7 +42,7 @@ func TestResolve(t *testing.T) {
 	other := fixtureFake(t, "basic")
 	f.mu.Lock()
 	for path, body := range other.content {
-		if strings.HasSuffix(path, "/manifests/"+f.ref(t).tag) {
+		if strings.HasSuffix(path, "/manifests/"+f.ref(t).Tag()) {
 			f.content[path] = body
 		}
 	}
@@ -74,8 +74,8 @@ func TestResolve(t *testing.T) {
 
 // TestResolveLayout asks a layout on disk.
 func TestResolveLayout(t *testing.T) {
-	ref := mustRef(t, "oci-layout:"+fixtures+"/layout:basic")
-	im := mustOpen(t, ref, testOptions())
+	image := mustRef(t, "oci-layout:"+fixtures+"/layout:basic")
+	im := mustOpen(t, image, testOptions())
 	if got, err := im.Resolve(context.Background()); err != nil || got != im.Digest() {
 		t.Errorf("got %q, %v, want %s", got, err, im.Digest())
 	}

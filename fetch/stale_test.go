@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -41,13 +42,13 @@ func TestOffline(t *testing.T) {
 	}
 	first := mustOpen(t, f.ref(t), o)
 	n := f.count("*")
-	for _, ref := range []Ref{f.ref(t), mustRef(t, f.host()+"/a@"+first.Digest())} {
-		im := mustOpen(t, ref, offline)
+	for _, image := range []ref.Ref{f.ref(t), mustRef(t, f.host()+"/a@"+first.Digest())} {
+		im := mustOpen(t, image, offline)
 		if !im.Stale() || im.Digest() != first.Digest() || !strings.Contains(strings.Join(im.Warnings(), " "), "offline") {
-			t.Errorf("%s: stale %v, digest %s, warnings %q", ref, im.Stale(), im.Digest(), im.Warnings())
+			t.Errorf("%s: stale %v, digest %s, warnings %q", image, im.Stale(), im.Digest(), im.Warnings())
 		}
 		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &buffer{}); !errors.Is(err, ErrOffline) {
-			t.Errorf("%s: a blob: got %v, want ErrOffline", ref, err)
+			t.Errorf("%s: a blob: got %v, want ErrOffline", image, err)
 		}
 	}
 	if f.count("*") != n {

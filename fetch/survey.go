@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // Survey says how a registry's image would be reached. To find out, files and credential helpers are asked and nobody
@@ -27,11 +29,11 @@ type Endpoint struct {
 }
 
 // Look surveys the way to a registry's image. The error is what Open would fail with before it asks anybody.
-func Look(ctx context.Context, r Ref, o Options) (Survey, error) {
+func Look(ctx context.Context, r ref.Ref, o Options) (Survey, error) {
 	var s Survey
 	o = o.withDefaults()
-	if r.kind != Registry {
-		return s, fmt.Errorf("%s: in no registry: %w", clip(r.String(), maxWords), ErrRef)
+	if r.Kind() != ref.Registry {
+		return s, fmt.Errorf("%s: in no registry: %w", clip(r.String(), maxWords), ref.ErrInvalid)
 	}
 	warn := func(text string) {
 		if !slices.Contains(s.Warnings, text) {
@@ -40,7 +42,7 @@ func Look(ctx context.Context, r Ref, o Options) (Survey, error) {
 	}
 	t := newTransport(o, *o.retry, new(counters))
 	defer t.CloseIdleConnections()
-	if dir := hostsFolder(o.HostsDir, r.host); dir != "" {
+	if dir := hostsFolder(o.HostsDir, r.Host()); dir != "" {
 		s.HostsFile = dir
 		if name := filepath.Join(dir, "hosts.toml"); isFile(name) {
 			s.HostsFile = name

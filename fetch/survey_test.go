@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // TestLook: who would be asked, in which order, with which credentials; nobody is asked to find out.
@@ -30,7 +32,7 @@ func TestLook(t *testing.T) {
 		{"bad file", "h.example/a", "", []string{"DOCKER_CONFIG", dir + "/bad"}, "h.example/v2/a/ [pull resolve push]  access denied"},
 	}
 	for _, tt := range tests {
-		ref, err := ParseRef(tt.ref)
+		ref, err := ref.Parse(tt.ref)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,14 +58,14 @@ func TestLook(t *testing.T) {
 			t.Errorf("%s: file %q, warnings %q", tt.name, s.HostsFile, s.Warnings)
 		}
 	}
-	ref, err := ParseRef("file:///d")
+	folder, err := ref.Parse("file:///d")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Look(context.Background(), ref, Options{}); !errors.Is(err, ErrRef) {
+	if _, err := Look(context.Background(), folder, Options{}); !errors.Is(err, ref.ErrInvalid) {
 		t.Errorf("a folder: got %v, want ErrRef", err)
 	}
-	if _, err := Look(context.Background(), Ref{kind: Registry, host: "h.example", repo: "a"}, Options{Getenv: env("HTTP_PROXY", "odd://x")}); !errors.Is(err, ErrConfig) {
+	if _, err := Look(context.Background(), mustRef(t, "h.example/a"), Options{Getenv: env("HTTP_PROXY", "odd://x")}); !errors.Is(err, ErrConfig) {
 		t.Errorf("a bad proxy: got %v, want ErrConfig", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // maxHosts bounds the table of hosts: redirects name them. Hosts beyond it share one place.
@@ -174,7 +176,7 @@ func newStatusError(resp *http.Response, words string) *statusError {
 
 // guard refuses to send secrets where everybody on the way can read them.
 func (t *transport) guard(req *http.Request) error {
-	if req.URL.Scheme == "https" || t.plain || isLoopback(req.URL.Host) {
+	if req.URL.Scheme == "https" || t.plain || ref.IsLoopback(req.URL.Host) {
 		return nil
 	}
 	if req.Header.Get("Authorization") == "" && (req.Body == nil || req.Body == http.NoBody) {

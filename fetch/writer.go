@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // identity tells an image from others that a place may hold.
@@ -37,7 +38,7 @@ type Needs struct{ Signature, OCI bool }
 
 // Writer writes one image to a local place: its blobs first, each whole, and last what makes the place show the image.
 type Writer struct {
-	kind Kind
+	kind ref.Kind
 	dest destination
 	view source // reads what is at the destination
 	temp *tempDir
@@ -45,21 +46,21 @@ type Writer struct {
 
 // newWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
 // Close.
-func newWriter(ctx context.Context, dst Ref, id identity) (*Writer, error) {
-	w := &Writer{kind: dst.kind, view: localSource(dst, "", new(counters))}
-	switch dst.kind {
-	case Folder:
-		w.dest = &folderDest{dir: dst.dir}
-	case StoreImage:
+func newWriter(ctx context.Context, dst ref.Ref, id identity) (*Writer, error) {
+	w := &Writer{kind: dst.Kind(), view: localSource(dst, "", new(counters))}
+	switch dst.Kind() {
+	case ref.Folder:
+		w.dest = &folderDest{dir: dst.Dir()}
+	case ref.Store:
 		w.dest = &storeDest{ref: dst}
-	case Layout:
+	case ref.Layout:
 		w.dest = &layoutDest{ref: dst}
 	default:
-		return nil, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ErrRef)
+		return nil, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ref.ErrInvalid)
 	}
 	err := w.dest.prepare(ctx, id)
 	if err == nil {
-		w.temp, err = newTempDir(dst.dir)
+		w.temp, err = newTempDir(dst.Dir())
 	}
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func newWriter(ctx context.Context, dst Ref, id identity) (*Writer, error) {
 
 // Needs returns which parts Commit wants.
 func (w *Writer) Needs() Needs {
-	return Needs{Signature: w.kind != StoreImage, OCI: w.kind == Layout}
+	return Needs{Signature: w.kind != ref.Store, OCI: w.kind == ref.Layout}
 }
 
 // Have returns the layer that a blob has at the place, and where it is read: it may be damaged. l is the layer that it
@@ -81,7 +82,7 @@ func (w *Writer) Have(l layer) (there layer, from source, path string, ok bool) 
 	}
 	n, ok := statRegular(path)
 	there = layer{logical: l.logical, size: n, decoded: -1}
-	if w.kind == Layout {
+	if w.kind == ref.Layout {
 		there.wire = l.wire
 	}
 	return there, w.view, path, ok

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -24,14 +25,14 @@ const certWarn = 14 * 24 * time.Hour
 // image goes the way to an image, step by step.
 func (d *diagnosis) image(c *cli.Context, name string) {
 	ctx, start := c.Context, time.Now()
-	var ref fetch.Ref
+	var imageRef ref.Ref
 	var o fetch.Options
 	ok := d.look(ctx, "reference", "", func(context.Context) (f finding, err error) {
-		if ref, err = parseImage(name); err != nil {
+		if imageRef, err = parseImage(name); err != nil {
 			return f, err
 		}
-		o, err = fetchOptions(c, ref, nil, consoleLogger(c.Bool("verbose")))
-		return finding{text: fmt.Sprintf("%s, in a %s", ref, ref.Kind()), values: values{"reference": ref.String(), "kind": ref.Kind().String()}}, err
+		o, err = fetchOptions(c, imageRef, nil, consoleLogger(c.Bool("verbose")))
+		return finding{text: fmt.Sprintf("%s, in a %s", imageRef, imageRef.Kind()), values: values{"reference": imageRef.String(), "kind": imageRef.Kind().String()}}, err
 	})
 	after := []string{"manifest", "signature", "top-level", "blob"}
 	way := []string{"route", "credentials", "name", "connect", "tls"}
@@ -39,11 +40,11 @@ func (d *diagnosis) image(c *cli.Context, name string) {
 		d.skip(ctx, "there is no reference", append(way, after...)...)
 		return
 	}
-	if ref.Kind() == fetch.Registry && !d.route(ctx, ref, o) {
+	if imageRef.Kind() == ref.Registry && !d.route(ctx, imageRef, o) {
 		d.skip(ctx, "the way there is not clear", append(way[2:], after...)...)
 		return
 	}
-	im := d.open(ctx, ref, o)
+	im := d.open(ctx, imageRef, o)
 	if im == nil {
 		return
 	}
@@ -56,9 +57,9 @@ func (d *diagnosis) image(c *cli.Context, name string) {
 }
 
 // route says who will be asked, and with which credentials.
-func (d *diagnosis) route(ctx context.Context, ref fetch.Ref, o fetch.Options) bool {
+func (d *diagnosis) route(ctx context.Context, imageRef ref.Ref, o fetch.Options) bool {
 	begin := time.Now()
-	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) { return fetch.Look(ctx, ref, o) })
+	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) { return fetch.Look(ctx, imageRef, o) })
 	took := time.Since(begin).Seconds()
 	var places, logins []string
 	var list []values
@@ -93,17 +94,17 @@ func (d *diagnosis) route(ctx context.Context, ref fetch.Ref, o fetch.Options) b
 }
 
 // open connects, gets the manifest and checks the signature.
-func (d *diagnosis) open(ctx context.Context, ref fetch.Ref, o fetch.Options) *fetch.Image {
+func (d *diagnosis) open(ctx context.Context, imageRef ref.Ref, o fetch.Options) *fetch.Image {
 	w := newWayIn()
 	o.Meta = w
 	im, err := bounded(ctx, stepLimit, func(ctx context.Context) (*fetch.Image, error) {
-		return fetch.Open(httptrace.WithClientTrace(ctx, w.trace()), ref, o)
+		return fetch.Open(httptrace.WithClientTrace(ctx, w.trace()), imageRef, o)
 	})
 	took := time.Since(w.start)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	failed, advice := err, ""
-	if ref.Kind() == fetch.Registry {
+	if imageRef.Kind() == ref.Registry {
 		advice = "-v tells of each request"
 		for _, leg := range w.legs {
 			failed = d.connection(ctx, leg, failed)

@@ -36,16 +36,16 @@ func existsAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, err := parseImage(arg)
+	imageRef, err := parseImage(arg)
 	if err != nil {
 		return err
 	}
-	ref = ref.InStore(c.String("store"))
-	o, err := fetchOptions(c, ref, nil, consoleLogger(c.Bool("verbose")))
+	imageRef = imageRef.InStore(c.String("store"))
+	o, err := fetchOptions(c, imageRef, nil, consoleLogger(c.Bool("verbose")))
 	if err != nil {
 		return err
 	}
-	there, err := fetch.Exists(c.Context, ref, o)
+	there, err := fetch.Exists(c.Context, imageRef, o)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func existsAction(c *cli.Context) error {
 		text, err = "absent", shownError{errAbsent}
 	}
 	if !c.Bool("quiet") {
-		fmt.Fprintf(c.App.Writer, "%s: %s\n", ref, text)
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", imageRef, text)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -82,7 +83,7 @@ var codes = []struct {
 	{errAbsent, exitAbsent},
 	{fetch.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},
-	{fetch.ErrRef, exitUsage},
+	{ref.ErrInvalid, exitUsage},
 	{fetch.ErrConfig, exitUsage},
 	{sign.ErrKey, exitUsage},
 	{sign.ErrAlgorithm, exitUnsupported},

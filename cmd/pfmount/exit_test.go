@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -22,7 +23,7 @@ func TestExitCode(t *testing.T) {
 	}{
 		{nil, 0},
 		{usagef("x"), 1},
-		{fetch.ErrRef, 1},
+		{ref.ErrInvalid, 1},
 		{sign.ErrKey, 1},
 		{fetch.ErrTaken, 1},
 		{fetch.ErrTooLarge, 1},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -113,18 +114,18 @@ func parsePercent(s string) (float64, error) {
 }
 
 // parseImage reads the IMAGE argument; local paths become absolute.
-func parseImage(image string) (fetch.Ref, error) {
-	ref, err := fetch.ParseRef(image)
+func parseImage(image string) (ref.Ref, error) {
+	imageRef, err := ref.Parse(image)
 	if err != nil {
-		return ref, err
+		return imageRef, err
 	}
-	return ref.Abs()
+	return imageRef.Abs()
 }
 
 // fetchOptions turns the image flags into what fetch.Open takes.
-func fetchOptions(c *cli.Context, ref fetch.Ref, meta fetch.Meta, log *slog.Logger) (fetch.Options, error) {
+func fetchOptions(c *cli.Context, imageRef ref.Ref, meta fetch.Meta, log *slog.Logger) (fetch.Options, error) {
 	var o fetch.Options
-	policy, err := keyPolicy(c, ref)
+	policy, err := keyPolicy(c, imageRef)
 	if err != nil {
 		return o, err
 	}
@@ -141,7 +142,7 @@ func fetchOptions(c *cli.Context, ref fetch.Ref, meta fetch.Meta, log *slog.Logg
 	if c.String("client-key") != "" && c.String("client-cert") == "" {
 		return o, usagef("--client-key: there is no --client-cert that it belongs to")
 	}
-	user, password, err := readLogin(c, ref)
+	user, password, err := readLogin(c, imageRef)
 	if err != nil {
 		return o, err
 	}
@@ -169,7 +170,7 @@ func absolute(name string) string {
 
 // keyPolicy collects the keys to trust: --key-file beats the environment, and
 // the variable depends on where the image lives.
-func keyPolicy(c *cli.Context, ref fetch.Ref) (sign.Policy, error) {
+func keyPolicy(c *cli.Context, imageRef ref.Ref) (sign.Policy, error) {
 	p := sign.Policy{Require: c.Bool("require-key"), Insecure: c.Bool("insecure-skip-verify")}
 	for _, name := range c.StringSlice("key-file") {
 		key, err := readKey(name)
@@ -178,7 +179,7 @@ func keyPolicy(c *cli.Context, ref fetch.Ref) (sign.Policy, error) {
 		}
 		p.Keys = append(p.Keys, key)
 	}
-	if name := ref.SignKeyVar(); name != "" && len(p.Keys) == 0 {
+	if name := imageRef.SignKeyVar(); name != "" && len(p.Keys) == 0 {
 		key, ok, err := sign.KeyFromEnv(name, os.LookupEnv)
 		if err != nil {
 			return p, err

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // loginFlags are the login for the image's own registry. A password is never an argument: every user of the machine
@@ -31,7 +31,7 @@ const loginHelp = `LOGGING IN, the first that is there:
 `
 
 // readLogin returns user and password for a registry, empty when none are given.
-func readLogin(c *cli.Context, ref fetch.Ref) (user, password string, err error) {
+func readLogin(c *cli.Context, imageRef ref.Ref) (user, password string, err error) {
 	user = c.String("username")
 	switch {
 	case user == "" && !c.Bool("password-stdin"):
@@ -42,7 +42,7 @@ func readLogin(c *cli.Context, ref fetch.Ref) (user, password string, err error)
 		return "", "", usagef("--username needs --password-stdin, and the password there")
 	case strings.Contains(user, ":"):
 		return "", "", usagef("--username: a user's name has no ':'")
-	case ref.Kind() != fetch.Registry:
+	case imageRef.Kind() != ref.Registry:
 		return "", "", nil
 	}
 	password, err = stdinPassword()

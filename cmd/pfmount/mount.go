@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 func mountCommand() *cli.Command {
@@ -45,7 +45,7 @@ network file system. No extended attributes.`,
 // mountConfig is a mount as the user asked for it.
 type mountConfig struct {
 	image      string // as typed
-	ref        fetch.Ref
+	ref        ref.Ref
 	mountpoint string // absolute, symlinks resolved
 	subdir     string
 	uid, gid   uint32
@@ -105,7 +105,7 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 	default:
 		return nil, usagef("unexpected argument %q (see pfmount --help)", c.Args().Get(2))
 	}
-	ref, err := parseImage(c.Args().Get(0))
+	imageRef, err := parseImage(c.Args().Get(0))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 		return nil, usagef("--uid and --gid are numbers from 0")
 	}
 	cfg := &mountConfig{
-		image: c.Args().Get(0), ref: ref, subdir: strings.Trim(c.String("subdir"), "/"),
+		image: c.Args().Get(0), ref: imageRef, subdir: strings.Trim(c.String("subdir"), "/"),
 		uid: uint32(c.Int("uid")), gid: uint32(c.Int("gid")),
 		allowOther: c.Bool("allow-other"), noExec: c.Bool("noexec"), verbose: c.Bool("verbose"),
 	}

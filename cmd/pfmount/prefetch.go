@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ahead"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -65,7 +66,7 @@ func (s *session) startPrefetch(c *cli.Context, what string) error {
 		return err
 	}
 	p := &prefetcher{s: s, share: size / cacheShare, shows: newShows()}
-	p.online = s.image.Ref().Kind() == fetch.Registry && !c.Bool("offline")
+	p.online = s.image.Ref().Kind() == ref.Registry && !c.Bool("offline")
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// Twice the connections keep all of them busy while answers come back in another order than the files are read.
 	config := ahead.Config{Files: max(1, min(2*c.Int("max-connections"), s.store.Fills()/8)), Bytes: min(aheadBytes, p.share)}

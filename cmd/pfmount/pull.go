@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -42,7 +43,7 @@ func pullAction(c *cli.Context) error {
 			return err
 		}
 	}
-	dst, err := fetch.ParseDest(dest, store)
+	dst, err := ref.ParseDest(dest, store)
 	if err != nil {
 		return err
 	}
@@ -53,17 +54,17 @@ func pullAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, err := parseImage(name)
+	imageRef, err := parseImage(name)
 	if err != nil {
 		return err
 	}
-	ref = ref.InStore(store)
+	imageRef = imageRef.InStore(store)
 	log := consoleLogger(c.Bool("verbose"))
-	o, err := fetchOptions(c, ref, nil, log)
+	o, err := fetchOptions(c, imageRef, nil, log)
 	if err != nil {
 		return err
 	}
-	image, err := fetch.Open(c.Context, ref, o)
+	image, err := fetch.Open(c.Context, imageRef, o)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func pullAction(c *cli.Context) error {
 		return err
 	}
 	t := trip{verb: "pulled", source: image.Ref().String(), dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
-	if dst.Kind() == fetch.StoreImage {
+	if dst.Kind() == ref.Store {
 		t.dest = "store:" + image.Manifest().ID.Hex()
 	}
 	meter := new(fetch.Meter)
@@ -85,7 +86,7 @@ func pullAction(c *cli.Context) error {
 }
 
 // destKey is the key that the environment gives for the images of a local place.
-func destKey(dst fetch.Ref) (sign.Key, error) {
+func destKey(dst ref.Ref) (sign.Key, error) {
 	name := dst.SignKeyVar()
 	if name == "" {
 		return nil, nil

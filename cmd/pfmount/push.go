@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -54,11 +55,11 @@ func pushAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	dst, err := fetch.ParseRef(dest)
+	dst, err := ref.Parse(dest)
 	if err != nil {
 		return err
 	}
-	if dst.Kind() != fetch.Registry {
+	if dst.Kind() != ref.Registry {
 		return usagef("IMAGE %q is no registry; pfmount pull fills local places", dest)
 	}
 	log := consoleLogger(c.Bool("verbose"))
@@ -95,7 +96,7 @@ func pushAction(c *cli.Context) error {
 
 // openSource opens what is pushed: a local image, or a directory, which is captured. cleanup closes the image and
 // removes what was made for it.
-func openSource(c *cli.Context, name string, dst fetch.Ref, log *slog.Logger) (image *fetch.Image, cleanup func(), err error) {
+func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (image *fetch.Image, cleanup func(), err error) {
 	if isPlain(name) {
 		return openCaptured(c, name, log)
 	}
@@ -148,38 +149,38 @@ func openCaptured(c *cli.Context, dir string, log *slog.Logger) (*fetch.Image, f
 
 // openFolder opens a captured directory. Nobody signed it yet, and it is trusted, since it was made just now.
 func openFolder(c *cli.Context, folder string, log *slog.Logger) (*fetch.Image, error) {
-	ref, err := parseImage("file://" + folder)
+	imageRef, err := parseImage("file://" + folder)
 	if err != nil {
 		return nil, err
 	}
-	o, err := fetchOptions(c, ref, nil, log)
+	o, err := fetchOptions(c, imageRef, nil, log)
 	if err != nil {
 		return nil, err
 	}
 	o.TrustFolder = "it was captured just now"
-	return fetch.Open(c.Context, ref, o)
+	return fetch.Open(c.Context, imageRef, o)
 }
 
 // openLocal opens a local image. A key that is given for the registry signs anew, so a source under the public default
 // key passes as well when nothing else names the key of the source.
-func openLocal(c *cli.Context, name string, dst fetch.Ref, log *slog.Logger) (*fetch.Image, error) {
-	ref, err := parseImage(name)
+func openLocal(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (*fetch.Image, error) {
+	imageRef, err := parseImage(name)
 	if err != nil {
 		return nil, err
 	}
-	if ref.Kind() == fetch.Registry {
+	if imageRef.Kind() == ref.Registry {
 		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, oci-layout:DIR[:TAG] or a directory", name)
 	}
-	ref = ref.InStore(c.String("store"))
-	o, err := fetchOptions(c, ref, nil, log)
+	imageRef = imageRef.InStore(c.String("store"))
+	o, err := fetchOptions(c, imageRef, nil, log)
 	if err != nil {
 		return nil, err
 	}
-	image, err := fetch.Open(c.Context, ref, o)
-	shared := c.IsSet("key-file") || ref.SignKeyVar() == dst.SignKeyVar()
+	image, err := fetch.Open(c.Context, imageRef, o)
+	shared := c.IsSet("key-file") || imageRef.SignKeyVar() == dst.SignKeyVar()
 	if errors.Is(err, sign.ErrSignature) && len(o.Policy.Keys) > 0 && shared && !o.Policy.Require {
 		o.Policy.Keys = nil
-		if public, second := fetch.Open(c.Context, ref, o); second == nil {
+		if public, second := fetch.Open(c.Context, imageRef, o); second == nil {
 			image, err = public, nil
 		}
 	}

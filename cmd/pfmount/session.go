@@ -56,7 +56,7 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 	if err := enoughFiles(); err != nil {
 		return nil, err
 	}
-	ref, err := parseImage(name)
+	imageRef, err := parseImage(name)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +64,14 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	o, err := fetchOptions(c, ref, meta{store}, log)
+	o, err := fetchOptions(c, imageRef, meta{store}, log)
 	if err != nil {
 		store.Close()
 		return nil, err
 	}
 	s := &session{name: name, log: log, store: store, early: newFetches()}
 	o.Likely = func(likely []pfimg.Digest, blob likelyBlob) { s.fetchLikely(ctx, likely, blob) }
-	if s.image, err = fetch.Open(ctx, ref, o); err != nil {
+	if s.image, err = fetch.Open(ctx, imageRef, o); err != nil {
 		store.Close()
 		s.likely.Wait()
 		return nil, err

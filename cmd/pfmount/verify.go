@@ -66,16 +66,16 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, err := parseImage(arg)
+	imageRef, err := parseImage(arg)
 	if err != nil {
 		return err
 	}
 	log := consoleLogger(c.Bool("verbose"))
-	o, err := fetchOptions(c, ref, nil, log)
+	o, err := fetchOptions(c, imageRef, nil, log)
 	if err != nil {
 		return err
 	}
-	image, err := fetch.Open(c.Context, ref, o)
+	image, err := fetch.Open(c.Context, imageRef, o)
 	if err != nil {
 		return err
 	}

@@ -18,11 +18,12 @@ var arrows = map[string][]string{
 	"cache":          nil,
 	"fetch/safetext": nil,
 	"fetch/pfimg":    {"fetch/safetext", "sign"},
-	"fetch":          {"fetch/pfimg", "fetch/safetext", "sign"},
+	"fetch/ref":      {"fetch/pfimg", "fetch/safetext"},
+	"fetch":          {"fetch/pfimg", "fetch/ref", "fetch/safetext", "sign"},
 	"fusefs":         {"fetch/pfimg"},
 	"fetch/ahead":    {"fetch/pfimg"},
 	"fetch/capture":  {"fetch/pfimg"},
-	"cmd/pfmount":    {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/safetext", "fusefs", "sign"},
+	"cmd/pfmount":    {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {

@@ -1,6 +1,10 @@
-package fetch
+// Package ref is how images are named: in a registry, an OCI image layout, a folder or a local
+// store. It promises that a Ref is whole and canonical, so that equal names compare equal. It reads
+// nothing but whether a folder exists, and does not know whether the image does.
+package ref
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,7 +12,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
+
+// ErrInvalid says that a reference does not parse, or does not name one image: a mistake of the caller.
+var ErrInvalid = errors.New("not an image reference")
 
 // maxRef is the longest reference that is looked at, in bytes: PATH_MAX of Linux.
 const maxRef = 4096
@@ -18,10 +26,10 @@ type Kind uint8
 
 // The kinds of places.
 const (
-	Registry   Kind = iota + 1 // an OCI registry: [oci://]host[:port]/repo[:tag][@sha256:…]
-	Layout                     // an OCI image layout on disk: oci-layout:DIR[:tag][@sha256:…]
-	Folder                     // a folder as the reference tool's file registry keeps it: file:///DIR
-	StoreImage                 // an image of a local ProcessFork store: store:CID
+	Registry Kind = iota + 1 // an OCI registry: [oci://]host[:port]/repo[:tag][@sha256:…]
+	Layout                   // an OCI image layout on disk: oci-layout:DIR[:tag][@sha256:…]
+	Folder                   // a folder as the reference tool's file registry keeps it: file:///DIR
+	Store                    // an image of a local ProcessFork store: store:CID
 )
 
 // String returns the kind's name for messages.
@@ -33,27 +41,27 @@ func (k Kind) String() string {
 		return "OCI image layout"
 	case Folder:
 		return "folder"
-	case StoreImage:
+	case Store:
 		return "store"
 	}
 	return "unknown"
 }
 
-// Ref names an image. Only ParseRef makes one; two references with the same canonical form are equal.
+// Ref names an image. Only Parse makes one; two references with the same canonical form are equal.
 type Ref struct {
 	kind   Kind
-	host   string       // registries: host[:port], lower case
-	repo   string       // registries
-	tag    string       // registries and layouts; "" when none was given and a digest, or nothing, decides
-	dir    string       // layouts, folders, stores
-	digest pfimg.Digest // registries and layouts: the OCI manifest's; stores: the image's id
-	pinned bool         // digest is given
+	host   string   // registries: host[:port], lower case
+	repo   string   // registries
+	tag    string   // registries and layouts; "" when none was given and a digest, or nothing, decides
+	dir    string   // layouts, folders, stores
+	digest [32]byte // registries and layouts: the OCI manifest's; stores: the image's id
+	pinned bool     // digest is given
 }
 
-// ParseRef reads a reference as a user types it. A registry's host must look like one (a dot, a port, brackets or
+// Parse reads a reference as a user types it. A registry's host must look like one (a dot, a port, brackets or
 // "localhost"), so that a forgotten host is an error and not a request to somebody. For oci-layout:DIR:tag it looks
-// whether DIR:tag exists as a folder, for store:CID at PF_STORE and HOME. The error is ErrRef with a hint.
-func ParseRef(s string) (Ref, error) {
+// whether DIR:tag exists as a folder, for store:CID at PF_STORE and HOME. The error is ErrInvalid with a hint.
+func Parse(s string) (Ref, error) {
 	if len(s) > maxRef {
 		return Ref{}, badRef(s[:40]+"…", "it has %d bytes, the limit is %d", len(s), maxRef)
 	}
@@ -141,7 +149,7 @@ func parseStore(whole, cid string) (Ref, error) {
 		}
 		dir = filepath.Join(home, ".processfork")
 	}
-	return Ref{kind: StoreImage, dir: filepath.Clean(dir), digest: d, pinned: true}, nil
+	return Ref{kind: Store, dir: filepath.Clean(dir), digest: d, pinned: true}, nil
 }
 
 func isDir(path string) bool {
@@ -149,16 +157,68 @@ func isDir(path string) bool {
 	return err == nil && fi.IsDir()
 }
 
-// badRef makes an ErrRef that quotes the reference, escaped.
+// badRef makes an ErrInvalid that quotes the reference, escaped.
 func badRef(ref, format string, args ...any) error {
 	if !utf8.ValidString(ref) || len(ref) > 300 {
-		ref = clip(ref, 300)
+		ref = safetext.Clip(ref, 300)
 	}
-	return fmt.Errorf("%q: %s: %w", ref, fmt.Sprintf(format, args...), ErrRef)
+	return fmt.Errorf("%q: %s: %w", ref, fmt.Sprintf(format, args...), ErrInvalid)
+}
+
+// ParseDest reads a local destination as a user types it: file:///DIR, oci-layout:DIR[:TAG], store: or store:CID.
+// storeDir is the store's folder, "" for PF_STORE or the user's own. The error is ErrInvalid.
+func ParseDest(s, storeDir string) (Ref, error) {
+	typed := s
+	if s == "store:" {
+		s += strings.Repeat("0", 64)
+	}
+	r, err := Parse(s)
+	if err != nil {
+		return Ref{}, err
+	}
+	switch {
+	case r.kind == Registry:
+		return Ref{}, badRef(typed, "that is a registry; a destination is file:///DIR, oci-layout:DIR[:TAG] or store:")
+	case r.kind == Layout && r.pinned:
+		return Ref{}, badRef(typed, "a destination takes a tag, not a digest")
+	case typed == "store:":
+		r.digest, r.pinned = pfimg.Digest{}, false
+	}
+	return r.InStore(storeDir), nil
+}
+
+// InStore returns the reference of an image in the store at dir, in place of the one that PF_STORE names. References of
+// other kinds, and an empty dir, change nothing.
+func (r Ref) InStore(dir string) Ref {
+	if r.kind == Store && dir != "" {
+		r.dir = filepath.Clean(dir)
+	}
+	return r
 }
 
 // Kind says where the image lives.
 func (r Ref) Kind() Kind { return r.kind }
+
+// Host returns host[:port] of a registry in lower case, "" for other kinds.
+func (r Ref) Host() string { return r.host }
+
+// Repo returns the repository at a registry, "" for other kinds.
+func (r Ref) Repo() string { return r.repo }
+
+// Tag returns the tag in a registry or layout; "" when none was given and a digest, or nothing, decides.
+func (r Ref) Tag() string { return r.tag }
+
+// Pinned says that the reference holds a digest, which is then what it names, whatever its tag.
+func (r Ref) Pinned() bool { return r.pinned }
+
+// Digest returns the digest that the reference holds: of the OCI manifest, or in stores the image's id.
+func (r Ref) Digest() [32]byte { return r.digest }
+
+// At returns the reference of the image that has that digest in the same place.
+func (r Ref) At(digest [32]byte) Ref {
+	r.digest, r.pinned = digest, true
+	return r
+}
 
 // Dir returns the local folder that the image is read from, "" for registries.
 func (r Ref) Dir() string { return r.dir }
@@ -198,8 +258,8 @@ func (r Ref) String() string {
 		s = "oci-layout:" + r.dir
 	case Folder:
 		return "file://" + r.dir
-	case StoreImage:
-		return "store:" + r.digest.Hex()
+	case Store:
+		return "store:" + pfimg.Digest(r.digest).Hex()
 	default:
 		return ""
 	}
@@ -207,7 +267,7 @@ func (r Ref) String() string {
 		s += ":" + r.tag
 	}
 	if r.pinned {
-		s += "@" + r.digest.String()
+		s += "@" + pfimg.Digest(r.digest).String()
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package fetch
+package ref
 
 import (
 	"net/netip"
@@ -51,10 +51,10 @@ func parseRegistry(whole, s string) (Ref, error) {
 		r.tag = "latest"
 	}
 	var err error
-	if r.host, err = cleanHost(whole, host); err != nil {
+	if r.host, err = CleanHost(whole, host); err != nil {
 		return Ref{}, err
 	}
-	if r.host == dockerHub && !strings.Contains(repo, "/") && repo != "" {
+	if r.host == DockerHub && !strings.Contains(repo, "/") && repo != "" {
 		repo = "library/" + repo
 	}
 	if err := checkRepo(whole, repo); err != nil {
@@ -94,14 +94,30 @@ func checkRepo(whole, repo string) error {
 	return badRef(whole, "the repository's name %q is not parts of a-z, 0-9 joined by '.', '_', '-' and separated by single '/'", repo)
 }
 
+// repoAt reads a repository's name, which may begin with its host: that must be host.
+func RepoAt(host, name string) (string, error) {
+	repo := name
+	if first, rest, ok := strings.Cut(name, "/"); ok && looksLikeHost(first) {
+		at, err := CleanHost(name, first)
+		if err != nil {
+			return "", err
+		}
+		if at != host {
+			return "", badRef(name, "that is at another registry than %s, which can take no blobs from there", host)
+		}
+		repo = rest
+	}
+	return repo, checkRepo(name, repo)
+}
+
 // dockerHub is the name by which people call Docker's registry; dockerAPI is where it answers.
 const (
-	dockerHub = "docker.io"
-	dockerAPI = "registry-1.docker.io"
+	DockerHub = "docker.io"
+	DockerAPI = "registry-1.docker.io"
 )
 
 // cleanHost checks host[:port] and returns its canonical form.
-func cleanHost(whole, s string) (string, error) {
+func CleanHost(whole, s string) (string, error) {
 	host, port, hasPort := s, "", false
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
@@ -137,9 +153,9 @@ func cleanHost(whole, s string) (string, error) {
 		port = strconv.FormatUint(n, 10)
 	}
 	switch host {
-	case dockerHub, "index.docker.io", dockerAPI:
+	case DockerHub, "index.docker.io", DockerAPI:
 		if !hasPort || port == "443" {
-			return dockerHub, nil
+			return DockerHub, nil
 		}
 	}
 	if hasPort {
@@ -149,7 +165,7 @@ func cleanHost(whole, s string) (string, error) {
 }
 
 // splitHost takes host[:port] apart: an IPv6 host loses its brackets.
-func splitHost(s string) (host, port string) {
+func SplitHost(s string) (host, port string) {
 	if strings.HasPrefix(s, "[") {
 		host, port, _ = strings.Cut(s[1:], "]")
 		return host, strings.TrimPrefix(port, ":")
@@ -160,8 +176,8 @@ func splitHost(s string) (host, port string) {
 
 // isLoopback says that a host (with or without a port) is this machine: the name localhost or an address. Other
 // names are not looked up: 127.0.0.1.evil.example is a stranger, and DNS is no proof.
-func isLoopback(hostport string) bool {
-	host, _ := splitHost(hostport)
+func IsLoopback(hostport string) bool {
+	host, _ := SplitHost(hostport)
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

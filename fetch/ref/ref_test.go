@@ -1,4 +1,4 @@
-package fetch
+package ref
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-const hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+const hexDigest = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestParseRef(t *testing.T) {
 	home := t.TempDir()
@@ -18,14 +18,14 @@ func TestParseRef(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	digest := "@sha256:" + hexA
+	digest := "@sha256:" + hexDigest
 	tests := []struct{ in, want string }{
 		{"ghcr.io/org/repo", "ghcr.io/org/repo:latest"},
 		{"oci://ghcr.io/org/repo:v1", "ghcr.io/org/repo:v1"},
 		{"GHCR.io/org/repo:V1", "ghcr.io/org/repo:V1"},
 		{"ghcr.io/org/repo" + digest, "ghcr.io/org/repo" + digest},
 		{"ghcr.io/org/repo:v1" + digest, "ghcr.io/org/repo:v1" + digest},
-		{"ghcr.io/org/repo@sha256:" + strings.ToUpper(hexA), "ghcr.io/org/repo" + digest},
+		{"ghcr.io/org/repo@sha256:" + strings.ToUpper(hexDigest), "ghcr.io/org/repo" + digest},
 		{"localhost/repo", "localhost/repo:latest"},
 		{"LOCALHOST:5000/a/b:t", "localhost:5000/a/b:t"},
 		{"registry:5000/a", "registry:5000/a:latest"},
@@ -52,25 +52,25 @@ func TestParseRef(t *testing.T) {
 		{"oci-layout:/l" + digest, "oci-layout:/l" + digest},
 		{"oci-layout:/l:v1" + digest, "oci-layout:/l:v1" + digest},
 		{"file:///a/b/", "file:///a/b"},
-		{"store:" + hexA, "store:" + hexA},
-		{"store:sha256:" + hexA, "store:" + hexA},
-		{"store:SHA256:" + strings.ToUpper(hexA), "store:" + hexA},
+		{"store:" + hexDigest, "store:" + hexDigest},
+		{"store:sha256:" + hexDigest, "store:" + hexDigest},
+		{"store:SHA256:" + strings.ToUpper(hexDigest), "store:" + hexDigest},
 	}
 	for _, tt := range tests {
-		r, err := ParseRef(tt.in)
+		r, err := Parse(tt.in)
 		if err != nil || r.String() != tt.want {
 			t.Errorf("%s: got %q, %v, want %q", tt.in, r, err, tt.want)
 			continue
 		}
-		if again, err := ParseRef(r.String()); err != nil || again != r {
+		if again, err := Parse(r.String()); err != nil || again != r {
 			t.Errorf("%s: its canonical form gives %#v, %v, want %#v", tt.in, again, err, r)
 		}
 	}
-	if r, err := ParseRef("store:" + hexA); err != nil || r.Dir() != filepath.Join(home, ".processfork") {
+	if r, err := Parse("store:" + hexDigest); err != nil || r.Dir() != filepath.Join(home, ".processfork") {
 		t.Errorf("store below HOME: got %q, %v", r.Dir(), err)
 	}
 	t.Setenv("PF_STORE", "/s")
-	if r, err := ParseRef("store:" + hexA); err != nil || r.Dir() != "/s" {
+	if r, err := Parse("store:" + hexDigest); err != nil || r.Dir() != "/s" {
 		t.Errorf("store of PF_STORE: got %q, %v", r.Dir(), err)
 	}
 }
@@ -80,7 +80,7 @@ func TestParseRefRefuses(t *testing.T) {
 		{"", "empty"},
 		{"oci://", "names no registry host"},
 		{"oci://alice/sess", "localhost:5000/alice/sess"},
-		{"sess@sha256:" + hexA, "docker.io/library/sess"},
+		{"sess@sha256:" + hexDigest, "docker.io/library/sess"},
 		{"host:-1/a", "65535"},
 		{"host:+1/a", "65535"},
 		{"host:99999999999999999999/a", "65535"},
@@ -106,7 +106,7 @@ func TestParseRefRefuses(t *testing.T) {
 		{"ghcr.io/a:-x", "tag"},
 		{"ghcr.io/a:" + strings.Repeat("x", 129), "tag"},
 		{"ghcr.io/a@sha256:12", "64 hex"},
-		{"ghcr.io/a@sha512:" + hexA, "64 hex"},
+		{"ghcr.io/a@sha512:" + hexDigest, "64 hex"},
 		{"host:0/a", "65535"},
 		{"host:65536/a", "65535"},
 		{"host:x/a", "65535"},
@@ -131,8 +131,8 @@ func TestParseRefRefuses(t *testing.T) {
 		{"store:12", "64 hex"},
 	}
 	for _, tt := range tests {
-		r, err := ParseRef(tt.in)
-		if !errors.Is(err, ErrRef) || !strings.Contains(err.Error(), tt.hint) {
+		r, err := Parse(tt.in)
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.hint) {
 			t.Errorf("%.60q: got %v, %v, want ErrRef with %q", tt.in, r, err, tt.hint)
 		} else if strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("%.60q: the error is not escaped: %q", tt.in, err)
@@ -151,15 +151,15 @@ func TestRefKinds(t *testing.T) {
 		{"ghcr.io/a", Registry, "", "PF_OCI_REG_SIGN_KEY"},
 		{"oci-layout:/l:t", Layout, "/l", "PF_OCI_REG_SIGN_KEY"},
 		{"file:///f", Folder, "/f", "PF_FILE_REG_SIGN_KEY"},
-		{"store:" + hexA, StoreImage, "/s", ""},
+		{"store:" + hexDigest, Store, "/s", ""},
 	}
 	for _, tt := range tests {
-		r, err := ParseRef(tt.in)
+		r, err := Parse(tt.in)
 		if err != nil || r.Kind() != tt.kind || r.Dir() != tt.dir || r.SignKeyVar() != tt.signKey {
 			t.Errorf("%s: got %v %q %q, %v", tt.in, r.Kind(), r.Dir(), r.SignKeyVar(), err)
 		}
 	}
-	r, err := ParseRef("oci-layout:rel/x:t")
+	r, err := Parse("oci-layout:rel/x:t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,26 +179,26 @@ func TestIsLoopback(t *testing.T) {
 		"10.0.0.1:5000": false, "[2001:db8::1]": false, "": false,
 	}
 	for host, want := range tests {
-		if got := isLoopback(host); got != want {
+		if got := IsLoopback(host); got != want {
 			t.Errorf("%q: got %v, want %v", host, got, want)
 		}
 	}
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"ghcr.io/org/repo:v1@sha256:" + hexA, "oci-layout:/l:t", "file:///d", "store:" + hexA, "[::1]:5000/a", "docker.io/x"} {
+	for _, s := range []string{"ghcr.io/org/repo:v1@sha256:" + hexDigest, "oci-layout:/l:t", "file:///d", "store:" + hexDigest, "[::1]:5000/a", "docker.io/x"} {
 		f.Add(s)
 	}
 	f.Setenv("PF_STORE", "/s")
 	f.Fuzz(func(t *testing.T, s string) {
-		r, err := ParseRef(s)
+		r, err := Parse(s)
 		if err != nil {
-			if !errors.Is(err, ErrRef) {
+			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("%q: not ErrRef: %v", s, err)
 			}
 			return
 		}
-		again, err := ParseRef(r.String())
+		again, err := Parse(r.String())
 		if err != nil || again != r {
 			t.Fatalf("%q: its canonical form %q gives %#v, %v, want %#v", s, r, again, err, r)
 		}
