@@ -13,6 +13,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/safetext"
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // maxIndex is the longest index.json that is read, in bytes; maxTags is how many tags an error lists.
@@ -90,12 +91,11 @@ func (l *layout) version(ctx context.Context) error {
 		return err
 	}
 	version := ""
-	j := newJSONReader(bytes.NewReader(raw))
-	err = j.document(func(name string) (err error) {
-		if name != "imageLayoutVersion" {
-			return j.skip()
+	err = readJSON(bytes.NewReader(raw), func(j *strictjson.Reader, name []byte) (err error) {
+		if string(name) != "imageLayoutVersion" {
+			return j.Skip()
 		}
-		version, err = j.text()
+		version, err = readString(j)
 		return err
 	})
 	if err != nil {
@@ -119,12 +119,11 @@ func (l *layout) resolve(ctx context.Context) (descriptor, error) {
 		return descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.size, maxIndex, pfimg.ErrIntegrity)
 	}
 	s := indexScan{tag: l.ref.Tag(), dir: l.ref.Dir()}
-	j := newJSONReader(from)
-	err = j.document(func(name string) error {
-		if name != "manifests" {
-			return j.skip()
+	err = readJSON(from, func(j *strictjson.Reader, name []byte) error {
+		if string(name) != "manifests" {
+			return j.Skip()
 		}
-		return j.array(func() error { return s.add(j) })
+		return readList(j, s.add)
 	})
 	if err != nil {
 		return descriptor{}, fmt.Errorf("%q: %w", path, err)
@@ -140,7 +139,7 @@ type indexScan struct {
 	entries  int
 }
 
-func (s *indexScan) add(j *jsonReader) error {
+func (s *indexScan) add(j *strictjson.Reader) error {
 	var d rawDescriptor
 	if err := d.read(j); err != nil {
 		return err

@@ -1,17 +1,18 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // layoutDest keeps an image in an OCI image layout, beside images with other tags.
@@ -120,12 +121,11 @@ func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := newJSONReader(strings.NewReader(string(content)))
-	err = j.document(func(name string) error {
-		if name != "manifests" {
-			return j.skip()
+	err = readJSON(bytes.NewReader(content), func(j *strictjson.Reader, name []byte) error {
+		if string(name) != "manifests" {
+			return j.Skip()
 		}
-		return j.array(func() error {
+		return readList(j, func(j *strictjson.Reader) error {
 			var d rawDescriptor
 			err := d.read(j)
 			ix.entries = append(ix.entries, d)

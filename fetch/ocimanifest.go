@@ -8,6 +8,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // Media types and annotations of ProcessFork images, and of what else a registry may answer with.
@@ -61,25 +62,24 @@ type rawDescriptor struct {
 // server called it, for manifests that do not say themselves. Errors of r come through as they are.
 func decodeManifest(r io.Reader, contentType string) (*ociManifest, error) {
 	m := manifestJSON{schema: 2}
-	j := newJSONReader(r)
-	err := j.document(func(name string) (err error) {
-		switch name {
+	err := readJSON(r, func(j *strictjson.Reader, name []byte) (err error) {
+		switch string(name) {
 		case "schemaVersion":
-			m.schema, err = j.integer()
+			m.schema, err = j.Integer()
 		case "mediaType":
-			m.mediaType, err = j.text()
+			m.mediaType, err = readString(j)
 		case "artifactType":
-			m.artifactType, err = j.text()
+			m.artifactType, err = readString(j)
 		case "config":
 			m.config = new(rawDescriptor)
 			err = m.config.read(j)
 		case "layers":
 			m.hasLayers = true
-			err = j.array(func() error { return m.addLayer(j) })
+			err = readList(j, m.addLayer)
 		default:
-			m.hasManifests = m.hasManifests || name == "manifests"
-			m.hasFSLayers = m.hasFSLayers || name == "fsLayers"
-			err = j.skip()
+			m.hasManifests = m.hasManifests || string(name) == "manifests"
+			m.hasFSLayers = m.hasFSLayers || string(name) == "fsLayers"
+			err = j.Skip()
 		}
 		return err
 	})
@@ -138,35 +138,35 @@ func notOurs(format string, args ...any) error {
 }
 
 // read reads a descriptor; fields that are not asked for are passed over, whatever they hold.
-func (d *rawDescriptor) read(j *jsonReader) error {
+func (d *rawDescriptor) read(j *strictjson.Reader) error {
 	d.size = -1
-	return j.object(func(name string) (err error) {
-		switch name {
+	return j.Object(func(name []byte) (err error) {
+		switch string(name) {
 		case "mediaType":
-			d.mediaType, err = j.text()
+			d.mediaType, err = readString(j)
 		case "digest":
-			d.digest, err = j.text()
+			d.digest, err = readString(j)
 		case "size":
-			d.size, err = j.integer()
+			d.size, err = j.Integer()
 		case "annotations":
-			if j.dec.PeekKind() == 'n' {
-				return j.skip()
+			if null, err := j.Null(); null || err != nil {
+				return err
 			}
-			err = j.object(func(key string) (err error) {
-				switch key {
+			err = j.Object(func(key []byte) (err error) {
+				switch string(key) {
 				case PathAnnotation:
-					d.path, err = j.text()
+					d.path, err = readString(j)
 				case DecodedSizeAnnotation:
-					d.decoded, err = j.text()
+					d.decoded, err = readString(j)
 				case refNameAnnotation:
-					d.refName, err = j.text()
+					d.refName, err = readString(j)
 				default:
-					err = j.skip()
+					err = j.Skip()
 				}
 				return err
 			})
 		default:
-			err = j.skip()
+			err = j.Skip()
 		}
 		return err
 	})
@@ -185,7 +185,7 @@ func (d *rawDescriptor) descriptor() (descriptor, error) {
 }
 
 // addLayer reads one element of layers. Only layers of our two types count: others belong to somebody else.
-func (m *manifestJSON) addLayer(j *jsonReader) error {
+func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
 	var raw rawDescriptor
 	if err := raw.read(j); err != nil {
 		return err

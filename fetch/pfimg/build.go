@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // Opener opens a blob for reading: its decoded bytes, verified against the digest by whoever gives them.
@@ -28,7 +30,7 @@ func build(ctx context.Context, m *Manifest, open Opener, maxEntries int) (*Inde
 		return nil, err
 	}
 	var count int
-	tableSize, err := readBlob(ctx, "cache.manifest", m.Cache.Manifest, open, func(s *scanner) (err error) {
+	tableSize, err := readBlob(ctx, "cache.manifest", m.Cache.Manifest, open, func(s *strictjson.Reader) (err error) {
 		count, err = b.readPages(s, pages)
 		return err
 	})
@@ -61,7 +63,7 @@ func (b *builder) layout(m *Manifest) (pages uint32) {
 }
 
 // readBlob reads a JSON blob to its end and returns how many bytes it has.
-func readBlob(ctx context.Context, name string, d Digest, open Opener, value func(*scanner) error) (size int64, err error) {
+func readBlob(ctx context.Context, name string, d Digest, open Opener, value func(*strictjson.Reader) error) (size int64, err error) {
 	r, err := open(ctx, d)
 	if err != nil {
 		return 0, fmt.Errorf("%s: open %s: %w", name, d, err)

@@ -46,7 +46,7 @@ func TestBuildPassesErrorsOn(t *testing.T) {
 		{"read is cut midway", cut, nil, nil, io.ErrUnexpectedEOF, ErrIntegrity, "world.fs: read", 1},
 		{"read fails after the value", late, nil, nil, errNetwork, ErrIntegrity, "world.fs: read", 1},
 		{"close fails", strings.NewReader(tree), nil, errNetwork, errNetwork, ErrIntegrity, "world.fs: close", 1},
-		{"the bytes end early", strings.NewReader(tree[:40]), nil, nil, ErrIntegrity, errNetwork, "world.fs: offset", 1},
+		{"the bytes end early", strings.NewReader(tree[:40]), nil, nil, ErrIntegrity, errNetwork, "world.fs: bad JSON: offset", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,8 @@ package pfimg
 import (
 	"crypto/sha256"
 	"fmt"
+
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // entry is one element of "entries". Its fields come in any order, so all are kept until it ends.
@@ -27,7 +29,7 @@ const (
 )
 
 // field reads a field of an entry; null is as good as absent.
-func (e *entry) field(s *scanner, name []byte) (err error) {
+func (e *entry) field(s *strictjson.Reader, name []byte) (err error) {
 	var f fields
 	switch string(name) {
 	case "path":
@@ -43,9 +45,9 @@ func (e *entry) field(s *scanner, name []byte) (err error) {
 	case "link_target":
 		f = hasTarget
 	default:
-		return s.skip()
+		return s.Skip()
 	}
-	if null, err := s.null(); null || err != nil {
+	if null, err := s.Null(); null || err != nil {
 		return err
 	}
 	e.has |= f
@@ -55,32 +57,32 @@ func (e *entry) field(s *scanner, name []byte) (err error) {
 	case hasMode:
 		return e.readMode(s)
 	case hasSize:
-		e.size, err = s.number(maxSize)
+		e.size, err = s.Number(maxSize)
 	case hasKind:
 		return keep(s, &e.kind)
 	case hasBlob:
-		e.blob, err = s.digest()
+		e.blob, err = readDigest(s)
 	case hasTarget:
 		return keep(s, &e.target)
 	}
 	return err
 }
 
-func (e *entry) readMode(s *scanner) error {
-	text, err := s.str()
+func (e *entry) readMode(s *strictjson.Reader) error {
+	text, err := s.Text()
 	if err != nil {
 		return err
 	}
 	var ok bool
 	if e.mode, ok = parseMode(text); !ok {
-		return s.bad("%s: %s is no octal mode up to 07777", s.where(), quote(text))
+		return s.Bad("%s: %s is no octal mode up to 07777", s.Where(), quote(text))
 	}
 	return nil
 }
 
 // keep reads a string and copies it.
-func keep(s *scanner, to *[]byte) error {
-	text, err := s.str()
+func keep(s *strictjson.Reader, to *[]byte) error {
+	text, err := s.Text()
 	*to = append((*to)[:0], text...)
 	return err
 }

@@ -3,6 +3,8 @@ package pfimg
 import (
 	"fmt"
 	"math/bits"
+
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // pageLayout is the one layout whose page sizes are known.
@@ -21,9 +23,9 @@ type pageTable struct {
 
 // readPages reads cache.manifest. Sizes are signed as soon as the whole is read, since the fields that they
 // follow from may come last.
-func (b *builder) readPages(s *scanner, dir uint32) (int, error) {
+func (b *builder) readPages(s *strictjson.Reader, dir uint32) (int, error) {
 	p := pageTable{dir: dir, first: len(b.nodes), numbers: [4]int64{-1, -1, -1, -1}, bytes: -1}
-	if err := s.object(func(name []byte) error { return p.field(b, s, name) }); err != nil {
+	if err := s.Object(func(name []byte) error { return p.field(b, s, name) }); err != nil {
 		return 0, err
 	}
 	size, err := p.size(s)
@@ -38,11 +40,11 @@ func (b *builder) readPages(s *scanner, dir uint32) (int, error) {
 	return p.count, nil
 }
 
-func (p *pageTable) field(b *builder, s *scanner, name []byte) error {
+func (p *pageTable) field(b *builder, s *strictjson.Reader, name []byte) error {
 	to := &p.bytes
 	switch string(name) {
 	case "pages":
-		if null, err := s.null(); null || err != nil {
+		if null, err := s.Null(); null || err != nil {
 			return err
 		}
 		return p.pages(b, s)
@@ -60,28 +62,28 @@ func (p *pageTable) field(b *builder, s *scanner, name []byte) error {
 		to = &p.numbers[3]
 	case "page_size_bytes":
 	default:
-		return s.skip()
+		return s.Skip()
 	}
-	null, err := s.null()
+	null, err := s.Null()
 	if null || err != nil {
 		return err
 	}
-	*to, err = s.number(maxSize)
+	*to, err = s.Number(maxSize)
 	return err
 }
 
-func (p *pageTable) text(s *scanner, to *string) error {
-	null, err := s.null()
+func (p *pageTable) text(s *strictjson.Reader, to *string) error {
+	null, err := s.Null()
 	if null || err != nil {
 		return err
 	}
-	text, err := s.str()
+	text, err := s.Text()
 	*to = string(text)
 	return err
 }
 
 // pages reads [{"ix":0,"k":"sha256:…","v":"sha256:…"},…].
-func (p *pageTable) pages(b *builder, s *scanner) error {
+func (p *pageTable) pages(b *builder, s *strictjson.Reader) error {
 	var ix int64
 	var k, v Digest
 	var have [3]bool
@@ -89,35 +91,35 @@ func (p *pageTable) pages(b *builder, s *scanner) error {
 		switch string(name) {
 		case "ix":
 			have[0] = true
-			ix, err = s.number(MaxPageIx)
+			ix, err = s.Number(MaxPageIx)
 		case "k":
 			have[1] = true
-			k, err = s.digest()
+			k, err = readDigest(s)
 		case "v":
 			have[2] = true
-			v, err = s.digest()
+			v, err = readDigest(s)
 		default:
-			err = s.skip()
+			err = s.Skip()
 		}
 		return err
 	}
 	var name []byte
-	return s.array(func() error {
+	return s.Array(func() error {
 		if p.count++; 2*p.count > b.tree.max {
-			return fmt.Errorf("%s: more than %d pages: %w", s.subject, b.tree.max/2, ErrUnsupported)
+			return s.Error(ErrUnsupported, "more than %d pages", b.tree.max/2)
 		}
 		have = [3]bool{}
-		if err := s.object(field); err != nil {
+		if err := s.Object(field); err != nil {
 			return err
 		}
 		if have != [3]bool{true, true, true} {
-			return s.bad("page %d: it needs ix, k and v", p.count-1)
+			return s.Bad("page %d: it needs ix, k and v", p.count-1)
 		}
 		for i, d := range [2]Digest{k, v} {
 			name = fmt.Appendf(name[:0], "%08d.%c", ix, "kv"[i])
 			id, isNew := b.child(p.dir, name)
 			if !isNew {
-				return s.bad("page ix %d is there twice", ix)
+				return s.Bad("page ix %d is there twice", ix)
 			}
 			n := &b.nodes[id]
 			n.kind, n.mode, n.ref = File, 0o444, b.blobs.add(d)
@@ -128,7 +130,7 @@ func (p *pageTable) pages(b *builder, s *scanner) error {
 
 // size is the size of every k and v in bytes, -1 when it does not follow from the table: another layout, a
 // dtype of unknown width, fields missing or zero.
-func (p *pageTable) size(s *scanner) (int64, error) {
+func (p *pageTable) size(s *strictjson.Reader) (int64, error) {
 	if p.layout != "" && p.layout != pageLayout {
 		return -1, nil
 	}
@@ -154,7 +156,7 @@ func (p *pageTable) size(s *scanner) (int64, error) {
 		return p.bytes, nil
 	}
 	if product > maxSize {
-		return 0, s.bad("pages of more than %d bytes", int64(maxSize))
+		return 0, s.Bad("pages of more than %d bytes", int64(maxSize))
 	}
 	return int64(product), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/strictjson"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -31,28 +32,28 @@ func Parse(v sign.Verified) (*Manifest, error) {
 }
 
 // checkSchema finds schema and media type, and checks the JSON of the whole.
-func checkSchema(s *scanner) error {
+func checkSchema(s *strictjson.Reader) error {
 	var version int64
 	var media string
 	var haveVersion, haveMedia bool
-	err := s.object(func(name []byte) (err error) {
+	err := s.Object(func(name []byte) (err error) {
 		switch string(name) {
 		case "schema_version", "schemaVersion":
 			if haveVersion {
-				return s.bad("schema_version is there twice, in both spellings")
+				return s.Bad("schema_version is there twice, in both spellings")
 			}
 			haveVersion = true
-			version, err = s.number(maxSize)
+			version, err = s.Number(maxSize)
 		case "media_type", "mediaType":
 			if haveMedia {
-				return s.bad("media_type is there twice, in both spellings")
+				return s.Bad("media_type is there twice, in both spellings")
 			}
 			haveMedia = true
 			var text []byte
-			text, err = s.str()
+			text, err = s.Text()
 			media = string(text)
 		default:
-			err = s.skip()
+			err = s.Skip()
 		}
 		return err
 	})
@@ -64,11 +65,11 @@ func checkSchema(s *scanner) error {
 	case !haveMedia && !haveVersion:
 		return fmt.Errorf("manifest: neither schema_version nor media_type: no ProcessFork image: %w", ErrUnsupported)
 	case !haveVersion:
-		return s.bad("schema_version is missing")
+		return s.Bad("schema_version is missing")
 	case version != Schema:
 		return fmt.Errorf("manifest: schema_version %d (this version reads %d): %w", version, Schema, ErrUnsupported)
 	case !haveMedia:
-		return s.bad("media_type is missing")
+		return s.Bad("media_type is missing")
 	}
 	return nil
 }
@@ -76,7 +77,7 @@ func checkSchema(s *scanner) error {
 // parser fills a manifest.
 type parser struct {
 	m *Manifest
-	s *scanner
+	s *strictjson.Reader
 }
 
 // field is a name and how its value is read.
@@ -86,7 +87,7 @@ type field struct {
 }
 
 // manifest reads the whole object.
-func (p *parser) manifest(s *scanner) error {
+func (p *parser) manifest(s *strictjson.Reader) error {
 	p.s = s
 	m := p.m
 	return p.group("", []field{
@@ -103,7 +104,7 @@ func (p *parser) manifest(s *scanner) error {
 // group reads an object that must have all the fields, and perhaps others.
 func (p *parser) group(prefix string, fields []field) error {
 	var seen uint
-	err := p.s.object(func(raw []byte) error {
+	err := p.s.Object(func(raw []byte) error {
 		name := string(raw)
 		switch {
 		case prefix == "" && name == "parents":
@@ -116,19 +117,19 @@ func (p *parser) group(prefix string, fields []field) error {
 				continue
 			}
 			if seen&(1<<i) != 0 { // the decoder refuses equal names, so these are two spellings
-				return p.s.bad("%s is there twice, in both spellings", name)
+				return p.s.Bad("%s is there twice, in both spellings", name)
 			}
 			seen |= 1 << i
 			return f.read()
 		}
-		return p.s.skip()
+		return p.s.Skip()
 	})
 	if err != nil {
 		return err
 	}
 	for i, f := range fields {
 		if seen&(1<<i) == 0 {
-			return p.s.bad("%s%s is missing", prefix, f.name)
+			return p.s.Bad("%s%s is missing", prefix, f.name)
 		}
 	}
 	return nil
@@ -140,7 +141,7 @@ func (p *parser) object(name string, fields ...field) func() error {
 
 func (p *parser) text(name string, to *string) field {
 	return field{name, func() error {
-		text, err := p.s.str()
+		text, err := p.s.Text()
 		*to = string(text)
 		return err
 	}}
@@ -148,29 +149,29 @@ func (p *parser) text(name string, to *string) field {
 
 func (p *parser) digest(name string, to *Digest) field {
 	return field{name, func() (err error) {
-		*to, err = p.s.digest()
+		*to, err = readDigest(p.s)
 		return err
 	}}
 }
 
 // created reads a time of RFC 3339, which allows "t" and "z" in lower case; package time does not.
 func (p *parser) created() error {
-	text, err := p.s.str()
+	text, err := p.s.Text()
 	if err != nil {
 		return err
 	}
 	if p.m.Created, err = time.Parse(time.RFC3339Nano, strings.ToUpper(string(text))); err != nil {
-		return p.s.bad("created_at: %s is no time of RFC 3339", quote(text))
+		return p.s.Bad("created_at: %s is no time of RFC 3339", quote(text))
 	}
 	return nil
 }
 
 func (p *parser) parents() error {
-	if null, err := p.s.null(); null || err != nil {
+	if null, err := p.s.Null(); null || err != nil {
 		return err
 	}
-	return p.s.array(func() error {
-		d, err := p.s.digest()
+	return p.s.Array(func() error {
+		d, err := readDigest(p.s)
 		p.m.Parents = append(p.m.Parents, d)
 		return err
 	})

@@ -7,6 +7,3 @@ const shown = 300
 
 // quote shows foreign bytes: escaped, and not too long.
 func quote[T ~string | ~[]byte](s T) string { return safetext.Quote(s, shown) }
-
-// clip shortens foreign text and escapes what a terminal might obey.
-func clip(text string) string { return safetext.Clip(text, shown) }

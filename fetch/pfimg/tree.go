@@ -2,7 +2,8 @@ package pfimg
 
 import (
 	"bytes"
-	"fmt"
+
+	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
 // treeKind is the "kind" of a file tree.
@@ -20,67 +21,67 @@ type tree struct {
 }
 
 // readTree reads world.fs: {"kind":"fs.tree.v1","entries":[…]}.
-func (b *builder) readTree(s *scanner) error {
+func (b *builder) readTree(s *strictjson.Reader) error {
 	var kind string
 	var haveKind, haveEntries bool
 	b.tree.first = len(b.nodes)
-	err := s.object(func(name []byte) error {
+	err := s.Object(func(name []byte) error {
 		switch string(name) {
 		case "kind":
-			text, err := s.str()
+			text, err := s.Text()
 			kind, haveKind = string(text), true
 			return err
 		case "entries":
 			haveEntries = true
 			return b.readEntries(s)
 		}
-		return s.skip()
+		return s.Skip()
 	})
 	b.tree.last = len(b.nodes)
 	switch {
 	case err != nil:
 		return err
 	case !haveKind:
-		return s.bad("kind is missing")
+		return s.Bad("kind is missing")
 	case kind != treeKind:
-		return s.bad("kind is %s, want %q", quote(kind), treeKind)
+		return s.Bad("kind is %s, want %q", quote(kind), treeKind)
 	case !haveEntries:
-		return s.bad("entries is missing")
+		return s.Bad("entries is missing")
 	}
 	return nil
 }
 
-func (b *builder) readEntries(s *scanner) error {
+func (b *builder) readEntries(s *strictjson.Reader) error {
 	var e entry
 	field := func(name []byte) error { return e.field(s, name) }
-	return s.array(func() error {
+	return s.Array(func() error {
 		if b.tree.entries++; b.tree.entries > b.tree.max {
 			return b.tooMany(s)
 		}
 		e = entry{path: e.path[:0], target: e.target[:0], kind: e.kind[:0]}
-		if err := s.object(field); err != nil {
+		if err := s.Object(field); err != nil {
 			return err
 		}
 		if e.has&hasPath == 0 {
-			return s.bad("entry %d: path is missing", b.tree.entries-1)
+			return s.Bad("entry %d: path is missing", b.tree.entries-1)
 		}
 		why := checkPath(e.path)
 		if why == "" {
 			why = e.check()
 		}
 		if why != "" {
-			return s.bad("entry %s: %s", quote(e.path), why)
+			return s.Bad("entry %s: %s", quote(e.path), why)
 		}
 		return b.addEntry(s, &e)
 	})
 }
 
-func (b *builder) tooMany(s *scanner) error {
-	return fmt.Errorf("%s: more than %d entries: %w", s.subject, b.tree.max, ErrUnsupported)
+func (b *builder) tooMany(s *strictjson.Reader) error {
+	return s.Error(ErrUnsupported, "more than %d entries", b.tree.max)
 }
 
 // addEntry puts a checked entry in its place.
-func (b *builder) addEntry(s *scanner, e *entry) error {
+func (b *builder) addEntry(s *strictjson.Reader, e *entry) error {
 	parent, err := b.parent(s, e.path)
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func (b *builder) addEntry(s *scanner, e *entry) error {
 	case isNew && len(b.nodes)-b.tree.first > b.tree.max:
 		return b.tooMany(s)
 	case !isNew && (n.kind == Dir) != (kind == Dir):
-		return s.bad("entry %s: it is both a directory and something else", quote(e.path))
+		return s.Bad("entry %s: it is both a directory and something else", quote(e.path))
 	case !isNew && kind != Dir:
 		b.twice(id)
 	}
@@ -116,10 +117,10 @@ func (b *builder) addEntry(s *scanner, e *entry) error {
 	return nil
 }
 
-func (b *builder) setLink(s *scanner, id uint32, e *entry) error {
+func (b *builder) setLink(s *strictjson.Reader, id uint32, e *entry) error {
 	l := link{start: uint32(len(b.text)), length: uint32(len(e.target)), blob: none}
 	if len(b.text)+len(e.target) > maxText {
-		return fmt.Errorf("%s: link targets of more than %d bytes in all: %w", s.subject, maxText, ErrUnsupported)
+		return s.Error(ErrUnsupported, "link targets of more than %d bytes in all", maxText)
 	}
 	b.text = append(b.text, e.target...)
 	if e.has&hasBlob != 0 {
@@ -133,15 +134,15 @@ func (b *builder) setLink(s *scanner, id uint32, e *entry) error {
 	return b.size(s, l.blob, int64(len(e.target)), id)
 }
 
-func (b *builder) size(s *scanner, blob uint32, size int64, id uint32) error {
+func (b *builder) size(s *strictjson.Reader, blob uint32, size int64, id uint32) error {
 	if err := b.sized(blob, size, id); err != nil {
-		return fmt.Errorf("%s: %w", s.subject, err)
+		return s.Wrap(err)
 	}
 	return nil
 }
 
 // parent returns the directory of a path, made with mode 0755 as far as it is not there yet.
-func (b *builder) parent(s *scanner, path []byte) (uint32, error) {
+func (b *builder) parent(s *strictjson.Reader, path []byte) (uint32, error) {
 	end := bytes.LastIndexByte(path, '/')
 	if end < 0 {
 		return b.tree.root, nil
@@ -160,7 +161,7 @@ func (b *builder) parent(s *scanner, path []byte) (uint32, error) {
 		case isNew:
 			b.nodes[id].kind, b.nodes[id].mode = Dir, 0o755
 		case b.nodes[id].kind != Dir:
-			return 0, s.bad("entry %s: %s is no directory", quote(path), quote(b.path(id)))
+			return 0, s.Bad("entry %s: %s is no directory", quote(path), quote(b.path(id)))
 		}
 		dir = id
 	}

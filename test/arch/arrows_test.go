@@ -14,16 +14,17 @@ const module = "github.com/pfmount/pfmount"
 // arrows are the only imports allowed between packages of the product.
 // ARCHITECTURE.md draws them.
 var arrows = map[string][]string{
-	"sign":           nil,
-	"cache":          nil,
-	"fetch/safetext": nil,
-	"fetch/pfimg":    {"fetch/safetext", "sign"},
-	"fetch/ref":      {"fetch/pfimg", "fetch/safetext"},
-	"fetch":          {"fetch/pfimg", "fetch/ref", "fetch/safetext", "sign"},
-	"fusefs":         {"fetch/pfimg"},
-	"fetch/ahead":    {"fetch/pfimg"},
-	"fetch/capture":  {"fetch/pfimg"},
-	"cmd/pfmount":    {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fusefs", "sign"},
+	"sign":             nil,
+	"cache":            nil,
+	"fetch/safetext":   nil,
+	"fetch/strictjson": {"fetch/safetext"},
+	"fetch/pfimg":      {"fetch/safetext", "fetch/strictjson", "sign"},
+	"fetch/ref":        {"fetch/pfimg", "fetch/safetext"},
+	"fetch":            {"fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson", "sign"},
+	"fusefs":           {"fetch/pfimg"},
+	"fetch/ahead":      {"fetch/pfimg"},
+	"fetch/capture":    {"fetch/pfimg"},
+	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {
