@@ -18,25 +18,14 @@ type wanted struct {
 	blob  pfimg.Digest // the logical digest
 }
 
-// Blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is signed. The bytes are right
-// when Blob returns nil; whatever it wrote before an error is void. An error of w comes back as it is; pfimg.ErrIntegrity
-// names image, blob, layer, what was expected and what came.
-func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
-	ctx, done, err := im.use.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return im.reader.blob(ctx, d, size, w)
-}
-
-// blob is Image.Blob within its bounds.
+// blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is signed. The bytes are right
+// when it returns nil; whatever it wrote before an error is void.
 func (r *reader) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
 	layers := r.root.find(d)
 	if len(layers) == 0 {
-		l, err := r.unnamed.find(ctx, d)
+		l, err := r.unlabelled.find(ctx, d)
 		if err != nil {
-			return fmt.Errorf("%s: blob %s: %w", r.name, d, err)
+			return fmt.Errorf("%s: blob %s: %w", r.Image, d, err)
 		}
 		layers = []layer{l}
 	}
@@ -70,16 +59,16 @@ func (r *reader) blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 
 func (r *reader) blame(l layer, d pfimg.Digest, err error) error {
 	if l.hashed() {
-		return fmt.Errorf("%s: blob %s (layer %s): %w", r.name, d, l.wire, err)
+		return fmt.Errorf("%s: blob %s (layer %s): %w", r.Image, d, l.wire, err)
 	}
-	return fmt.Errorf("%s: blob %s: %w", r.name, d, err)
+	return fmt.Errorf("%s: blob %s: %w", r.Image, d, err)
 }
 
 // blobFrom gets a blob from one of the layers that claim it.
 func (r *reader) blobFrom(ctx context.Context, l layer, d pfimg.Digest, size int64, w Sink) error {
 	want := wanted{limit: size, size: size, blob: d}
 	if size < 0 {
-		want.size, want.limit = l.decoded, r.maxBlob
+		want.size, want.limit = l.decoded, r.MaxBlob
 		if l.decoded >= 0 {
 			want.limit = min(want.limit, l.decoded)
 		}
@@ -102,7 +91,7 @@ func (r *reader) fill(ctx context.Context, l layer, want wanted, w Sink) error {
 			big = true
 		case errors.As(err, &wrong) && again < r.root.places:
 			again++
-			r.log.Warn("wrong bytes, asking once more past every cache", "image", r.name,
+			r.Log.Warn("wrong bytes, asking once more past every cache", "image", r.Image,
 				"blob", want.blob.String(), "layer", l.wire.String(), "from", wrong.from, "cause", err)
 		default:
 			return err
@@ -128,7 +117,7 @@ type pass struct {
 
 func (r *reader) try(ctx context.Context, p pass, want wanted, w io.Writer) error {
 	if want.size < 0 || max(want.size, p.layer.size) > scratchSmall {
-		leave, err := r.decoders.enter(ctx)
+		leave, err := r.Decoders.enter(ctx)
 		if err != nil {
 			return err
 		}
@@ -151,7 +140,7 @@ func (r *reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 		return err
 	}
 	defer func() { _ = from.Close() }()
-	s, pool := r.decoders.scratch(from.size, want.size)
+	s, pool := r.Decoders.scratch(from.size, want.size)
 	defer pool.Put(s)
 	wire := s.wire[:from.size]
 	if n, err := io.ReadFull(from, wire); err != nil {
@@ -165,7 +154,7 @@ func (r *reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 			return wrongHash(got, from, from.size)
 		}
 	}
-	out, err := r.decoders.decodeAll(wire, s.out[:0:want.size])
+	out, err := r.Decoders.decodeAll(wire, s.out[:0:want.size])
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func plainLoop(im *Image, p part, out fileSink) error {
 	if err := out.Reset(); err != nil {
 		return err
 	}
-	from, err := im.src.read(context.Background(), im.reader.root.find(p.logical())[0], 0)
+	from, err := im.src.read(context.Background(), im.reader.Root().find(p.logical())[0], 0)
 	if err != nil {
 		return err
 	}

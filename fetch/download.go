@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
 // download reads one thing from a registry as a stream that does not break: a request that fails or is cut is sent
@@ -207,13 +205,3 @@ func origin(resp *http.Response) string {
 	}
 	return s
 }
-
-// wrongBytes are stored bytes other than the manifest says. Something between the registry and us may have changed
-// them, so they are worth one more request past every cache.
-type wrongBytes struct {
-	text string
-	from string
-}
-
-func (e *wrongBytes) Error() string { return e.text + ": " + pfimg.ErrIntegrity.Error() }
-func (e *wrongBytes) Unwrap() error { return pfimg.ErrIntegrity }

@@ -2,37 +2,24 @@ package fetch
 
 import (
 	"errors"
-
-	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
 // What can go wrong, by what the user can do about it. Errors of pfimg (ErrIntegrity, ErrUnsupported), of sign and
 // of the context come through as they are.
 var (
-	// ErrNotFound says that the image is not there: 404, or no such folder, tag or id.
-	ErrNotFound = errors.New("image not found")
 	// ErrDenied says that the registry wants other credentials: 401 or 403.
 	ErrDenied = errors.New("access denied")
 	// ErrRegistry says that a registry, or the way to it, failed otherwise.
 	ErrRegistry = errors.New("registry failed")
 	// ErrOffline says that something is not cached and the network may not be asked.
 	ErrOffline = errors.New("offline, and not in the cache")
-	// ErrMissing says that the image names a blob that is not there. It is also pfimg.ErrIntegrity.
-	ErrMissing error = missing{}
 	// ErrTaken says that the place where an image shall go holds another one.
 	ErrTaken = errors.New("the destination is taken")
 	// ErrTooLarge says that an image has more blobs than a registry takes.
 	ErrTooLarge = errors.New("too large for a registry")
 	// ErrConfig says that a file with certificates or hosts cannot be used.
 	ErrConfig = errors.New("bad configuration")
-	// ErrClosed says that the image was closed.
-	ErrClosed = errors.New("image is closed")
 )
-
-type missing struct{}
-
-func (missing) Error() string        { return "missing from the image" }
-func (missing) Is(target error) bool { return target == pfimg.ErrIntegrity }
 
 // ErrGaveWay ends a request that nobody waits for and that is not admitted soon.
 var ErrGaveWay = errors.New("it gave way to what is waited for")

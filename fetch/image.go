@@ -11,7 +11,6 @@ package fetch
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -77,13 +76,6 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Sink takes a blob's bytes. Reset drops what was written so far: the bytes come again from the start. Write and Reset
-// are never called at once, but not always from the goroutine that called Blob; they are not called after it returned.
-type Sink interface {
-	io.Writer
-	Reset() error
-}
-
 // Traffic says what an image fetched: HTTP requests sent (tokens and redirects count) and bytes of their bodies; for
 // local images files opened and bytes read.
 type Traffic struct{ Requests, Bytes int64 }
@@ -144,35 +136,42 @@ func (im *Image) Ref() ref.Ref { return im.ref }
 // name is the reference for messages.
 func (im *Image) name() string { return clip(im.ref.String(), maxWords) }
 
+// newReader returns a reader of the layers of r, which are at src, within the image's bounds.
+func (im *Image) newReader(src source, r *root) *reader {
+	return newReader(readerConfig{
+		Image: im.name(), Log: im.options.Log, MaxBlob: im.options.MaxBlobSize, Decoders: im.decoders,
+	}, src, r)
+}
+
 // Manifest returns the signed manifest.
 func (im *Image) Manifest() *pfimg.Manifest { return im.manifest }
 
 // Digest returns "sha256:…" of the OCI manifest, "" for folders and stores, which have none.
-func (im *Image) Digest() string { return im.reader.root.digest }
+func (im *Image) Digest() string { return im.reader.Root().digest }
 
 // Layers returns how many layers the OCI manifest lists, the signature's included; 0 for folders and stores.
 func (im *Image) Layers() int {
-	if im.reader.root.oci == nil {
+	if im.reader.Root().oci == nil {
 		return 0
 	}
-	return im.reader.root.oci.layers
+	return im.reader.Root().oci.layers
 }
 
 // WireBytes returns the stored bytes of config, signature and all blobs that the OCI manifest lists; 0 for folders and
 // stores, where only Wire of each blob tells.
 func (im *Image) WireBytes() int64 {
-	if im.reader.root.oci == nil {
+	if im.reader.Root().oci == nil {
 		return 0
 	}
-	return im.reader.root.oci.wireBytes
+	return im.reader.Root().oci.wireBytes
 }
 
 // ManifestSize returns the bytes of the OCI manifest; 0 for folders and stores.
 func (im *Image) ManifestSize() int64 {
-	if im.reader.root.oci == nil {
+	if im.reader.Root().oci == nil {
 		return 0
 	}
-	return im.reader.root.oci.size
+	return im.reader.Root().oci.size
 }
 
 // Warnings returns what the user should know about how the image was opened, one sentence each.
@@ -194,10 +193,19 @@ func (im *Image) Fetched() Traffic {
 // is not signed: a hint of what to expect. ok is false when the image does not have the blob. An image may hold layers
 // that do not say which blob they are; then a blob without a layer of its own is ok with a size of -1: Blob will look.
 func (im *Image) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
-	if l := im.reader.root.find(d); len(l) > 0 {
-		return l[0].size, l[0].decoded, true
+	return im.reader.Wire(d)
+}
+
+// Blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is signed. The bytes are right
+// when Blob returns nil; whatever it wrote before an error is void. An error of w comes back as it is; pfimg.ErrIntegrity
+// names image, blob, layer, what was expected and what came.
+func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
+	ctx, done, err := im.use.begin(ctx)
+	if err != nil {
+		return err
 	}
-	return im.reader.unnamed.wire(d)
+	defer done()
+	return im.reader.blob(ctx, d, size, w)
 }
 
 // Close ends what is under way, waits for it, and gives all connections back. It returns no error.

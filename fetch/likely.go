@@ -22,8 +22,7 @@ type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Di
 
 // likely calls Options.Likely. The image is not open yet, so blobs come through a reader of its own.
 func (im *Image) likely(r *root) {
-	view := im.newReader(im.src, r)
-	view.unnamed = newUnlabelled(view, nil)
+	view := im.newReader(im.src, &root{find: r.find, places: r.places})
 	var blobs []pfimg.Digest
 	for _, l := range r.oci.first {
 		if l.size <= maxLikelyBytes && !slices.Contains(blobs, l.logical) {

@@ -163,8 +163,8 @@ func FuzzManifest(f *testing.F) {
 			}
 			return
 		}
-		if len(m.named)+len(m.unnamed)+len(m.signatures) > m.layers || m.config.size < 0 || m.wireBytes < 0 {
-			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.named), len(m.unnamed), len(m.signatures), m.layers, m.wireBytes)
+		if len(m.named)+len(m.unlabelled)+len(m.signatures) > m.layers || m.config.size < 0 || m.wireBytes < 0 {
+			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.named), len(m.unlabelled), len(m.signatures), m.layers, m.wireBytes)
 		}
 		for _, l := range m.named {
 			if found := m.named.find(l.logical); len(found) == 0 || l.size < 0 || l.size > maxSize {

@@ -36,49 +36,6 @@ func (noMeta) Bytes(ctx context.Context, _ [32]byte, _ int64, fill func(context.
 func (noMeta) Get(string) ([]byte, error) { return nil, fs.ErrNotExist }
 func (noMeta) Put(string, []byte) error   { return nil }
 
-// memory is a Sink that grows in pieces, so that a long manifest is never held twice while it arrives.
-type memory struct{ pieces [][]byte }
-
-const memoryPiece = 1 << 20
-
-var _ Sink = (*memory)(nil)
-
-func (m *memory) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		last := len(m.pieces) - 1
-		if last < 0 || len(m.pieces[last]) == cap(m.pieces[last]) {
-			size := memoryPiece
-			if last < 0 {
-				size = 16 << 10 // most manifests are short
-			}
-			m.pieces = append(m.pieces, make([]byte, 0, size))
-			last++
-		}
-		piece := m.pieces[last]
-		n := min(len(rest), cap(piece)-len(piece))
-		m.pieces[last] = append(piece, rest[:n]...)
-		rest = rest[n:]
-	}
-	return len(p), nil
-}
-
-func (m *memory) Reset() error {
-	m.pieces = nil
-	return nil
-}
-
-func (m *memory) bytes() []byte {
-	size := 0
-	for _, p := range m.pieces {
-		size += len(p)
-	}
-	all := make([]byte, 0, size)
-	for _, p := range m.pieces {
-		all = append(all, p...)
-	}
-	return all
-}
-
 // record is what is kept of a reference after its image was verified, for when its registry does not answer. Config
 // and signature follow from the manifest; they are there for people who look.
 type record struct {

@@ -35,7 +35,7 @@ type ociManifest struct {
 	signatures []descriptor // one in a good image; the second is kept to say so
 	named      layerTable
 	first      []layer // the first maxLikely that name a blob, in order
-	unnamed    []layer // layers of blobs that say no logical digest, in order; their logical field is not set
+	unlabelled []layer // layers of blobs that say no logical digest, in order; their logical field is not set
 	layers     int     // all that the manifest lists, of whatever type
 	wireBytes  int64   // of config, signature and blobs
 	size       int64   // of the document itself, in bytes
@@ -217,7 +217,7 @@ func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
 			m.out.first = append(m.out.first, l)
 		}
 	} else {
-		m.out.unnamed = append(m.out.unnamed, l)
+		m.out.unlabelled = append(m.out.unlabelled, l)
 	}
 	return nil
 }

@@ -59,7 +59,6 @@ func (im *Image) load(ctx context.Context, src source) error {
 		return err
 	}
 	im.reader = im.newReader(src, r)
-	im.reader.unnamed = newUnlabelled(im.reader, r.oci)
 	switch v.Signer() {
 	case sign.SignerDefault:
 		im.use.warn("signed with the public default key: the image is whole, but anybody can have written it")
@@ -131,14 +130,14 @@ func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
 	if errors.Is(cause, ErrOffline) {
 		why = "offline"
 	}
-	im.use.warn(why + ": opened from the cache as last verified, " + im.reader.root.digest)
+	im.use.warn(why + ": opened from the cache as last verified, " + im.reader.Root().digest)
 	return nil
 }
 
 // remember keeps which manifest was verified under this reference. A cache that fails costs only that.
 func (im *Image) remember() {
-	rec := record{Reference: im.ref.String(), Manifest: im.reader.root.digest, Config: im.reader.root.oci.config.wire.String()}
-	if s := im.reader.root.oci.signatures; len(s) > 0 {
+	rec := record{Reference: im.ref.String(), Manifest: im.reader.Root().digest, Config: im.reader.Root().oci.config.wire.String()}
+	if s := im.reader.Root().oci.signatures; len(s) > 0 {
 		rec.Signature = s[0].wire.String()
 	}
 	if err := rec.save(im.options.Meta); err != nil {

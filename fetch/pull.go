@@ -52,7 +52,7 @@ type puller struct {
 
 func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error) {
 	im := p.cargo.Image
-	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.root.digest})
+	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.Root().digest})
 	if err != nil {
 		return "", err
 	}

@@ -1,23 +1,44 @@
 package fetch
 
-import "log/slog"
+import (
+	"log/slog"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
+)
+
+// readerConfig holds what all readers of an image have in common.
+type readerConfig struct {
+	Image    string // its name, for messages
+	Log      *slog.Logger
+	MaxBlob  int64 // decoded bytes of a blob that has no signed size
+	Decoders *decoders
+}
 
 // reader turns the stored bytes of one place into verified blobs. It knows which layers claim which blob, and neither
 // the signature nor the manifest that names the blobs.
 type reader struct {
-	name     string // of the image, for messages
-	log      *slog.Logger
-	maxBlob  int64 // decoded bytes of a blob that has no signed size
-	src      source
-	root     *root
-	decoders *decoders
-	unnamed  *unlabelledLayers
+	readerConfig
+	src        source
+	root       *root
+	unlabelled *unlabelledLayers
 }
 
-// newReader returns a reader of the layers of r, which are at src, within the image's bounds.
-func (im *Image) newReader(src source, r *root) *reader {
-	return &reader{
-		name: im.name(), log: im.options.Log, maxBlob: im.options.MaxBlobSize,
-		src: src, root: r, decoders: im.decoders,
+// newReader returns a reader of the layers of r, which are at src.
+func newReader(c readerConfig, src source, r *root) *reader {
+	rd := &reader{readerConfig: c, src: src, root: r}
+	rd.unlabelled = newUnlabelled(rd, r.oci)
+	return rd
+}
+
+// Root returns what the image starts from.
+func (r *reader) Root() *root { return r.root }
+
+// Wire returns a blob's stored size in bytes, and its decoded size when an annotation tells (-1: none does). The latter
+// is not signed: a hint of what to expect. ok is false when the image does not have the blob. An image may hold layers
+// that do not say which blob they are; then a blob without a layer of its own is ok with a size of -1: Blob will look.
+func (r *reader) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
+	if l := r.root.find(d); len(l) > 0 {
+		return l[0].size, l[0].decoded, true
 	}
+	return r.unlabelled.wire(d)
 }

@@ -225,3 +225,9 @@ func (d *download) stored() *stored {
 		return d.from
 	}}
 }
+
+// hasType says that a Content-Type header names a media type, whatever its parameters.
+func hasType(header, mediaType string) bool {
+	kind, _, _ := strings.Cut(header, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), mediaType)
+}

@@ -25,7 +25,7 @@ func fixtureFake(t *testing.T, tag string) *fakeRegistry {
 	}
 	f.content["/v2/a/manifests/latest"] = load(im.Digest())
 	f.content["/v2/a/manifests/"+im.Digest()] = load(im.Digest())
-	oci := im.reader.root.oci
+	oci := im.reader.Root().oci
 	for _, l := range oci.named {
 		f.content["/v2/a/blobs/"+l.wire.String()] = load(l.wire.String())
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -80,6 +79,16 @@ func readOCI(ctx context.Context, m *ociManifest, digest string, small func(cont
 	return r, nil
 }
 
+// wrongBytes are stored bytes other than the manifest says. Something between the registry and us may have changed
+// them, so they are worth one more request past every cache.
+type wrongBytes struct {
+	text string
+	from string
+}
+
+func (e *wrongBytes) Error() string { return e.text + ": " + pfimg.ErrIntegrity.Error() }
+func (e *wrongBytes) Unwrap() error { return pfimg.ErrIntegrity }
+
 // copyHashed copies what must have the digest and size of d (size -1: at most limit) to w. The bytes themselves are
 // wrong, not the way to them, when the error is *wrongBytes.
 func copyHashed(w io.Writer, from *stored, d descriptor, limit int64) error {
@@ -100,10 +109,4 @@ func copyHashed(w io.Writer, from *stored, d descriptor, limit int64) error {
 		return &wrongBytes{text: fmt.Sprintf("the stored bytes hash to %s", got), from: from.from()}
 	}
 	return nil
-}
-
-// hasType says that a Content-Type header names a media type, whatever its parameters.
-func hasType(header, mediaType string) bool {
-	kind, _, _ := strings.Cut(header, ";")
-	return strings.EqualFold(strings.TrimSpace(kind), mediaType)
 }

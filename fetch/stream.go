@@ -33,8 +33,8 @@ func (r *reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 		wireHash = sha256.New()
 	}
 	ahead := from.size >= aheadFrom
-	in := newWireReader(from, wireHash, &r.decoders.chunks, ahead)
-	out := newBlobWriter(w, &r.decoders.chunks, p.limit, ahead)
+	in := newWireReader(from, wireHash, &r.Decoders.chunks, ahead)
+	out := newBlobWriter(w, &r.Decoders.chunks, p.limit, ahead)
 	err = r.decode(ctx, in, out, p.big)
 	if err != nil && in.err == nil && from.size-in.total <= maxDrain && !errors.Is(err, errBigWindow) {
 		_, _ = io.Copy(io.Discard, in)
@@ -61,7 +61,7 @@ func (r *reader) decode(ctx context.Context, in *wireReader, out *blobWriter, bi
 	case needsBig(head) && !big:
 		return errBigWindow
 	}
-	return r.decoders.copy(ctx, out, in, big)
+	return r.Decoders.copy(ctx, out, in, big)
 }
 
 // explain replaces a decoder's error when the real one is that it brought too much.

@@ -42,9 +42,6 @@ type transport struct {
 	hosts map[string]*host
 }
 
-// counters count what an image fetched.
-type counters struct{ requests, bytes atomic.Int64 }
-
 type host struct {
 	gate  *gate
 	place place

@@ -9,7 +9,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// unnamedLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
+// unlabelledLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
 type unlabelledLayers struct {
 	r    *reader
@@ -22,9 +22,9 @@ type unlabelledLayers struct {
 }
 
 func newUnlabelled(r *reader, m *ociManifest) *unlabelledLayers {
-	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.maxBlob, known: map[pfimg.Digest]layer{}}
+	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.MaxBlob, known: map[pfimg.Digest]layer{}}
 	if m != nil {
-		u.layers = m.unnamed
+		u.layers = m.unlabelled
 	}
 	return u
 }
@@ -78,7 +78,7 @@ func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (layer, err
 func (u *unlabelledLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
-		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.r.maxBlob, ErrMissing)
+		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.r.MaxBlob, ErrMissing)
 	}
 	var n int64
 	var got pfimg.Digest
@@ -103,7 +103,7 @@ func (u *unlabelledLayers) look(ctx context.Context) error {
 			u.known[got] = l
 		}
 	case errors.Is(err, pfimg.ErrIntegrity):
-		u.r.log.Warn("a layer that names no blob is damaged", "image", u.r.name, "layer", l.wire.String(), "cause", err)
+		u.r.Log.Warn("a layer that names no blob is damaged", "image", u.r.Image, "layer", l.wire.String(), "cause", err)
 	default:
 		return fmt.Errorf("layer %s, which names no blob: %w", l.wire, err)
 	}

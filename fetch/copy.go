@@ -1,12 +1,9 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"hash"
-	"io"
-	"os"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -91,111 +88,6 @@ func (m *Meter) report() Report {
 	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
 }
 
-// storedBlob is a blob that was proved: where its stored bytes are, and what they are.
-type storedBlob struct {
-	logical pfimg.Digest
-	source  layer
-	wire    wireDigest
-	size    int64 // stored bytes
-	decoded int64 // to be annotated; -1: the size is signed
-}
-
-// hashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
-type hashingWriter struct {
-	hash     hash.Hash
-	size     int64
-	file     *os.File    // nil: nothing is kept
-	progress func(int64) // told of bytes that came, and with less than 0 of bytes that come again; nil: not told
-	err      error       // of file; kept here because io.Copy may stop before it meets a write error
-}
-
-func newHashingWriter(file *os.File, progress func(int64)) *hashingWriter {
-	if progress == nil {
-		progress = func(int64) {}
-	}
-	return &hashingWriter{hash: sha256.New(), file: file, progress: progress}
-}
-
-func (k *hashingWriter) Write(p []byte) (int, error) {
-	k.hash.Write(p)
-	k.size += int64(len(p))
-	k.progress(int64(len(p)))
-	if k.file == nil {
-		return len(p), nil
-	}
-	n, err := k.file.Write(p)
-	if err != nil {
-		k.err = err
-	}
-	return n, err
-}
-
-// Reset drops what was written.
-func (k *hashingWriter) Reset() error {
-	k.hash.Reset()
-	k.err = nil
-	k.progress(-k.size)
-	if k.file == nil || k.size == 0 {
-		k.size = 0
-		return nil
-	}
-	k.size = 0
-	if err := k.file.Truncate(0); err != nil {
-		return err
-	}
-	_, err := k.file.Seek(0, io.SeekStart)
-	return err
-}
-
-// forget takes back what was counted of a blob that did not come.
-func (k *hashingWriter) forget() error {
-	k.file = nil
-	return k.Reset()
-}
-
-// countDiscard is a Sink that counts decoded bytes and drops them.
-type countDiscard int64
-
-func (t *countDiscard) Write(p []byte) (int, error) { *t += countDiscard(len(p)); return len(p), nil }
-
-// Reset starts again.
-func (t *countDiscard) Reset() error { *t = 0; return nil }
-
-// teeSource is a source that lets a hashingWriter see what is read.
-type teeSource struct {
-	source
-	keep *hashingWriter
-	last layer // the one that was read last
-}
-
-func (t *teeSource) read(ctx context.Context, l layer, wrong int) (*stored, error) {
-	if err := t.keep.Reset(); err != nil {
-		return nil, err
-	}
-	from, err := t.source.read(ctx, l, wrong)
-	if err != nil {
-		return nil, err
-	}
-	t.last = l
-	from.ReadCloser = teeReader{from.ReadCloser, t.keep}
-	return from, nil
-}
-
-type teeReader struct {
-	io.ReadCloser
-	w io.Writer
-}
-
-func (t teeReader) Read(p []byte) (int, error) {
-	n, err := t.ReadCloser.Read(p)
-	if n > 0 {
-		if _, werr := t.w.Write(p[:n]); werr != nil {
-			return n, werr
-		}
-	}
-	return n, err
-}
-
 // take proves a blob: one decode checks logical digest, size and end of stream, and the stored bytes, as they came, go
 // to keep. size is the signed size in bytes, -1 when none is signed.
 func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
@@ -205,21 +97,6 @@ func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, kee
 	}
 	defer done()
 	return im.reader.verify(ctx, d, size, keep)
-}
-
-// prove is Image.take within its bounds.
-func (r *reader) verify(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
-	t := &teeSource{source: r.src, keep: keep}
-	tapped := *r
-	tapped.src = t
-	var decoded countDiscard
-	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
-		return storedBlob{}, err
-	}
-	if keep.err != nil {
-		return storedBlob{}, keep.err
-	}
-	return storedBlob{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
 }
 
 // each runs work for every blob of the image, at most n at once, and returns what it made in image order. The index
@@ -280,14 +157,42 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 		"signed with the public default key, since no key was given: that proves integrity and nothing about the author"
 }
 
-// layersOf returns the layers that claim a blob, best first.
-func (r *reader) layersOf(ctx context.Context, d pfimg.Digest) ([]layer, error) {
-	if layers := r.root.find(d); len(layers) > 0 {
-		return layers, nil
+// ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly what is carried, else
+// a new one.
+func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []storedBlob) ([]byte, error) {
+	if c.verbatim(sig, items) {
+		return c.Image.ociBytes(ctx)
 	}
-	l, err := r.unnamed.find(ctx, d)
+	return writeManifest(c.Image.manifest.Raw, sig, items)
+}
+
+// verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and nothing else.
+func (c Cargo) verbatim(sig []byte, items []storedBlob) bool {
+	r := c.Image.reader.Root()
+	if r.oci == nil || len(r.oci.signatures) != 1 || !bytes.Equal(sig, r.signature) ||
+		r.oci.layers != 1+len(items) || len(r.oci.unlabelled) > 0 {
+		return false
+	}
+	for _, it := range items {
+		if l := r.find(it.logical); len(l) != 1 || l[0].wire != it.wire {
+			return false
+		}
+	}
+	return true
+}
+
+// ociBytes reads the image's own OCI manifest again.
+func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
+	want, err := pfimg.ParseDigest(im.reader.Root().digest)
 	if err != nil {
-		return nil, fmt.Errorf("%s: blob %s: %w", r.name, d, err)
+		return nil, err
 	}
-	return []layer{l}, nil
+	raw, err := im.reader.Root().raw(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: OCI manifest: %w", im.name(), err)
+	}
+	if got := hashOf(raw); got != wireDigest(want) {
+		return nil, fmt.Errorf("%s: OCI manifest %s: the stored bytes hash to %s: %w", im.name(), want, got, pfimg.ErrIntegrity)
+	}
+	return raw, nil
 }
