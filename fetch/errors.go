@@ -36,8 +36,5 @@ type missing struct{}
 func (missing) Error() string        { return "missing from the image" }
 func (missing) Is(target error) bool { return target == pfimg.ErrIntegrity }
 
-// ErrGaveWay ends a request that nobody waits for and that is not admitted soon.
-var ErrGaveWay = errors.New("it gave way to what is waited for")
-
 // errStalled ends a request that brought nothing for Options.StallTimeout.
 var errStalled = errors.New("no byte arrived in time")

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // accepted are the media types asked for: also those that are no image of ours, so that the error can say what they are.
@@ -22,7 +23,7 @@ var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTyp
 type registry struct {
 	ref     Ref
 	c       *client
-	limiter *limiter
+	limiter *sched.Limiter
 	meta    Meta
 	log     *slog.Logger
 	down    error       // the network is not asked: the answer is this
