@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 func TestNoGoroutineStays(t *testing.T) {
@@ -220,8 +222,12 @@ func TestRooms(t *testing.T) {
 	}
 	close(gate)
 	all.Wait()
-	if n := im.decoders.room.used; n != 0 {
-		t.Errorf("%d rooms are still taken", n)
+	ctx, cancel = context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for i := range rooms {
+		if _, err := im.decoders.enter(ctx); err != nil {
+			t.Fatalf("only %d of %d rooms are free again: %v", i, rooms, err)
+		}
 	}
 }
 
@@ -232,24 +238,24 @@ func TestRoomForReaders(t *testing.T) {
 	defer d.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	enter := func(u *Urgency) func() {
-		leave, err := d.enter(WithUrgency(ctx, u))
+	enter := func(u *sched.Priority) func() {
+		leave, err := d.enter(WithPriority(ctx, u))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return leave
 	}
-	defer enter(NewUrgency(Ahead))()
-	defer enter(NewUrgency(Background))()
-	third := NewUrgency(Ahead)
+	defer enter(sched.NewPriority(sched.Ahead))()
+	defer enter(sched.NewPriority(sched.Background))()
+	third := sched.NewPriority(sched.Ahead)
 	entered := make(chan func())
 	go func() { entered <- enter(third) }()
-	defer enter(NewUrgency(Reader))()
+	defer enter(sched.NewPriority(sched.Reader))()
 	select {
 	case <-entered:
 		t.Error("a third that nobody waits for is let in")
 	case <-time.After(50 * time.Millisecond):
-		third.Raise(Reader)
+		third.Raise(sched.Reader)
 		(<-entered)()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // Bounds of decoding, in bytes.
@@ -27,14 +28,14 @@ func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 // decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
 // at a time and closed after use.
 type decoders struct {
-	all    *zstd.Decoder // stateless use only
-	pool   sync.Pool     // *zstd.Decoder for streams
-	rooms  limiter       // admits those who need buffers beyond scratchSmall
-	room   place         // the one of rooms
-	big    chan struct{} // held by him who decodes a window above pooledWindow
-	small  sync.Pool     // *scratch up to scratchSmall
-	large  sync.Pool     // *scratch
-	chunks sync.Pool     // *chunk
+	all    *zstd.Decoder   // stateless use only
+	pool   sync.Pool       // *zstd.Decoder for streams
+	rooms  *sched.Limiter  // admits those who need buffers beyond scratchSmall
+	room   sched.HostSlots // the one of rooms
+	big    chan struct{}   // held by him who decodes a window above pooledWindow
+	small  sync.Pool       // *scratch up to scratchSmall
+	large  sync.Pool       // *scratch
+	chunks sync.Pool       // *chunk
 }
 
 func newDecoders(rooms int) *decoders {
@@ -43,7 +44,7 @@ func newDecoders(rooms int) *decoders {
 	if err != nil {
 		panic("fetch: constant zstd options: " + err.Error())
 	}
-	d := &decoders{all: all, rooms: limiter{slots: rooms, lesser: rooms / 2}, big: make(chan struct{}, 1)}
+	d := &decoders{all: all, rooms: sched.NewLimiter(rooms, rooms/2), big: make(chan struct{}, 1)}
 	d.chunks.New = func() any { return new(chunk) }
 	return d
 }
@@ -54,7 +55,7 @@ func (d *decoders) close() { d.all.Close() }
 // order those who ask again after a failure would wait for each other. Half of the places are for readers alone, since the
 // others may be kept away from the network for long.
 func (d *decoders) enter(ctx context.Context) (leave func(), err error) {
-	return d.rooms.take(ctx, &d.room, urgencyOf(ctx))
+	return d.rooms.Acquire(ctx, &d.room, priorityOf(ctx))
 }
 
 // decodeAll decodes all of src into dst[:0], whose capacity is the bound.

@@ -21,8 +21,5 @@ var (
 	ErrConfig = errors.New("bad configuration")
 )
 
-// ErrGaveWay ends a request that nobody waits for and that is not admitted soon.
-var ErrGaveWay = errors.New("it gave way to what is waited for")
-
 // errStalled ends a request that brought nothing for Options.StallTimeout.
 var errStalled = errors.New("no byte arrived in time")

@@ -10,7 +10,8 @@ import (
 // readJSON reads a document that is an object; field is called after each name and must read the
 // value. Broken JSON is pfimg.ErrIntegrity; errors of r come through as they are.
 func readJSON(r io.Reader, field func(j *strictjson.Reader, name []byte) error) error {
-	_, err := strictjson.Document{From: r, Invalid: pfimg.ErrIntegrity}.Read(func(j *strictjson.Reader) error {
+	doc := strictjson.Document{From: r, Invalid: pfimg.ErrIntegrity}
+	_, err := doc.Read(func(j *strictjson.Reader) error {
 		return j.Object(func(name []byte) error { return field(j, name) })
 	})
 	return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // accepted are the media types asked for: also those that are no image of ours, so that the error can say what they are.
@@ -23,7 +24,7 @@ var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTyp
 type registry struct {
 	ref     ref.Ref
 	c       *client
-	limiter *limiter
+	limiter *sched.Limiter
 	meta    Meta
 	log     *slog.Logger
 	down    error       // the network is not asked: the answer is this

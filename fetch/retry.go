@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // retryPolicy holds the numbers of trying again.
@@ -64,7 +65,7 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !retriable(err) || urgencyOf(ctx).Class() != Reader {
+	if !retriable(err) || priorityOf(ctx).Class() != sched.Reader {
 		return err // what nobody waits for is tried once: a wait for the next try would be one for readers elsewhere, too
 	}
 	r.failed++
@@ -109,7 +110,7 @@ func retriable(err error) bool {
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
-	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, ErrGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
+	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, sched.ErrGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
 		isTLS(err), errors.As(err, &record), errors.As(err, &alert):
 		return false

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // maxHosts bounds the table of hosts: redirects name them. Hosts beyond it share one place.
@@ -33,7 +34,7 @@ type transport struct {
 	base    http.RoundTripper
 	plain   bool // credentials over plain HTTP are allowed
 	stall   time.Duration
-	limiter *limiter
+	limiter *sched.Limiter
 	policy  retryPolicy
 	traffic *counters
 	special []*http.Transport // those of endpoints with certificates or time-outs of their own
@@ -44,7 +45,7 @@ type transport struct {
 
 type host struct {
 	gate  *gate
-	place place
+	slots sched.HostSlots
 }
 
 var _ http.RoundTripper = (*transport)(nil)
@@ -66,7 +67,7 @@ func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},
 		plain: o.PlainHTTP, stall: o.StallTimeout, policy: policy, traffic: traffic, hosts: map[string]*host{},
-		limiter: &limiter{slots: o.MaxConns, lesser: max(1, o.MaxConns-1)}, // a reader always finds a place
+		limiter: sched.NewLimiter(o.MaxConns, max(1, o.MaxConns-1)), // a reader always finds a place
 	}
 }
 
@@ -122,14 +123,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = w.explain(err)
 		h.gate.leave(p, err, ctx.Err() == nil)
 		if ctx.Err() == nil {
-			t.limiter.note(true, 0)
+			t.limiter.Report(true, 0)
 		}
 		w.cancel(nil)
 		release()
 		return nil, err
 	}
 	h.gate.leave(p, answered(resp), true)
-	t.limiter.note(resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, retryAfter(resp.Header, time.Now()))
+	t.limiter.Report(resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, retryAfter(resp.Header, time.Now()))
 	body := &watchedBody{
 		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
@@ -195,11 +196,11 @@ func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, fun
 		if token {
 			return p, func() {}, nil
 		}
-		urgency := urgencyOf(ctx)
+		priority := priorityOf(ctx)
 		if p != nil {
-			urgency = NewUrgency(Reader) // others wait for what a probe finds
+			priority = sched.NewPriority(sched.Reader) // others wait for what a probe finds
 		}
-		release, err := t.limiter.take(ctx, &h.place, urgency)
+		release, err := t.limiter.Acquire(ctx, &h.slots, priority)
 		if err != nil {
 			h.gate.leave(p, nil, false)
 			return nil, nil, err

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // otherHost serves content on another loopback address, as a blob store behind a registry does.
@@ -268,11 +270,11 @@ func TestHostDown(t *testing.T) {
 // TestProbeIsUrgent: the request that finds out whether a host is back goes ahead of those that nobody waits for, whoever
 // sends it, since readers wait for what it finds.
 func TestProbeIsUrgent(t *testing.T) {
-	tr := &transport{limiter: &limiter{slots: 4}}
-	tr.limiter.note(true, time.Minute)
+	tr := &transport{limiter: sched.NewLimiter(4, 0)}
+	tr.limiter.Report(true, time.Minute)
 	h := &host{gate: &gate{downAfter: 1}}
 	h.gate.leave(nil, errors.New("down"), true)
-	ctx, cancel := context.WithTimeout(WithUrgency(t.Context(), NewUrgency(Ahead)), 10*time.Second)
+	ctx, cancel := context.WithTimeout(WithPriority(t.Context(), sched.NewPriority(sched.Ahead)), 10*time.Second)
 	defer cancel()
 	p, release, err := tr.admit(ctx, h, false)
 	if err != nil || p == nil {

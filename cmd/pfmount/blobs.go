@@ -10,6 +10,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -45,11 +46,11 @@ const maxJoins = 5
 
 // fetch fills the cache with a blob for which early has begun a fetch, and ends that. A reader who comes for the blob
 // meanwhile joins, and raises its class; if none did, it is given to use, if that is not nil.
-func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, u *fetch.Urgency, use func(io.ReaderAt)) error {
+func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, u *sched.Priority, use func(io.ReaderAt)) error {
 	defer b.early.end(d)
 	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
-		err := b.image.Blob(fetch.WithUrgency(ctx, u), d, size, w)
-		if err != nil && u.Class() != fetch.Reader && !errors.Is(err, pfimg.ErrIntegrity) { // wrong bytes are so for readers, too
+		err := b.image.Blob(fetch.WithPriority(ctx, u), d, size, w)
+		if err != nil && u.Class() != sched.Reader && !errors.Is(err, pfimg.ErrIntegrity) { // wrong bytes are so for readers, too
 			err = fmt.Errorf("%w: %w", cache.ErrUnwanted, err)
 		}
 		return err
@@ -57,7 +58,7 @@ func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, u *fetch.U
 	if err != nil {
 		return err
 	}
-	if use != nil && u.Class() != fetch.Reader {
+	if use != nil && u.Class() != sched.Reader {
 		use(f)
 	}
 	return f.Close()

@@ -5,8 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // fetches are those under way that nobody waited for when they began.
@@ -14,20 +14,20 @@ type fetches struct {
 	waits atomic.Int64 // readers that began to wait for a blob, so far
 
 	mu    sync.Mutex // guards under
-	under map[pfimg.Digest]*fetch.Urgency
+	under map[pfimg.Digest]*sched.Priority
 }
 
-func newFetches() *fetches { return &fetches{under: map[pfimg.Digest]*fetch.Urgency{}} }
+func newFetches() *fetches { return &fetches{under: map[pfimg.Digest]*sched.Priority{}} }
 
 // begin notes a fetch; false when the blob has one already, which is then at least as urgent.
-func (f *fetches) begin(d pfimg.Digest, c fetch.Class) (*fetch.Urgency, bool) {
+func (f *fetches) begin(d pfimg.Digest, c sched.Class) (*sched.Priority, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if u := f.under[d]; u != nil {
 		u.Raise(c)
 		return nil, false
 	}
-	u := fetch.NewUrgency(c)
+	u := sched.NewPriority(c)
 	f.under[d] = u
 	return u, true
 }
@@ -51,7 +51,7 @@ func (f *fetches) raise(d pfimg.Digest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if u := f.under[d]; u != nil {
-		u.Raise(fetch.Reader)
+		u.Raise(sched.Reader)
 	}
 }
 

@@ -8,10 +8,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ahead"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -214,7 +214,7 @@ func (p *prefetcher) stats() (s ahead.Stats, given int64) {
 // ahead fetches a blob while others go on, and gives it to use, if that is not nil. It does not when too many are under way:
 // what they were fetched for was given up by its reader, and this one is fetched when it is read.
 func (p *prefetcher) ahead(d pfimg.Digest, use func(io.ReaderAt)) {
-	u, ok := p.s.early.begin(d, fetch.Ahead)
+	u, ok := p.s.early.begin(d, sched.Ahead)
 	if !ok {
 		return
 	}
@@ -231,7 +231,7 @@ func (p *prefetcher) ahead(d pfimg.Digest, use func(io.ReaderAt)) {
 }
 
 // fetch gets a blob unless it is being fetched already, and gives it to use, if that is not nil.
-func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class, use func(io.ReaderAt)) error {
+func (p *prefetcher) fetch(d pfimg.Digest, c sched.Class, use func(io.ReaderAt)) error {
 	if u, ok := p.s.early.begin(d, c); ok {
 		return p.fetchAs(d, u, use)
 	}
@@ -239,7 +239,7 @@ func (p *prefetcher) fetch(d pfimg.Digest, c fetch.Class, use func(io.ReaderAt))
 }
 
 // fetchAs gets a blob for which a fetch was begun. A failure is the reader's to meet, if one comes.
-func (p *prefetcher) fetchAs(d pfimg.Digest, u *fetch.Urgency, use func(io.ReaderAt)) error {
+func (p *prefetcher) fetchAs(d pfimg.Digest, u *sched.Priority, use func(io.ReaderAt)) error {
 	size, _ := p.s.index.Size(d)
 	err := p.s.blobs().fetch(p.ctx, d, size, u, use)
 	if err != nil && p.ctx.Err() == nil {

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -85,7 +85,7 @@ func (p *prefetcher) showTo(s *fusefs.Server) {
 			for {
 				select {
 				case f := <-p.shows.queue:
-					_ = p.fetch(f.blob, fetch.Ahead, func(r io.ReaderAt) { p.shows.store(r, f) })
+					_ = p.fetch(f.blob, sched.Ahead, func(r io.ReaderAt) { p.shows.store(r, f) })
 				case <-p.ctx.Done():
 					return
 				}

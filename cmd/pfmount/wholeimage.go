@@ -12,6 +12,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // Bounds of the background.
@@ -37,7 +38,7 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 			}
 			workers.Go(func() error {
 				err := p.fetchQuietly(ctx, d)
-				for errors.Is(err, fetch.ErrGaveWay) && ctx.Err() == nil {
+				for errors.Is(err, sched.ErrGaveWay) && ctx.Err() == nil {
 					err = p.fetchQuietly(ctx, d)
 				}
 				switch {
@@ -78,10 +79,10 @@ func (p *prefetcher) fetchQuietly(ctx context.Context, d pfimg.Digest) error {
 	if p.s.store.Room() < p.coming.Add(bytes)+p.share {
 		return errNoRoom
 	}
-	if err := p.s.image.Lull(ctx); err != nil {
+	if err := p.s.image.WaitIdle(ctx); err != nil {
 		return err
 	}
-	return p.fetch(d, fetch.Background, nil)
+	return p.fetch(d, sched.Background, nil)
 }
 
 // life lets work begin until the end, and waits for it.

@@ -10,7 +10,9 @@ import (
 
 // scan reads a JSON value by the function and wants the end of r after it. It returns how many
 // bytes r had. Broken JSON is ErrIntegrity.
-func scan(ctx context.Context, subject string, r io.Reader, value func(*strictjson.Reader) error) (int64, error) {
+func scan(
+	ctx context.Context, subject string, r io.Reader, value func(*strictjson.Reader) error,
+) (int64, error) {
 	doc := strictjson.Document{Subject: subject, From: contextReader{ctx, r}, Invalid: ErrIntegrity}
 	return doc.Read(value)
 }
@@ -40,7 +42,8 @@ func readDigest(s *strictjson.Reader) (Digest, error) {
 	}
 	d, ok := parseDigest(text)
 	if !ok {
-		return Digest{}, s.Bad("%s: %s is no digest (sha256: and 64 hex digits)", s.Where(), quote(text))
+		const wants = "%s: %s is no digest (sha256: and 64 hex digits)"
+		return Digest{}, s.Bad(wants, s.Where(), quote(text))
 	}
 	return d, nil
 }

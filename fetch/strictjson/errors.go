@@ -48,7 +48,8 @@ func (r *Reader) fail(err error) error {
 	case err == io.EOF:
 		return r.Bad("bad JSON: it is empty")
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return r.Bad("bad JSON: offset %d: it ends in the middle of the JSON value", r.dec.InputOffset())
+		at := r.dec.InputOffset()
+		return r.Bad("bad JSON: offset %d: it ends in the middle of the JSON value", at)
 	}
 	text := strings.TrimPrefix(err.Error(), "jsontext: ")
 	return r.Bad("bad JSON: %s", safetext.Clip(text, maxShown))

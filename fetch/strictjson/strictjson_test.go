@@ -67,7 +67,8 @@ func TestValues(t *testing.T) {
 		{"names match by case", `{"Text":"a","NUMBER":7}`, "{ 0 [] 2}"},
 		{"escapes", `{"te\u0078t":"\u00e9\n\ud83d\ude00"}`, "{é\n😀 0 [] 0}"},
 		{"unknown of any form", `{"x":{"a":[1,{"b":null}]},"y":-1.5e9,"text":"z"}`, "{z 0 [] 2}"},
-		{"as deep as may be", `{"x":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`, "{ 0 [] 1}"},
+		{"as deep as may be", `{"x":` + strings.Repeat("[", 31) + strings.Repeat("]", 31) + `}`,
+			"{ 0 [] 1}"},
 		{"largest number", `{"number":1000}`, "{ 1000 [] 0}"},
 	}
 	for _, tt := range tests {
@@ -112,7 +113,7 @@ func TestRefuses(t *testing.T) {
 		{"exponent", `{"number":1e2}`, "no whole number"},
 		{"endless text", `{"text":"` + long + long + `"}`, "token"},
 		{"endless name", `{"` + long + long + `":1}`, "token"},
-		{"endless number", `{"number":1` + strings.Repeat("0", 2*strictjson.MaxToken) + `}`, "token"},
+		{"endless number", `{"number":1` + strings.Repeat("0", 2<<20) + `}`, "token"},
 		{"endless white space", `{` + strings.Repeat(" ", 2*strictjson.MaxToken) + `}`, "token"},
 		{"many names", `{` + names.String() + `"z":1}`, "bytes of names"},
 		{"many names in what is skipped", `{"x":{` + names.String() + `"z":1}}`, "bytes of names"},
@@ -126,8 +127,8 @@ func TestRefuses(t *testing.T) {
 			continue
 		}
 		text := err.Error()
-		if !strings.HasPrefix(text, "doc: ") || !strings.Contains(text, tt.says) || len(text) > 1000 ||
-			strings.ContainsAny(text, "\x1b\n\u202e") {
+		if !strings.HasPrefix(text, "doc: ") || !strings.Contains(text, tt.says) ||
+			len(text) > 1000 || strings.ContainsAny(text, "\x1b\n\u202e") {
 			t.Errorf("%s: error %q, want %q", tt.name, text, tt.says)
 		}
 	}
@@ -144,16 +145,18 @@ func TestErrorsOfOthers(t *testing.T) {
 		}
 	}
 	for want, fail := range map[string]func(*strictjson.Reader) error{
-		"doc: no 7: other":   func(j *strictjson.Reader) error { return j.Error(other, "no %d", 7) },
-		"doc: other":         func(j *strictjson.Reader) error { return j.Wrap(other) },
-		"doc: no 7: invalid": func(j *strictjson.Reader) error { return j.Bad("no %d", 7) },
-		"other":              func(*strictjson.Reader) error { return other },
+		"doc: a 7: other":   func(j *strictjson.Reader) error { return j.Error(other, "a %d", 7) },
+		"doc: other":        func(j *strictjson.Reader) error { return j.Wrap(other) },
+		"doc: a 7: invalid": func(j *strictjson.Reader) error { return j.Bad("a %d", 7) },
+		"other":             func(*strictjson.Reader) error { return other },
 	} {
-		if _, err := document(strings.NewReader("{}")).Read(fail); err == nil || err.Error() != want {
+		_, err := document(strings.NewReader("{}")).Read(fail)
+		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	_, err := strictjson.Document{From: strings.NewReader(""), Invalid: errInvalid}.Read((*strictjson.Reader).Skip)
+	empty := strictjson.Document{From: strings.NewReader(""), Invalid: errInvalid}
+	_, err := empty.Read((*strictjson.Reader).Skip)
 	if err == nil || err.Error() != "bad JSON: it is empty: invalid" {
 		t.Errorf("without subject: %v", err)
 	}
@@ -186,17 +189,19 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzRead: what is accepted is what two other readers accept, however the bytes arrive, and what is
-// refused is invalid.
+// FuzzRead: what is accepted is what two other readers accept, however the bytes arrive, and what
+// is refused is invalid.
 func FuzzRead(f *testing.F) {
 	for _, s := range []string{
-		"", "{}", `{"text":"a","number":7,"list":["b"],"x":[1,{"y":null}]}`, `{"a":1,"a":2}`, "{\"a\":\"\xff\"}", `[[[]]]`, `1e5 x`,
+		"", "{}", `{"text":"a","number":7,"list":["b"],"x":[1,{"y":null}]}`, `{"a":1,"a":2}`,
+		"{\"a\":\"\xff\"}", `[[[]]]`, `1e5 x`,
 	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		n, err := document(bytes.NewReader(data)).Read((*strictjson.Reader).Skip)
-		_, slow := document(iotest.OneByteReader(bytes.NewReader(data))).Read((*strictjson.Reader).Skip)
+		skip := (*strictjson.Reader).Skip
+		n, err := document(bytes.NewReader(data)).Read(skip)
+		_, slow := document(iotest.OneByteReader(bytes.NewReader(data))).Read(skip)
 		if (err == nil) != (slow == nil) {
 			t.Errorf("byte by byte: %v, at once: %v", slow, err)
 		}
@@ -228,7 +233,8 @@ func TestInteger(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"0": "", "-7": "", "9223372036854775807": "", "-9223372036854775808": "",
-		"9223372036854775808": "no whole number", "1.0": "no whole number", "1e2": "no whole number",
+		"9223372036854775808": "no whole number",
+		"1.0":                 "no whole number", "1e2": "no whole number",
 		`"1"`: "want a number", "-": "bad JSON", "": "empty",
 	} {
 		var got int64
@@ -248,7 +254,9 @@ func TestInteger(t *testing.T) {
 // TestLargestNumber: the limit may be as large as an int64.
 func TestLargestNumber(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]int64{"9223372036854775807": math.MaxInt64, "9223372036854775808": -1, "0": 0} {
+	for text, want := range map[string]int64{
+		"9223372036854775807": math.MaxInt64, "9223372036854775808": -1, "0": 0,
+	} {
 		var got int64
 		_, err := document(strings.NewReader(text)).Read(func(j *strictjson.Reader) (err error) {
 			got, err = j.Number(math.MaxInt64)

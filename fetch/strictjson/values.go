@@ -70,7 +70,8 @@ func (r *Reader) Integer() (int64, error) {
 	}
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {
-		return 0, r.Bad("%s: %s is no whole number of 64 bits", r.Where(), safetext.Clip(string(value), maxShown))
+		shown := safetext.Clip(string(value), maxShown)
+		return 0, r.Bad("%s: %s is no whole number of 64 bits", r.Where(), shown)
 	}
 	return n, nil
 }

@@ -17,14 +17,15 @@ var arrows = map[string][]string{
 	"sign":             nil,
 	"cache":            nil,
 	"fetch/safetext":   nil,
+	"fetch/sched":      nil,
 	"fetch/strictjson": {"fetch/safetext"},
 	"fetch/pfimg":      {"fetch/safetext", "fetch/strictjson", "sign"},
 	"fetch/ref":        {"fetch/pfimg", "fetch/safetext"},
-	"fetch":            {"fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson", "sign"},
+	"fetch":            {"fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fetch/strictjson", "sign"},
 	"fusefs":           {"fetch/pfimg"},
 	"fetch/ahead":      {"fetch/pfimg"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fusefs", "sign"},
+	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {

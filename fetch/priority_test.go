@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // TestReaderPassesReadahead: with one connection, whose answer is held back, a reader's request and one that was raised
@@ -31,12 +33,14 @@ func TestReaderPassesReadahead(t *testing.T) {
 		}
 		return false
 	})
-	raised := NewUrgency(Background)
+	raised := sched.NewPriority(sched.Background)
 	var readers sync.WaitGroup
-	for i, u := range []*Urgency{new(Urgency), NewUrgency(Background), NewUrgency(Ahead), raised, nil} {
+	for i, u := range []*sched.Priority{
+		new(sched.Priority), sched.NewPriority(sched.Background), sched.NewPriority(sched.Ahead), raised, nil,
+	} {
 		ctx := context.Background()
 		if u != nil {
-			ctx = WithUrgency(ctx, u)
+			ctx = WithPriority(ctx, u)
 		}
 		readers.Go(func() {
 			if err := im.Blob(ctx, parts[i].logical(), int64(len(names[i])), new(buffer)); err != nil {
@@ -46,11 +50,11 @@ func TestReaderPassesReadahead(t *testing.T) {
 		if i == 0 {
 			<-begun
 		}
-		for l.waiting() < i {
+		for l.Waiting() < i {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	raised.Raise(Reader)
+	raised.Raise(sched.Reader)
 	f.forget()
 	close(hold)
 	readers.Wait()
@@ -67,18 +71,21 @@ func TestReaderPassesReadahead(t *testing.T) {
 	}
 }
 
-// TestUrgency: it only rises.
-func TestUrgency(t *testing.T) {
-	for _, tt := range []struct{ from, to, want Class }{
-		{Background, Ahead, Ahead}, {Ahead, Reader, Reader}, {Reader, Background, Reader}, {Ahead, Background, Ahead},
-	} {
-		u := NewUrgency(tt.from)
-		u.Raise(tt.to)
-		if got := u.Class(); got != tt.want {
-			t.Errorf("%d raised to %d is %d, want %d", tt.from, tt.to, got, tt.want)
-		}
+// TestTriedOnce: what no reader waits for is not tried again, unless one has come for it.
+func TestTriedOnce(t *testing.T) {
+	p := defaultRetry()
+	p.base, p.ceiling = time.Millisecond, time.Millisecond
+	cut := &requestError{kind: ErrRegistry, text: "cut"}
+	u := sched.NewPriority(sched.Ahead)
+	ctx := WithPriority(t.Context(), u)
+	if err := (&retrier{policy: p}).again(ctx, cut); err != cut {
+		t.Errorf("no reader waits: %v, want %v", err, cut)
 	}
-	if urgencyOf(context.Background()).Class() != Reader {
-		t.Error("a fetch without urgency is not a reader's")
+	u.Raise(sched.Reader)
+	if err := (&retrier{policy: p}).again(ctx, cut); err != nil {
+		t.Errorf("a reader waits: %v", err)
+	}
+	if priorityOf(context.Background()).Class() != sched.Reader {
+		t.Error("a fetch without priority is not a reader's")
 	}
 }

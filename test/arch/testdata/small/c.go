@@ -1,0 +1,5 @@
+package small
+
+func (thing) n() int { return helper() }
+
+func helper() int { return 2 }

@@ -1,0 +1,7 @@
+package strewn
+
+func (wide) M3() {}
+
+func (narrow) M3() {}
+
+func f3() {}

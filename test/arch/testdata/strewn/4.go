@@ -1,0 +1,5 @@
+package strewn
+
+func (wide) M4() {}
+
+func f4() {}
