@@ -239,7 +239,7 @@ func TestRoomForReaders(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	enter := func(u *sched.Priority) func() {
-		leave, err := d.enter(WithPriority(ctx, u))
+		leave, err := d.enter(sched.WithPriority(ctx, u))
 		if err != nil {
 			t.Fatal(err)
 		}

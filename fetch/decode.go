@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
@@ -55,7 +56,7 @@ func (d *decoders) close() { d.all.Close() }
 // order those who ask again after a failure would wait for each other. Half of the places are for readers alone, since the
 // others may be kept away from the network for long.
 func (d *decoders) enter(ctx context.Context) (leave func(), err error) {
-	return d.rooms.Acquire(ctx, &d.room, priorityOf(ctx))
+	return d.rooms.Acquire(ctx, &d.room, sched.PriorityOf(ctx))
 }
 
 // decodeAll decodes all of src into dst[:0], whose capacity is the bound.
@@ -158,7 +159,7 @@ func explainZstd(err error) error {
 	case errors.Is(err, zstd.ErrUnknownDictionary):
 		text = "it needs a dictionary, which no image has"
 	default:
-		text = "zstd: " + clip(err.Error(), 120)
+		text = "zstd: " + safetext.Clip(err.Error(), 120)
 	}
 	return fmt.Errorf("%s: %w", text, pfimg.ErrIntegrity)
 }

@@ -219,3 +219,13 @@ func (im *Image) Close() error {
 	im.decoders.close()
 	return nil
 }
+
+// WaitIdle waits until no reader and no readahead has a request under way or waiting, and the last
+// failure is some time past: then a fetch in the background disturbs neither. It does not wait
+// where no network is in use.
+func (im *Image) WaitIdle(ctx context.Context) error {
+	if reg, ok := im.src.(*registry); ok {
+		return reg.limiter.WaitIdle(ctx)
+	}
+	return ctx.Err()
+}

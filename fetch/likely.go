@@ -9,10 +9,7 @@ import (
 
 // What is fetched before the signed manifest says that it is part of the image: the blobs which that manifest names
 // itself. They are the first layers of an artifact, in a known order, less those that occurred before.
-const (
-	maxLikely      = 8       // layers
-	maxLikelyBytes = 1 << 20 // stored bytes of each
-)
+const maxLikelyBytes = 1 << 20 // stored bytes of each
 
 // Likely is called once while an image is opened, when the OCI manifest is there and before config and signature are. It
 // gets the blobs that the signed manifest probably names and how to fetch one: blob writes only what hashes to the digest

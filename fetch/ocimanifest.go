@@ -29,6 +29,9 @@ const (
 	refNameAnnotation   = "org.opencontainers.image.ref.name"
 )
 
+// maxLikely is how many of the first named layers are kept apart: the top-level blobs of an image.
+const maxLikely = 8
+
 // ociManifest is what a mount needs of an OCI manifest.
 type ociManifest struct {
 	config     descriptor

@@ -40,7 +40,7 @@ func TestReaderPassesReadahead(t *testing.T) {
 	} {
 		ctx := context.Background()
 		if u != nil {
-			ctx = WithPriority(ctx, u)
+			ctx = sched.WithPriority(ctx, u)
 		}
 		readers.Go(func() {
 			if err := im.Blob(ctx, parts[i].logical(), int64(len(names[i])), new(buffer)); err != nil {
@@ -77,7 +77,7 @@ func TestTriedOnce(t *testing.T) {
 	p.base, p.ceiling = time.Millisecond, time.Millisecond
 	cut := &requestError{kind: ErrRegistry, text: "cut"}
 	u := sched.NewPriority(sched.Ahead)
-	ctx := WithPriority(t.Context(), u)
+	ctx := sched.WithPriority(t.Context(), u)
 	if err := (&retrier{policy: p}).again(ctx, cut); err != cut {
 		t.Errorf("no reader waits: %v, want %v", err, cut)
 	}
@@ -85,7 +85,7 @@ func TestTriedOnce(t *testing.T) {
 	if err := (&retrier{policy: p}).again(ctx, cut); err != nil {
 		t.Errorf("a reader waits: %v", err)
 	}
-	if priorityOf(context.Background()).Class() != sched.Reader {
+	if sched.PriorityOf(context.Background()).Class() != sched.Reader {
 		t.Error("a fetch without priority is not a reader's")
 	}
 }

@@ -65,7 +65,7 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !retriable(err) || priorityOf(ctx).Class() != sched.Reader {
+	if !retriable(err) || sched.PriorityOf(ctx).Class() != sched.Reader {
 		return err // what nobody waits for is tried once: a wait for the next try would be one for readers elsewhere, too
 	}
 	r.failed++

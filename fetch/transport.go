@@ -196,7 +196,7 @@ func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, fun
 		if token {
 			return p, func() {}, nil
 		}
-		priority := priorityOf(ctx)
+		priority := sched.PriorityOf(ctx)
 		if p != nil {
 			priority = sched.NewPriority(sched.Reader) // others wait for what a probe finds
 		}

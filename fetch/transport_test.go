@@ -274,7 +274,7 @@ func TestProbeIsUrgent(t *testing.T) {
 	tr.limiter.Report(true, time.Minute)
 	h := &host{gate: &gate{downAfter: 1}}
 	h.gate.leave(nil, errors.New("down"), true)
-	ctx, cancel := context.WithTimeout(WithPriority(t.Context(), sched.NewPriority(sched.Ahead)), 10*time.Second)
+	ctx, cancel := context.WithTimeout(sched.WithPriority(t.Context(), sched.NewPriority(sched.Ahead)), 10*time.Second)
 	defer cancel()
 	p, release, err := tr.admit(ctx, h, false)
 	if err != nil || p == nil {

@@ -49,7 +49,7 @@ const maxJoins = 5
 func (b blobs) fetch(ctx context.Context, d pfimg.Digest, size int64, u *sched.Priority, use func(io.ReaderAt)) error {
 	defer b.early.end(d)
 	f, err := b.store.Open(ctx, d, size, func(ctx context.Context, w cache.Sink) error {
-		err := b.image.Blob(fetch.WithPriority(ctx, u), d, size, w)
+		err := b.image.Blob(sched.WithPriority(ctx, u), d, size, w)
 		if err != nil && u.Class() != sched.Reader && !errors.Is(err, pfimg.ErrIntegrity) { // wrong bytes are so for readers, too
 			err = fmt.Errorf("%w: %w", cache.ErrUnwanted, err)
 		}
