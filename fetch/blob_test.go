@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -201,7 +202,7 @@ func TestAnnotatedSizeIsHeld(t *testing.T) {
 		want error
 		hint int64
 	}{{"9", nil, 9}, {"8", pfimg.ErrIntegrity, 8}, {"10", pfimg.ErrIntegrity, 10}, {"-3", nil, -1}, {"x", nil, -1}} {
-		p := part{content: content, notes: map[string]string{PathAnnotation: path, DecodedSizeAnnotation: tt.size}}
+		p := part{content: content, notes: map[string]string{artifact.PathAnnotation: path, artifact.DecodedSizeAnnotation: tt.size}}
 		f := newFake(t)
 		f.serve(t, p)
 		im := mustOpen(t, f.ref(t), testOptions())
@@ -237,7 +238,7 @@ func TestUnnamedLayers(t *testing.T) {
 	none := map[string]string{}
 	a := part{content: []byte("unnamed a"), notes: none}
 	bad := part{content: []byte("bad"), wire: []byte("no zstd"), notes: none}
-	big := part{content: noise(2 << 20), notes: map[string]string{PathAnnotation: "elsewhere"}}
+	big := part{content: noise(2 << 20), notes: map[string]string{artifact.PathAnnotation: "elsewhere"}}
 	named := part{content: []byte("named")}
 	f := newFake(t)
 	f.serve(t, a, bad, big, named)
@@ -263,7 +264,7 @@ func TestUnnamedLayers(t *testing.T) {
 	}
 	missing := part{content: []byte("nowhere")}
 	for range 2 {
-		if err := read(missing); !errors.Is(err, ErrMissing) || !errors.Is(err, pfimg.ErrIntegrity) {
+		if err := read(missing); !errors.Is(err, artifact.ErrMissing) || !errors.Is(err, pfimg.ErrIntegrity) {
 			t.Errorf("got %v, want ErrMissing", err)
 		}
 	}
@@ -322,10 +323,10 @@ func TestCloseEndsBlob(t *testing.T) {
 	if err := im.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-got; !errors.Is(err, ErrClosed) {
+	if err := <-got; !errors.Is(err, artifact.ErrClosed) {
 		t.Errorf("closed: got %v", err)
 	}
-	if err := im.Blob(context.Background(), p.logical(), -1, &buffer{}); !errors.Is(err, ErrClosed) {
+	if err := im.Blob(context.Background(), p.logical(), -1, &buffer{}); !errors.Is(err, artifact.ErrClosed) {
 		t.Errorf("after Close: got %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
@@ -143,7 +144,7 @@ func plainLoop(im *Image, p part, out fileSink) error {
 	if err := out.Reset(); err != nil {
 		return err
 	}
-	from, err := im.src.read(context.Background(), im.reader.Root().find(p.logical())[0], 0)
+	from, err := im.src.Read(context.Background(), im.reader.Root().Find(p.logical())[0], 0)
 	if err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func TestRooms(t *testing.T) {
 	ctx, cancel = context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for i := range rooms {
-		if _, err := im.decoders.enter(ctx); err != nil {
+		if _, err := im.decoders.Enter(ctx); err != nil {
 			t.Fatalf("only %d of %d rooms are free again: %v", i, rooms, err)
 		}
 	}
@@ -234,12 +235,12 @@ func TestRooms(t *testing.T) {
 // TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and passes on to the rest when it
 // becomes urgent.
 func TestRoomForReaders(t *testing.T) {
-	d := newDecoders(4)
-	defer d.close()
+	d := artifact.NewDecoders(4)
+	defer d.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	enter := func(u *sched.Priority) func() {
-		leave, err := d.enter(sched.WithPriority(ctx, u))
+		leave, err := d.Enter(sched.WithPriority(ctx, u))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -90,19 +91,19 @@ func (m *Meter) report() Report {
 
 // take proves a blob: one decode checks logical digest, size and end of stream, and the stored bytes, as they came, go
 // to keep. size is the signed size in bytes, -1 when none is signed.
-func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
+func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
 	ctx, done, err := im.use.begin(ctx)
 	if err != nil {
-		return storedBlob{}, err
+		return artifact.StoredBlob{}, err
 	}
 	defer done()
-	return im.reader.verify(ctx, d, size, keep)
+	return im.reader.Verify(ctx, d, size, keep)
 }
 
 // each runs work for every blob of the image, at most n at once, and returns what it made in image order. The index
 // says which sizes are signed: those are not annotated.
-func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error)) ([]storedBlob, error) {
-	items := make([]storedBlob, c.Index.Stats().Blobs)
+func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error)) ([]artifact.StoredBlob, error) {
+	items := make([]artifact.StoredBlob, c.Index.Stats().Blobs)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(n)
 	i := 0
@@ -118,7 +119,7 @@ func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d
 				return err
 			}
 			if c.Index.Signed(d) {
-				it.decoded = -1
+				it.Decoded = -1
 			}
 			*into = it
 			return nil
@@ -137,7 +138,7 @@ func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d
 func (c Cargo) wireBytes() (n int64) {
 	for d := range c.Index.Blobs() {
 		if size, _, ok := c.Image.Wire(d); ok && size > 0 {
-			n = addSize(n, size)
+			n = artifact.AddSize(n, size)
 		}
 	}
 	return n
@@ -159,22 +160,22 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 
 // ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly what is carried, else
 // a new one.
-func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []storedBlob) ([]byte, error) {
+func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []artifact.StoredBlob) ([]byte, error) {
 	if c.verbatim(sig, items) {
 		return c.Image.ociBytes(ctx)
 	}
-	return writeManifest(c.Image.manifest.Raw, sig, items)
+	return artifact.WriteManifest(c.Image.manifest.Raw, sig, items)
 }
 
 // verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and nothing else.
-func (c Cargo) verbatim(sig []byte, items []storedBlob) bool {
+func (c Cargo) verbatim(sig []byte, items []artifact.StoredBlob) bool {
 	r := c.Image.reader.Root()
-	if r.oci == nil || len(r.oci.signatures) != 1 || !bytes.Equal(sig, r.signature) ||
-		r.oci.layers != 1+len(items) || len(r.oci.unlabelled) > 0 {
+	if r.OCI == nil || len(r.OCI.Signatures) != 1 || !bytes.Equal(sig, r.Signature) ||
+		r.OCI.Layers != 1+len(items) || len(r.OCI.Unlabelled) > 0 {
 		return false
 	}
 	for _, it := range items {
-		if l := r.find(it.logical); len(l) != 1 || l[0].wire != it.wire {
+		if l := r.Find(it.Logical); len(l) != 1 || l[0].Wire != it.Wire {
 			return false
 		}
 	}
@@ -183,15 +184,15 @@ func (c Cargo) verbatim(sig []byte, items []storedBlob) bool {
 
 // ociBytes reads the image's own OCI manifest again.
 func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
-	want, err := pfimg.ParseDigest(im.reader.Root().digest)
+	want, err := pfimg.ParseDigest(im.reader.Root().Digest)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := im.reader.Root().raw(ctx)
+	raw, err := im.reader.Root().Raw(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: OCI manifest: %w", im.name(), err)
 	}
-	if got := hashOf(raw); got != wireDigest(want) {
+	if got := artifact.DigestOf(raw); got != artifact.WireDigest(want) {
 		return nil, fmt.Errorf("%s: OCI manifest %s: the stored bytes hash to %s: %w", im.name(), want, got, pfimg.ErrIntegrity)
 	}
 	return raw, nil

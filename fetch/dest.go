@@ -9,6 +9,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -19,17 +20,17 @@ type folderDest struct{ dir string }
 var _ destination = (*folderDest)(nil)
 
 func (f *folderDest) prepare(ctx context.Context, id identity) error {
-	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), maxSmall, new(counters))
+	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), artifact.MaxSmall, new(artifact.Counters))
 	switch {
-	case errors.Is(err, ErrMissing):
+	case errors.Is(err, artifact.ErrMissing):
 		return nil
 	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, id.manifest):
-		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(hashOf(raw)), id.cid, ErrTaken)
+		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(artifact.DigestOf(raw)), id.cid, ErrTaken)
 	}
 	return err
 }
 
-func (f *folderDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
+func (f *folderDest) path(logical pfimg.Digest, _ artifact.WireDigest) (string, bool) {
 	return zstPath(f.dir, logical), true
 }
 
@@ -53,13 +54,13 @@ func (s *storeDest) prepare(_ context.Context, id identity) error {
 	return nil
 }
 
-func (s *storeDest) path(logical pfimg.Digest, _ wireDigest) (string, bool) {
+func (s *storeDest) path(logical pfimg.Digest, _ artifact.WireDigest) (string, bool) {
 	return zstPath(s.ref.Dir(), logical), true
 }
 
 // commit writes the manifest as a blob, and last under images.
 func (s *storeDest) commit(_ context.Context, temp *tempDir, p Parts) error {
-	cid := pfimg.Digest(hashOf(p.Manifest))
+	cid := pfimg.Digest(artifact.DigestOf(p.Manifest))
 	if path := zstPath(s.ref.Dir(), cid); !isFile(path) {
 		stored, err := compressSmall(p.Manifest)
 		if err != nil {
@@ -80,7 +81,7 @@ func isFile(path string) bool {
 // compressSmall makes one zstd frame, as the reference tool's are: no checksum, a window of at most 8 MiB.
 func compressSmall(b []byte) ([]byte, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pooledWindow))
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(artifact.PooledWindow))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // download reads one thing from a registry as a stream that does not break: a request that fails or is cut is sent
@@ -68,7 +70,7 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) next(err error) bool {
 	at := d.at
 	d.at = nil
-	var wrong *wrongBytes
+	var wrong *artifact.WrongBytes
 	if at == nil || !at.mirror() || d.ctx.Err() != nil || errors.As(err, &wrong) {
 		return false
 	}
@@ -140,7 +142,7 @@ func (d *download) open() error {
 func (d *download) failed(err error) error {
 	var status *statusError
 	if errors.As(err, &status) && status.code == http.StatusNotFound && strings.HasPrefix(d.path, "blobs/") {
-		return fmt.Errorf("%w: %w", err, ErrMissing)
+		return fmt.Errorf("%w: %w", err, artifact.ErrMissing)
 	}
 	return err
 }
@@ -152,7 +154,7 @@ func (d *download) take(resp *http.Response) error {
 	case resp.StatusCode == http.StatusOK:
 		if d.size >= 0 && resp.ContentLength >= 0 && resp.ContentLength != d.size {
 			_ = resp.Body.Close()
-			return &wrongBytes{text: fmt.Sprintf("the registry has %d bytes, the manifest says %d", resp.ContentLength, d.size), from: origin(resp)}
+			return &artifact.WrongBytes{Text: fmt.Sprintf("the registry has %d bytes, the manifest says %d", resp.ContentLength, d.size), From: origin(resp)}
 		}
 		d.skip = d.off
 	case resp.StatusCode == http.StatusPartialContent && d.rest(resp):
@@ -190,7 +192,7 @@ func (d *download) drop() {
 func (d *download) Close() error {
 	d.drop()
 	if d.err == nil {
-		d.err = ErrClosed
+		d.err = artifact.ErrClosed
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -138,7 +139,7 @@ func TestStatuses(t *testing.T) {
 	}{
 		{408, 2, nil, 3}, {429, 2, nil, 3}, {500, 2, nil, 3}, {502, 2, nil, 3}, {503, 4, nil, 5}, {504, 2, nil, 3},
 		{503, 9, ErrRegistry, 5}, {429, 9, ErrRegistry, 5},
-		{400, 9, ErrRegistry, 1}, {401, 9, ErrDenied, 1}, {403, 9, ErrDenied, 1}, {404, 9, ErrMissing, 1}, {501, 9, ErrRegistry, 1},
+		{400, 9, ErrRegistry, 1}, {401, 9, ErrDenied, 1}, {403, 9, ErrDenied, 1}, {404, 9, artifact.ErrMissing, 1}, {501, 9, ErrRegistry, 1},
 		{410, 9, ErrRegistry, 1}, {304, 9, ErrRegistry, 1}, {206, 9, ErrRegistry, 1},
 	}
 	for _, tt := range tests {

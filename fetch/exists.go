@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // dial makes the client of a registry, and returns how to give its connections back.
 func dial(r ref.Ref, o Options) (*client, func(), error) {
-	t := newTransport(o, *o.retry, new(counters))
+	t := newTransport(o, *o.retry, new(artifact.Counters))
 	c, err := newClient(r, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", r.String()) })
 	if err != nil {
 		return nil, nil, err
@@ -27,7 +28,7 @@ func Exists(ctx context.Context, r ref.Ref, o Options) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, artifact.ErrNotFound):
 		return false, nil
 	}
 	return false, fmt.Errorf("%s: %w", clip(r.String(), maxWords), err)
@@ -37,11 +38,11 @@ func lookFor(ctx context.Context, r ref.Ref, o Options) error {
 	if r.Kind() == ref.Registry {
 		return lookRemote(ctx, r, o)
 	}
-	src := localSource(r, "", new(counters))
+	src := localSource(r, "", new(artifact.Counters))
 	if src == nil {
 		return errZero
 	}
-	_, err := src.root(ctx)
+	_, err := src.Root(ctx)
 	return err
 }
 
@@ -56,7 +57,7 @@ func lookRemote(ctx context.Context, r ref.Ref, o Options) error {
 	defer idle()
 	name := r.Tag()
 	if r.Pinned() {
-		name = wireDigest(r.Digest()).String()
+		name = artifact.WireDigest(r.Digest()).String()
 	}
 	retry := retrier{policy: c.policy}
 	for {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -68,7 +69,7 @@ func (f *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.Contains(r.URL.Path, "/manifests/") {
-		w.Header().Set("Content-Type", mediaTypeManifest)
+		w.Header().Set("Content-Type", artifact.MediaTypeManifest)
 		w.Header().Set("Docker-Content-Digest", digestOf(body))
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		_, _ = w.Write(body)
@@ -152,11 +153,11 @@ func compress(b []byte) []byte {
 // signedManifest returns a pf manifest with its signature by the default key.
 func signedManifest(t testing.TB) (manifest, sig []byte) {
 	t.Helper()
-	r, err := (&layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:minimal"), traffic: new(counters)}).root(context.Background())
+	r, err := (&layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:minimal"), traffic: new(artifact.Counters)}).Root(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.manifest, r.signature
+	return r.Manifest, r.Signature
 }
 
 func desc(mediaType string, b []byte) map[string]any {
@@ -167,9 +168,9 @@ func desc(mediaType string, b []byte) map[string]any {
 func makeManifest(t testing.TB, parts ...part) []byte {
 	t.Helper()
 	pf, sig := signedManifest(t)
-	layers := []any{desc(MediaTypeSignature, sig)}
+	layers := []any{desc(artifact.MediaTypeSignature, sig)}
 	for _, p := range parts {
-		d := desc(MediaTypeLayer, p.stored())
+		d := desc(artifact.MediaTypeLayer, p.stored())
 		d["digest"] = p.wireDigest()
 		if p.mediaType != "" {
 			d["mediaType"] = p.mediaType
@@ -179,11 +180,11 @@ func makeManifest(t testing.TB, parts ...part) []byte {
 		}
 		d["annotations"] = p.notes
 		if p.notes == nil {
-			d["annotations"] = map[string]string{PathAnnotation: "blobs/sha256/" + p.logical().Hex()[:2] + "/" + p.logical().Hex() + ".zst"}
+			d["annotations"] = map[string]string{artifact.PathAnnotation: "blobs/sha256/" + p.logical().Hex()[:2] + "/" + p.logical().Hex() + ".zst"}
 		}
 		layers = append(layers, d)
 	}
-	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": mediaTypeManifest, "config": desc(MediaTypeConfig, pf), "layers": layers})
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": artifact.MediaTypeManifest, "config": desc(artifact.MediaTypeConfig, pf), "layers": layers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +286,7 @@ type memMeta struct {
 
 func newMemMeta() *memMeta { return &memMeta{bytes: map[[32]byte][]byte{}, names: map[string][]byte{}} }
 
-func (m *memMeta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(context.Context, Sink) error) ([]byte, error) {
+func (m *memMeta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
 	m.mu.Lock()
 	b, ok := m.bytes[key]
 	m.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -14,24 +15,24 @@ import (
 // blobs/sha256/<aa>/<hex>.zst, where <hex> is the digest of the decoded bytes. Nothing names the stored bytes.
 type folder struct {
 	ref     ref.Ref
-	traffic *counters
+	traffic *artifact.Counters
 	trusted string // why no signature is needed; "": one is
 }
 
-var _ source = (*folder)(nil)
+var _ artifact.Source = (*folder)(nil)
 
-func (f *folder) root(ctx context.Context) (*root, error) {
-	r := &root{find: f.find}
+func (f *folder) Root(ctx context.Context) (*artifact.Root, error) {
+	r := &artifact.Root{Find: f.find}
 	var err error
-	if r.manifest, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json"), maxSmall, f.traffic); err != nil {
-		if errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.Dir(), ErrNotFound)
+	if r.Manifest, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json"), artifact.MaxSmall, f.traffic); err != nil {
+		if errors.Is(err, artifact.ErrMissing) {
+			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.Dir(), artifact.ErrNotFound)
 		}
 		return nil, err
 	}
-	r.signature, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json.sig"), maxSmall, f.traffic)
-	if errors.Is(err, ErrMissing) {
-		r.trusted, err = f.trusted, nil
+	r.Signature, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json.sig"), artifact.MaxSmall, f.traffic)
+	if errors.Is(err, artifact.ErrMissing) {
+		r.Trusted, err = f.trusted, nil
 	}
 	if err != nil {
 		return nil, err
@@ -39,16 +40,16 @@ func (f *folder) root(ctx context.Context) (*root, error) {
 	return r, nil
 }
 
-// head returns none: no tag names a folder's image.
-func (f *folder) head(context.Context) (string, error) { return "", nil }
+// Head returns none: no tag names a folder's image.
+func (f *folder) Head(context.Context) (string, error) { return "", nil }
 
 func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.Dir(), d) }
 
 // find looks for a blob's file.
-func (f *folder) find(d pfimg.Digest) []layer { return findZst(f.ref.Dir(), d) }
+func (f *folder) find(d pfimg.Digest) []artifact.Layer { return findZst(f.ref.Dir(), d) }
 
-func (f *folder) read(ctx context.Context, l layer, _ int) (*stored, error) {
-	return openLocal(ctx, f.path(l.logical), l.size, f.traffic)
+func (f *folder) Read(ctx context.Context, l artifact.Layer, _ int) (*artifact.Stored, error) {
+	return openLocal(ctx, f.path(l.Logical), l.Size, f.traffic)
 }
 
 func zstPath(dir string, d pfimg.Digest) string {
@@ -56,10 +57,10 @@ func zstPath(dir string, d pfimg.Digest) string {
 	return filepath.Join(dir, "blobs", "sha256", hex[:2], hex+".zst")
 }
 
-func findZst(dir string, d pfimg.Digest) []layer {
+func findZst(dir string, d pfimg.Digest) []artifact.Layer {
 	size, ok := statRegular(zstPath(dir, d))
 	if !ok {
 		return nil
 	}
-	return []layer{{logical: d, size: size, decoded: -1}}
+	return []artifact.Layer{{Logical: d, Size: size, Decoded: -1}}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -71,7 +72,7 @@ func TestLikely(t *testing.T) {
 	f.serve(t, parts...)
 	o := testOptions()
 	calls := 0
-	o.Likely = func(blobs []pfimg.Digest, blob func(context.Context, pfimg.Digest, Sink) error) {
+	o.Likely = func(blobs []pfimg.Digest, blob func(context.Context, pfimg.Digest, artifact.Sink) error) {
 		calls++
 		want := []pfimg.Digest{parts[0].logical(), parts[3].logical(), parts[4].logical(), parts[5].logical(), parts[6].logical(), parts[7].logical()}
 		if !slices.Equal(blobs, want) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
@@ -44,7 +45,7 @@ func planOf(t *testing.T, name, root string) (route, []string, error) {
 		own = ref.DockerAPI
 	}
 	r, err := planner{
-		name: name, own: ownEndpoint(own), o: o, t: newTransport(o, *o.retry, new(counters)),
+		name: name, own: ownEndpoint(own), o: o, t: newTransport(o, *o.retry, new(artifact.Counters)),
 		warn: func(s string) { warnings = append(warnings, s) },
 	}.plan()
 	return r, warnings, err

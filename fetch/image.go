@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -85,10 +86,10 @@ type Image struct {
 	ref      ref.Ref
 	options  Options
 	manifest *pfimg.Manifest
-	src      source // nil while the image is not open
-	decoders *decoders
-	reader   *reader // of its blobs; nil while the image is not open
-	traffic  *counters
+	src      artifact.Source // nil while the image is not open
+	decoders *artifact.Decoders
+	reader   *artifact.Reader // of its blobs; nil while the image is not open
+	traffic  *artifact.Counters
 	stale    bool
 	use      usage
 }
@@ -110,11 +111,11 @@ func (u *usage) begin(ctx context.Context) (context.Context, func(), error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return nil, nil, ErrClosed
+		return nil, nil, artifact.ErrClosed
 	}
 	u.running.Add(1)
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(u.ctx, func() { cancel(ErrClosed) })
+	stop := context.AfterFunc(u.ctx, func() { cancel(artifact.ErrClosed) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
@@ -137,8 +138,8 @@ func (im *Image) Ref() ref.Ref { return im.ref }
 func (im *Image) name() string { return clip(im.ref.String(), maxWords) }
 
 // newReader returns a reader of the layers of r, which are at src, within the image's bounds.
-func (im *Image) newReader(src source, r *root) *reader {
-	return newReader(readerConfig{
+func (im *Image) newReader(src artifact.Source, r *artifact.Root) *artifact.Reader {
+	return artifact.NewReader(artifact.Config{
 		Image: im.name(), Log: im.options.Log, MaxBlob: im.options.MaxBlobSize, Decoders: im.decoders,
 	}, src, r)
 }
@@ -147,31 +148,31 @@ func (im *Image) newReader(src source, r *root) *reader {
 func (im *Image) Manifest() *pfimg.Manifest { return im.manifest }
 
 // Digest returns "sha256:…" of the OCI manifest, "" for folders and stores, which have none.
-func (im *Image) Digest() string { return im.reader.Root().digest }
+func (im *Image) Digest() string { return im.reader.Root().Digest }
 
 // Layers returns how many layers the OCI manifest lists, the signature's included; 0 for folders and stores.
 func (im *Image) Layers() int {
-	if im.reader.Root().oci == nil {
+	if im.reader.Root().OCI == nil {
 		return 0
 	}
-	return im.reader.Root().oci.layers
+	return im.reader.Root().OCI.Layers
 }
 
 // WireBytes returns the stored bytes of config, signature and all blobs that the OCI manifest lists; 0 for folders and
 // stores, where only Wire of each blob tells.
 func (im *Image) WireBytes() int64 {
-	if im.reader.Root().oci == nil {
+	if im.reader.Root().OCI == nil {
 		return 0
 	}
-	return im.reader.Root().oci.wireBytes
+	return im.reader.Root().OCI.WireBytes
 }
 
 // ManifestSize returns the bytes of the OCI manifest; 0 for folders and stores.
 func (im *Image) ManifestSize() int64 {
-	if im.reader.Root().oci == nil {
+	if im.reader.Root().OCI == nil {
 		return 0
 	}
-	return im.reader.Root().oci.size
+	return im.reader.Root().OCI.Size
 }
 
 // Warnings returns what the user should know about how the image was opened, one sentence each.
@@ -186,7 +187,7 @@ func (im *Image) Stale() bool { return im.stale }
 
 // Fetched returns the traffic so far.
 func (im *Image) Fetched() Traffic {
-	return Traffic{Requests: im.traffic.requests.Load(), Bytes: im.traffic.bytes.Load()}
+	return Traffic{Requests: im.traffic.Requests.Load(), Bytes: im.traffic.Bytes.Load()}
 }
 
 // Wire returns a blob's stored size in bytes, and its decoded size when an annotation tells (-1: none does). The latter
@@ -199,13 +200,13 @@ func (im *Image) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 // Blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is signed. The bytes are right
 // when Blob returns nil; whatever it wrote before an error is void. An error of w comes back as it is; pfimg.ErrIntegrity
 // names image, blob, layer, what was expected and what came.
-func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
+func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w artifact.Sink) error {
 	ctx, done, err := im.use.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return im.reader.blob(ctx, d, size, w)
+	return im.reader.Blob(ctx, d, size, w)
 }
 
 // Close ends what is under way, waits for it, and gives all connections back. It returns no error.
@@ -213,10 +214,10 @@ func (im *Image) Close() error {
 	im.use.mu.Lock()
 	im.use.closed = true
 	im.use.mu.Unlock()
-	im.use.end(ErrClosed)
+	im.use.end(artifact.ErrClosed)
 	im.use.running.Wait()
 	im.use.idle()
-	im.decoders.close()
+	im.decoders.Close()
 	return nil
 }
 

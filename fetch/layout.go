@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/safetext"
@@ -26,16 +27,16 @@ const (
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 type layout struct {
 	ref     ref.Ref
-	traffic *counters
+	traffic *artifact.Counters
 }
 
-var _ source = (*layout)(nil)
+var _ artifact.Source = (*layout)(nil)
 
-func (l *layout) root(ctx context.Context) (*root, error) {
+func (l *layout) Root(ctx context.Context) (*artifact.Root, error) {
 	if err := l.version(ctx); err != nil {
 		return nil, err
 	}
-	want := descriptor{wire: wireDigest(l.ref.Digest()), size: -1}
+	want := artifact.Descriptor{Wire: artifact.WireDigest(l.ref.Digest()), Size: -1}
 	if !l.ref.Pinned() {
 		var err error
 		if want, err = l.resolve(ctx); err != nil {
@@ -44,58 +45,58 @@ func (l *layout) root(ctx context.Context) (*root, error) {
 	}
 	m, err := l.manifest(ctx, want)
 	if err != nil {
-		if l.ref.Pinned() && errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("no manifest %s in %q: %w", want.wire, l.ref.Dir(), ErrNotFound)
+		if l.ref.Pinned() && errors.Is(err, artifact.ErrMissing) {
+			err = fmt.Errorf("no manifest %s in %q: %w", want.Wire, l.ref.Dir(), artifact.ErrNotFound)
 		}
 		return nil, err
 	}
-	r, err := readOCI(ctx, m, want.wire.String(), func(ctx context.Context, d descriptor) ([]byte, error) {
-		from, err := l.read(ctx, layer{wire: d.wire, size: d.size}, 0)
+	r, err := artifact.ReadRoot(ctx, m, want.Wire.String(), func(ctx context.Context, d artifact.Descriptor) ([]byte, error) {
+		from, err := l.Read(ctx, artifact.Layer{Wire: d.Wire, Size: d.Size}, 0)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = from.Close() }()
-		var m memory
-		err = copyHashed(&m, from, d, maxSmall)
-		return m.bytes(), err
+		var m artifact.Memory
+		err = artifact.CopyHashed(&m, from, d, artifact.MaxSmall)
+		return m.Bytes(), err
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.raw = func(ctx context.Context) ([]byte, error) {
-		return readSmall(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.wire.hex()), maxManifest, l.traffic)
+	r.Raw = func(ctx context.Context) ([]byte, error) {
+		return readSmall(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()), artifact.MaxManifest, l.traffic)
 	}
 	return r, nil
 }
 
-// head reads the index and what it names.
-func (l *layout) head(ctx context.Context) (string, error) {
+// Head reads the index and what it names.
+func (l *layout) Head(ctx context.Context) (string, error) {
 	if l.ref.Pinned() {
 		return "", nil
 	}
-	r, err := l.root(ctx)
+	r, err := l.Root(ctx)
 	if err != nil {
 		return "", err
 	}
-	return r.digest, nil
+	return r.Digest, nil
 }
 
 // version checks that the folder is a layout that we know.
 func (l *layout) version(ctx context.Context) error {
 	path := filepath.Join(l.ref.Dir(), "oci-layout")
-	raw, err := readSmall(ctx, path, maxSmall, l.traffic)
-	if errors.Is(err, ErrMissing) {
-		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.Dir(), ErrNotFound)
+	raw, err := readSmall(ctx, path, artifact.MaxSmall, l.traffic)
+	if errors.Is(err, artifact.ErrMissing) {
+		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.Dir(), artifact.ErrNotFound)
 	}
 	if err != nil {
 		return err
 	}
 	version := ""
-	err = readJSON(bytes.NewReader(raw), func(j *strictjson.Reader, name []byte) (err error) {
+	err = artifact.ReadObject(bytes.NewReader(raw), func(j *strictjson.Reader, name []byte) (err error) {
 		if string(name) != "imageLayoutVersion" {
 			return j.Skip()
 		}
-		version, err = readString(j)
+		version, err = artifact.ReadString(j)
 		return err
 	})
 	if err != nil {
@@ -108,25 +109,25 @@ func (l *layout) version(ctx context.Context) error {
 }
 
 // resolve finds the manifest that the reference means in index.json: the one with its tag, or the only one.
-func (l *layout) resolve(ctx context.Context) (descriptor, error) {
+func (l *layout) resolve(ctx context.Context) (artifact.Descriptor, error) {
 	path := filepath.Join(l.ref.Dir(), "index.json")
 	from, err := openLocal(ctx, path, -1, l.traffic)
 	if err != nil {
-		return descriptor{}, err
+		return artifact.Descriptor{}, err
 	}
 	defer func() { _ = from.Close() }()
-	if from.size > maxIndex {
-		return descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.size, maxIndex, pfimg.ErrIntegrity)
+	if from.Size > maxIndex {
+		return artifact.Descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, maxIndex, pfimg.ErrIntegrity)
 	}
 	s := indexScan{tag: l.ref.Tag(), dir: l.ref.Dir()}
-	err = readJSON(from, func(j *strictjson.Reader, name []byte) error {
+	err = artifact.ReadObject(from, func(j *strictjson.Reader, name []byte) error {
 		if string(name) != "manifests" {
 			return j.Skip()
 		}
-		return readList(j, s.add)
+		return artifact.ReadList(j, s.add)
 	})
 	if err != nil {
-		return descriptor{}, fmt.Errorf("%q: %w", path, err)
+		return artifact.Descriptor{}, fmt.Errorf("%q: %w", path, err)
 	}
 	return s.choose()
 }
@@ -134,36 +135,36 @@ func (l *layout) resolve(ctx context.Context) (descriptor, error) {
 // indexScan goes through the manifests of an index.json.
 type indexScan struct {
 	tag, dir string
-	found    []rawDescriptor // candidates with different digests, at most two
+	found    []artifact.RawDescriptor // candidates with different digests, at most two
 	tags     []string
 	entries  int
 }
 
 func (s *indexScan) add(j *strictjson.Reader) error {
-	var d rawDescriptor
-	if err := d.read(j); err != nil {
+	var d artifact.RawDescriptor
+	if err := d.Read(j); err != nil {
 		return err
 	}
 	s.entries++
-	if d.refName != "" && len(s.tags) <= maxTags {
-		s.tags = append(s.tags, clip(d.refName, 100))
+	if d.RefName != "" && len(s.tags) <= maxTags {
+		s.tags = append(s.tags, clip(d.RefName, 100))
 	}
-	if s.tag != "" && d.refName != s.tag {
+	if s.tag != "" && d.RefName != s.tag {
 		return nil
 	}
-	if len(s.found) == 0 || len(s.found) == 1 && s.found[0].digest != d.digest {
+	if len(s.found) == 0 || len(s.found) == 1 && s.found[0].Digest != d.Digest {
 		s.found = append(s.found, d)
 	}
 	return nil
 }
 
-func (s *indexScan) choose() (descriptor, error) {
+func (s *indexScan) choose() (artifact.Descriptor, error) {
 	if len(s.found) == 1 {
 		d := s.found[0]
-		if d.mediaType == mediaTypeIndex || d.mediaType == mediaTypeDockerList {
-			return descriptor{}, notOurs("an image index (a list of images, one a platform: %s)", d.mediaType)
+		if d.MediaType == artifact.MediaTypeIndex || d.MediaType == artifact.MediaTypeDockerList {
+			return artifact.Descriptor{}, artifact.NotOurs("an image index (a list of images, one a platform: %s)", d.MediaType)
 		}
-		return d.descriptor()
+		return d.Descriptor()
 	}
 	tags := strings.Join(s.tags[:min(len(s.tags), maxTags)], ", ")
 	if len(s.tags) > maxTags {
@@ -171,41 +172,41 @@ func (s *indexScan) choose() (descriptor, error) {
 	}
 	switch {
 	case s.entries == 0:
-		return descriptor{}, fmt.Errorf("%q holds no image: %w", s.dir, ErrNotFound)
+		return artifact.Descriptor{}, fmt.Errorf("%q holds no image: %w", s.dir, artifact.ErrNotFound)
 	case s.tag != "" && len(s.found) == 0:
-		return descriptor{}, fmt.Errorf("no image in %q is tagged %q; it has: %s: %w", s.dir, s.tag, tags, ErrNotFound)
+		return artifact.Descriptor{}, fmt.Errorf("no image in %q is tagged %q; it has: %s: %w", s.dir, s.tag, tags, artifact.ErrNotFound)
 	case s.tag != "":
-		return descriptor{}, fmt.Errorf("two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag, ref.ErrInvalid)
+		return artifact.Descriptor{}, fmt.Errorf("two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag, ref.ErrInvalid)
 	}
-	return descriptor{}, fmt.Errorf("%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries, s.dir, tags, ref.ErrInvalid)
+	return artifact.Descriptor{}, fmt.Errorf("%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries, s.dir, tags, ref.ErrInvalid)
 }
 
 // manifest reads the OCI manifest as a stream.
-func (l *layout) manifest(ctx context.Context, want descriptor) (*ociManifest, error) {
-	from, err := l.read(ctx, layer{wire: want.wire, size: want.size}, 0)
+func (l *layout) manifest(ctx context.Context, want artifact.Descriptor) (*artifact.Manifest, error) {
+	from, err := l.Read(ctx, artifact.Layer{Wire: want.Wire, Size: want.Size}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest: %w", err)
 	}
 	defer func() { _ = from.Close() }()
-	if from.size > maxManifest {
+	if from.Size > artifact.MaxManifest {
 		return nil, tooLong()
 	}
 	h := sha256.New()
-	tee := io.TeeReader(io.LimitReader(from, maxManifest+1), h)
-	m, decodeErr := decodeManifest(tee, "")
+	tee := io.TeeReader(io.LimitReader(from, artifact.MaxManifest+1), h)
+	m, decodeErr := artifact.ParseManifest(tee, "")
 	if _, err := io.Copy(io.Discard, tee); err != nil {
 		return nil, fmt.Errorf("OCI manifest: %w", err)
 	}
-	if got := wireDigest(h.Sum(nil)); got != want.wire {
-		return nil, fmt.Errorf("OCI manifest %s: the stored bytes hash to %s: %w", want.wire, got, pfimg.ErrIntegrity)
+	if got := artifact.WireDigest(h.Sum(nil)); got != want.Wire {
+		return nil, fmt.Errorf("OCI manifest %s: the stored bytes hash to %s: %w", want.Wire, got, pfimg.ErrIntegrity)
 	}
 	if decodeErr != nil {
-		return nil, fmt.Errorf("OCI manifest %s: %w", want.wire, decodeErr)
+		return nil, fmt.Errorf("OCI manifest %s: %w", want.Wire, decodeErr)
 	}
-	m.size = from.size
+	m.Size = from.Size
 	return m, nil
 }
 
-func (l *layout) read(ctx context.Context, want layer, _ int) (*stored, error) {
-	return openLocal(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.wire.hex()), want.size, l.traffic)
+func (l *layout) Read(ctx context.Context, want artifact.Layer, _ int) (*artifact.Stored, error) {
+	return openLocal(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()), want.Size, l.traffic)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/strictjson"
@@ -26,8 +27,8 @@ func (l *layoutDest) file(parts ...string) string {
 }
 
 func (l *layoutDest) prepare(ctx context.Context, id identity) error {
-	at := &layout{ref: l.ref, traffic: new(counters)}
-	if err := at.version(ctx); err != nil && !errors.Is(err, ErrNotFound) {
+	at := &layout{ref: l.ref, traffic: new(artifact.Counters)}
+	if err := at.version(ctx); err != nil && !errors.Is(err, artifact.ErrNotFound) {
 		return err
 	}
 	ix, err := l.readIndex(ctx)
@@ -35,13 +36,13 @@ func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 		return err
 	}
 	for _, e := range ix.entries {
-		if l.ref.Tag() != "" && e.refName != l.ref.Tag() || e.digest == id.oci {
+		if l.ref.Tag() != "" && e.RefName != l.ref.Tag() || e.Digest == id.oci {
 			continue
 		}
-		d, err := e.descriptor()
+		d, err := e.Descriptor()
 		if err == nil {
-			var m *ociManifest
-			if m, err = at.manifest(ctx, d); err == nil && m.config.wire == wireDigest(id.cid) {
+			var m *artifact.Manifest
+			if m, err = at.manifest(ctx, d); err == nil && m.Config.Wire == artifact.WireDigest(id.cid) {
 				continue
 			}
 		}
@@ -56,14 +57,14 @@ func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 	return nil
 }
 
-func (l *layoutDest) path(_ pfimg.Digest, wire wireDigest) (string, bool) {
-	return l.file("blobs", "sha256", wire.hex()), wire != wireDigest{}
+func (l *layoutDest) path(_ pfimg.Digest, wire artifact.WireDigest) (string, bool) {
+	return l.file("blobs", "sha256", wire.Hex()), wire != artifact.WireDigest{}
 }
 
 // commit writes config, signature and OCI manifest, and last the index that names it.
 func (l *layoutDest) commit(ctx context.Context, temp *tempDir, p Parts) error {
 	for _, b := range [][]byte{p.Manifest, p.Signature, p.OCI} {
-		if err := temp.write(l.file("blobs", "sha256", hashOf(b).hex()), b); err != nil {
+		if err := temp.write(l.file("blobs", "sha256", artifact.DigestOf(b).Hex()), b); err != nil {
 			return err
 		}
 	}
@@ -72,7 +73,7 @@ func (l *layoutDest) commit(ctx context.Context, temp *tempDir, p Parts) error {
 			return err
 		}
 	}
-	return l.list(ctx, temp, hashOf(p.OCI).String(), len(p.OCI))
+	return l.list(ctx, temp, artifact.DigestOf(p.OCI).String(), len(p.OCI))
 }
 
 // list names the manifest in the index. Other processes may do the same at once, so the folder is locked.
@@ -107,27 +108,27 @@ func (l *layoutDest) list(ctx context.Context, temp *tempDir, digest string, siz
 type indexFile struct {
 	fields  map[string]json.RawMessage
 	raw     []json.RawMessage
-	entries []rawDescriptor
+	entries []artifact.RawDescriptor
 }
 
 // readIndex reads index.json; none is an empty one.
 func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 	path := l.file("index.json")
 	ix := &indexFile{fields: map[string]json.RawMessage{}}
-	content, err := readSmall(ctx, path, maxIndex, new(counters))
-	if errors.Is(err, ErrMissing) {
+	content, err := readSmall(ctx, path, maxIndex, new(artifact.Counters))
+	if errors.Is(err, artifact.ErrMissing) {
 		return ix, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = readJSON(bytes.NewReader(content), func(j *strictjson.Reader, name []byte) error {
+	err = artifact.ReadObject(bytes.NewReader(content), func(j *strictjson.Reader, name []byte) error {
 		if string(name) != "manifests" {
 			return j.Skip()
 		}
-		return readList(j, func(j *strictjson.Reader) error {
-			var d rawDescriptor
-			err := d.read(j)
+		return artifact.ReadList(j, func(j *strictjson.Reader) error {
+			var d artifact.RawDescriptor
+			err := d.Read(j)
 			ix.entries = append(ix.entries, d)
 			return err
 		})
@@ -151,11 +152,11 @@ func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 func (x *indexFile) set(tag, digest string, size int) (changed bool, err error) {
 	found := false
 	for i, e := range x.entries {
-		if tag != "" && e.refName != tag {
+		if tag != "" && e.RefName != tag {
 			continue
 		}
 		found = true
-		if e.digest == digest {
+		if e.Digest == digest {
 			continue
 		}
 		var fields map[string]json.RawMessage
@@ -177,9 +178,9 @@ func (x *indexFile) set(tag, digest string, size int) (changed bool, err error) 
 		Size        int               `json:"size"`
 		Annotations map[string]string `json:"annotations,omitempty"`
 	}
-	e := named{MediaType: mediaTypeManifest, Digest: digest, Size: size}
+	e := named{MediaType: artifact.MediaTypeManifest, Digest: digest, Size: size}
 	if tag != "" {
-		e.Annotations = map[string]string{refNameAnnotation: tag}
+		e.Annotations = map[string]string{artifact.RefNameAnnotation: tag}
 	}
 	raw, err := json.Marshal(e)
 	x.raw = append(x.raw, raw)
@@ -195,7 +196,7 @@ func (x *indexFile) bytes() ([]byte, error) {
 	x.fields["manifests"] = list
 	if x.fields["schemaVersion"] == nil {
 		x.fields["schemaVersion"] = json.RawMessage("2")
-		x.fields["mediaType"] = json.RawMessage(`"` + mediaTypeIndex + `"`)
+		x.fields["mediaType"] = json.RawMessage(`"` + artifact.MediaTypeIndex + `"`)
 	}
 	return json.Marshal(x.fields)
 }

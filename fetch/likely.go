@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -15,23 +16,23 @@ const maxLikelyBytes = 1 << 20 // stored bytes of each
 // gets the blobs that the signed manifest probably names and how to fetch one: blob writes only what hashes to the digest
 // and keeps the bounds of Image.Blob. Whether it is part of the image is not known before Open has returned, so it may be
 // kept under its digest and must be shown to nobody. Likely must not wait for blob. Close ends what is under way.
-type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w Sink) error)
+type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w artifact.Sink) error)
 
 // likely calls Options.Likely. The image is not open yet, so blobs come through a reader of its own.
-func (im *Image) likely(r *root) {
-	view := im.newReader(im.src, &root{find: r.find, places: r.places})
+func (im *Image) likely(r *artifact.Root) {
+	view := im.newReader(im.src, &artifact.Root{Find: r.Find, Places: r.Places})
 	var blobs []pfimg.Digest
-	for _, l := range r.oci.first {
-		if l.size <= maxLikelyBytes && !slices.Contains(blobs, l.logical) {
-			blobs = append(blobs, l.logical)
+	for _, l := range r.OCI.First {
+		if l.Size <= maxLikelyBytes && !slices.Contains(blobs, l.Logical) {
+			blobs = append(blobs, l.Logical)
 		}
 	}
-	im.options.Likely(blobs, func(ctx context.Context, d pfimg.Digest, w Sink) error {
+	im.options.Likely(blobs, func(ctx context.Context, d pfimg.Digest, w artifact.Sink) error {
 		ctx, done, err := im.use.begin(ctx)
 		if err != nil {
 			return err
 		}
 		defer done()
-		return view.blob(ctx, d, -1, w)
+		return view.Blob(ctx, d, -1, w)
 	})
 }

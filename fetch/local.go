@@ -9,13 +9,14 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
 // localSource returns where an image on disk is read; nil for an image in a registry. trusted says why a folder needs
 // no signature; "": it needs one.
-func localSource(r ref.Ref, trusted string, traffic *counters) source {
+func localSource(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source {
 	switch r.Kind() {
 	case ref.Layout:
 		return &layout{ref: r, traffic: traffic}
@@ -58,7 +59,7 @@ func statRegular(path string) (int64, bool) {
 type localFile struct {
 	*os.File
 	ctx     context.Context
-	traffic *counters
+	traffic *artifact.Counters
 }
 
 func (f *localFile) Read(p []byte) (int, error) {
@@ -66,7 +67,7 @@ func (f *localFile) Read(p []byte) (int, error) {
 		return 0, context.Cause(f.ctx)
 	}
 	n, err := f.File.Read(p)
-	f.traffic.bytes.Add(int64(n))
+	f.traffic.Bytes.Add(int64(n))
 	return n, err
 }
 
@@ -76,35 +77,35 @@ func (f *localFile) WriteTo(w io.Writer) (int64, error) {
 }
 
 // openLocal opens the stored bytes of a layer. size -1 takes the file as it is.
-func openLocal(ctx context.Context, path string, size int64, traffic *counters) (*stored, error) {
+func openLocal(ctx context.Context, path string, size int64, traffic *artifact.Counters) (*artifact.Stored, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	f, n, err := openRegular(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%q does not exist: %w", path, ErrMissing)
+		return nil, fmt.Errorf("%q does not exist: %w", path, artifact.ErrMissing)
 	case err != nil:
 		return nil, err
 	}
-	traffic.requests.Add(1)
-	s := &stored{ReadCloser: &localFile{File: f, ctx: ctx, traffic: traffic}, size: n, from: func() string { return path }}
+	traffic.Requests.Add(1)
+	s := &artifact.Stored{ReadCloser: &localFile{File: f, ctx: ctx, traffic: traffic}, Size: n, From: func() string { return path }}
 	if size >= 0 && n != size {
 		_ = f.Close()
-		return nil, &wrongBytes{text: fmt.Sprintf("%q has %d bytes, the manifest says %d", path, n, size), from: path}
+		return nil, &artifact.WrongBytes{Text: fmt.Sprintf("%q has %d bytes, the manifest says %d", path, n, size), From: path}
 	}
 	return s, nil
 }
 
 // readSmall reads a whole local file of at most limit bytes.
-func readSmall(ctx context.Context, path string, limit int64, traffic *counters) ([]byte, error) {
+func readSmall(ctx context.Context, path string, limit int64, traffic *artifact.Counters) ([]byte, error) {
 	from, err := openLocal(ctx, path, -1, traffic)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = from.Close() }()
-	if from.size > limit {
-		return nil, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.size, limit, pfimg.ErrIntegrity)
+	if from.Size > limit {
+		return nil, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, limit, pfimg.ErrIntegrity)
 	}
 	b, err := io.ReadAll(io.LimitReader(from, limit+1))
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -139,20 +140,20 @@ func copyTree(t *testing.T, name string) string {
 
 func layoutFiles(t *testing.T) []string {
 	files := []string{"index.json", "oci-layout"}
-	add := func(d wireDigest) { files = append(files, "blobs/sha256/"+d.hex()) }
+	add := func(d artifact.WireDigest) { files = append(files, "blobs/sha256/"+d.Hex()) }
 	for _, tag := range []string{"minimal", "keyed"} {
-		l := &layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), traffic: new(counters)}
-		r, err := l.root(context.Background())
+		l := &layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), traffic: new(artifact.Counters)}
+		r, err := l.Root(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := pfimg.ParseDigest(r.digest)
+		d, err := pfimg.ParseDigest(r.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}
-		add(wireDigest(d))
-		add(r.oci.config.wire)
-		add(r.oci.signatures[0].wire)
+		add(artifact.WireDigest(d))
+		add(r.OCI.Config.Wire)
+		add(r.OCI.Signatures[0].Wire)
 	}
 	return files
 }
@@ -194,24 +195,24 @@ func TestLocalRefuses(t *testing.T) {
 		text            string
 	}{
 		{"several tags, none named", "layout", "oci-layout:DIR", nothing, ref.ErrInvalid, "basic, fork-a"},
-		{"no such tag", "layout", "oci-layout:DIR:v9", nothing, ErrNotFound, "v9"},
-		{"no such digest", "layout", "oci-layout:DIR@sha256:" + hexA, nothing, ErrNotFound, hexA},
-		{"no layout", "store", "oci-layout:DIR", nothing, ErrNotFound, "oci-layout"},
+		{"no such tag", "layout", "oci-layout:DIR:v9", nothing, artifact.ErrNotFound, "v9"},
+		{"no such digest", "layout", "oci-layout:DIR@sha256:" + hexA, nothing, artifact.ErrNotFound, hexA},
+		{"no layout", "store", "oci-layout:DIR", nothing, artifact.ErrNotFound, "oci-layout"},
 		{"layout of version 2", "layout", "oci-layout:DIR:minimal", write("oci-layout", `{"imageLayoutVersion":"2.0.0"}`), pfimg.ErrUnsupported, "2.0.0"},
 		{"index is not JSON", "layout", "oci-layout:DIR:minimal", write("index.json", `<html>`), pfimg.ErrIntegrity, "index.json"},
 		{"index names twice", "layout", "oci-layout:DIR:minimal", write("index.json", `{"manifests":[],"manifests":[]}`), pfimg.ErrIntegrity, "duplicate"},
-		{"index is empty", "layout", "oci-layout:DIR:minimal", write("index.json", `{"manifests":[]}`), ErrNotFound, "no image"},
-		{"index in index", "layout", "oci-layout:DIR", write("index.json", `{"manifests":[{"mediaType":"`+mediaTypeIndex+`","digest":"sha256:`+hexA+`","size":2}]}`), pfimg.ErrUnsupported, "index"},
+		{"index is empty", "layout", "oci-layout:DIR:minimal", write("index.json", `{"manifests":[]}`), artifact.ErrNotFound, "no image"},
+		{"index in index", "layout", "oci-layout:DIR", write("index.json", `{"manifests":[{"mediaType":"`+artifact.MediaTypeIndex+`","digest":"sha256:`+hexA+`","size":2}]}`), pfimg.ErrUnsupported, "index"},
 		{"negative size", "layout", "oci-layout:DIR", write("index.json", `{"manifests":[{"digest":"sha256:`+hexA+`","size":-2}]}`), pfimg.ErrIntegrity, "-2"},
 		{"manifest is a FIFO", "layout", "oci-layout:DIR:minimal", fifo(minimal), pfimg.ErrIntegrity, "regular"},
-		{"manifest is missing", "layout", "oci-layout:DIR:minimal", remove(minimal), ErrMissing, "8370c39c"},
+		{"manifest is missing", "layout", "oci-layout:DIR:minimal", remove(minimal), artifact.ErrMissing, "8370c39c"},
 		{"manifest of another size", "layout", "oci-layout:DIR:minimal", write(minimal, "{}"), pfimg.ErrIntegrity, "2 bytes"},
 		{"index.json is a FIFO", "layout", "oci-layout:DIR:minimal", fifo("index.json"), pfimg.ErrIntegrity, "regular"},
 		{"wrong key", "layout", "oci-layout:DIR:keyed", nothing, sign.ErrSignature, ""},
-		{"folder without manifest", "file-registry", "file://DIR", remove("manifest.json"), ErrNotFound, "manifest.json"},
+		{"folder without manifest", "file-registry", "file://DIR", remove("manifest.json"), artifact.ErrNotFound, "manifest.json"},
 		{"folder without signature", "file-registry", "file://DIR", remove("manifest.json.sig"), sign.ErrSignature, "no signature"},
 		{"folder with another manifest", "file-registry", "file://DIR", write("manifest.json", "{}"), sign.ErrSignature, ""},
-		{"no such image in the store", "store", "store:" + hexA, nothing, ErrNotFound, hexA},
+		{"no such image in the store", "store", "store:" + hexA, nothing, artifact.ErrNotFound, hexA},
 		{"store with another manifest", "store", "store:" + cid, write("images/"+cid+".json", "{}"), pfimg.ErrIntegrity, "hashes to"},
 	}
 	for _, tt := range tests {
@@ -270,7 +271,7 @@ func TestLocalBlobs(t *testing.T) {
 		{"empty", []byte{}, pfimg.ErrIntegrity, "nothing is stored"},
 		{"not zstd", []byte("hello, this is no zstd"), pfimg.ErrIntegrity, "not zstd"},
 		{"other content", compress([]byte("other")), pfimg.ErrIntegrity, "hashes to"},
-		{"missing", nil, ErrMissing, d.Hex()},
+		{"missing", nil, artifact.ErrMissing, d.Hex()},
 	}
 	for _, tt := range tests {
 		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {

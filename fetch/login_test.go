@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 func env(pairs ...string) func(string) string {
@@ -321,7 +323,7 @@ func TestExistsWithoutTokenServer(t *testing.T) {
 	f := newFake(t)
 	f.serve(t)
 	withTokens(t, f, "").answer = http.NotFound
-	if there, err := Exists(context.Background(), f.ref(t), testOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, ErrNotFound) {
+	if there, err := Exists(context.Background(), f.ref(t), testOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("got %v, %v, want ErrRegistry", there, err)
 	}
 }

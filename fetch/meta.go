@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -14,7 +15,7 @@ import (
 type Meta interface {
 	// Bytes returns the content whose SHA-256 is key, from the cache or by one run of fill, which writes nothing but
 	// that content or fails. size is its length in bytes, -1 when unknown.
-	Bytes(ctx context.Context, key [32]byte, size int64, fill func(ctx context.Context, w Sink) error) ([]byte, error)
+	Bytes(ctx context.Context, key [32]byte, size int64, fill func(ctx context.Context, w artifact.Sink) error) ([]byte, error)
 	// Get returns what was last Put under name; fs.ErrNotExist when there is nothing.
 	Get(name string) ([]byte, error)
 	Put(name string, data []byte) error
@@ -25,12 +26,12 @@ type noMeta struct{}
 
 var _ Meta = noMeta{}
 
-func (noMeta) Bytes(ctx context.Context, _ [32]byte, _ int64, fill func(context.Context, Sink) error) ([]byte, error) {
-	var m memory
+func (noMeta) Bytes(ctx context.Context, _ [32]byte, _ int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
+	var m artifact.Memory
 	if err := fill(ctx, &m); err != nil {
 		return nil, err
 	}
-	return m.bytes(), nil
+	return m.Bytes(), nil
 }
 
 func (noMeta) Get(string) ([]byte, error) { return nil, fs.ErrNotExist }

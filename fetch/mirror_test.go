@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // mirrored is a registry, a mirror of it on another address, and an image that both have.
@@ -292,7 +294,7 @@ func TestMirrorManifests(t *testing.T) {
 		if !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
-		w.Header().Set("Content-Type", mediaTypeManifest)
+		w.Header().Set("Content-Type", artifact.MediaTypeManifest)
 		w.Header().Set("Docker-Content-Digest", digestOf(raw))
 		fmt.Fprint(w, "{}")
 		return true

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -49,7 +50,7 @@ func (e *statusError) Unwrap() error {
 		return ErrDenied
 	case http.StatusNotFound:
 		if !e.tokens {
-			return ErrNotFound
+			return artifact.ErrNotFound
 		}
 	}
 	return ErrRegistry

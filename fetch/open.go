@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -16,7 +17,7 @@ import (
 // this reference, verified again under the policy of now.
 func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 	o = o.withDefaults()
-	im := &Image{ref: r, options: o, traffic: new(counters), decoders: newDecoders(max(o.MaxConns, 2))}
+	im := &Image{ref: r, options: o, traffic: new(artifact.Counters), decoders: artifact.NewDecoders(max(o.MaxConns, 2))}
 	im.use.ctx, im.use.end = context.WithCancelCause(context.Background())
 	im.use.idle = func() {}
 	if err := im.open(ctx); err != nil {
@@ -43,8 +44,8 @@ func (im *Image) open(ctx context.Context) error {
 var errZero = fmt.Errorf("the zero reference: %w", ref.ErrInvalid)
 
 // load reads, verifies and parses.
-func (im *Image) load(ctx context.Context, src source) error {
-	r, err := src.root(ctx)
+func (im *Image) load(ctx context.Context, src artifact.Source) error {
+	r, err := src.Root(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -63,21 +64,21 @@ func (im *Image) load(ctx context.Context, src source) error {
 	case sign.SignerDefault:
 		im.use.warn("signed with the public default key: the image is whole, but anybody can have written it")
 	case sign.SignerNone:
-		if r.trusted == "" {
+		if r.Trusted == "" {
 			im.use.warn("the signature was not checked: " + v.Why())
 		}
 	}
 	return nil
 }
 
-func (im *Image) verify(r *root) (sign.Verified, error) {
+func (im *Image) verify(r *artifact.Root) (sign.Verified, error) {
 	switch {
-	case r.trusted != "":
-		return sign.Unverified(r.manifest, r.signature, r.trusted), nil
-	case r.signature == nil && !im.options.Policy.Insecure:
+	case r.Trusted != "":
+		return sign.Unverified(r.Manifest, r.Signature, r.Trusted), nil
+	case r.Signature == nil && !im.options.Policy.Insecure:
 		return sign.Verified{}, fmt.Errorf("the image has no signature: %w", sign.ErrSignature)
 	}
-	return im.options.Policy.Verify(r.manifest, r.signature)
+	return im.options.Policy.Verify(r.Manifest, r.Signature)
 }
 
 func (im *Image) openRegistry(ctx context.Context) error {
@@ -130,15 +131,15 @@ func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
 	if errors.Is(cause, ErrOffline) {
 		why = "offline"
 	}
-	im.use.warn(why + ": opened from the cache as last verified, " + im.reader.Root().digest)
+	im.use.warn(why + ": opened from the cache as last verified, " + im.reader.Root().Digest)
 	return nil
 }
 
 // remember keeps which manifest was verified under this reference. A cache that fails costs only that.
 func (im *Image) remember() {
-	rec := record{Reference: im.ref.String(), Manifest: im.reader.Root().digest, Config: im.reader.Root().oci.config.wire.String()}
-	if s := im.reader.Root().oci.signatures; len(s) > 0 {
-		rec.Signature = s[0].wire.String()
+	rec := record{Reference: im.ref.String(), Manifest: im.reader.Root().Digest, Config: im.reader.Root().OCI.Config.Wire.String()}
+	if s := im.reader.Root().OCI.Signatures; len(s) > 0 {
+		rec.Signature = s[0].Wire.String()
 	}
 	if err := rec.save(im.options.Meta); err != nil {
 		im.options.Log.Warn("the last verified manifest could not be kept", "image", im.ref.String(), "cause", err)

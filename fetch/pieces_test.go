@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // pieceRegistry takes uploads whole and in pieces, and notes every request.
@@ -112,7 +114,7 @@ func (p *pieceRegistry) pusher(t *testing.T) *pusher {
 }
 
 func bytesUpload(b []byte) upload {
-	return upload{what: "blob", digest: hashOf(b), size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {
+	return upload{what: "blob", digest: artifact.DigestOf(b), size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -52,7 +53,7 @@ type puller struct {
 
 func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error) {
 	im := p.cargo.Image
-	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.Root().digest})
+	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.Root().Digest})
 	if err != nil {
 		return "", err
 	}
@@ -67,13 +68,13 @@ func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error
 		return "", err
 	}
 	if parts.OCI != nil {
-		digest = hashOf(parts.OCI).String()
+		digest = artifact.DigestOf(parts.OCI).String()
 	}
 	return digest, p.to.Commit(ctx, parts)
 }
 
 // parts returns what the destination shows beside the blobs.
-func (p *puller) parts(ctx context.Context, items []storedBlob) (parts Parts, err error) {
+func (p *puller) parts(ctx context.Context, items []artifact.StoredBlob) (parts Parts, err error) {
 	m, needs := p.cargo.Image.manifest, p.to.Needs()
 	parts.Manifest = m.Raw
 	if needs.Signature {
@@ -93,49 +94,49 @@ func (p *puller) parts(ctx context.Context, items []storedBlob) (parts Parts, er
 }
 
 // blob brings one blob to its place.
-func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error) {
-	layers, err := p.cargo.Image.reader.layersOf(ctx, d)
+func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
+	layers, err := p.cargo.Image.reader.Layers(ctx, d)
 	if err != nil {
-		return storedBlob{}, err
+		return artifact.StoredBlob{}, err
 	}
 	if it, ok := p.have(ctx, d, size, layers[0]); ok {
-		p.meter.skip(it.size)
+		p.meter.skip(it.Size)
 		return it, nil
 	}
 	f, err := p.to.Create()
 	if err != nil {
-		return storedBlob{}, err
+		return artifact.StoredBlob{}, err
 	}
-	keep := newHashingWriter(f, p.meter.stored)
+	keep := artifact.NewHashingWriter(f, p.meter.stored)
 	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
 	if err == nil {
-		err = p.to.Put(f.Name(), d, it.wire)
+		err = p.to.Put(f.Name(), d, it.Wire)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		_ = keep.forget()
-		return storedBlob{}, err
+		_ = keep.Forget()
+		return artifact.StoredBlob{}, err
 	}
-	p.meter.copy(it.size)
+	p.meter.copy(it.Size)
 	return it, nil
 }
 
 // have says that the destination has a blob, proved as if it had just come. What does not prove right is fetched again.
-func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l layer) (storedBlob, bool) {
-	l.logical = d
+func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l artifact.Layer) (artifact.StoredBlob, bool) {
+	l.Logical = d
 	there, from, path, ok := p.to.Have(l)
 	if !ok {
-		return storedBlob{}, false
+		return artifact.StoredBlob{}, false
 	}
 	im := p.cargo.Image
-	view := im.newReader(from, &root{find: func(pfimg.Digest) []layer { return []layer{there} }})
-	it, err := view.verify(ctx, d, size, newHashingWriter(nil, nil))
+	view := im.newReader(from, &artifact.Root{Find: func(pfimg.Digest) []artifact.Layer { return []artifact.Layer{there} }})
+	it, err := view.Verify(ctx, d, size, artifact.NewHashingWriter(nil, nil))
 	if err != nil {
 		im.options.Log.Debug("what the destination has is not right and is fetched again", "path", path, "cause", err)
-		return storedBlob{}, false
+		return artifact.StoredBlob{}, false
 	}
 	return it, true
 }

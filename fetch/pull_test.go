@@ -185,14 +185,14 @@ func TestPullFailures(t *testing.T) {
 	}
 	f := newFake(t)
 	for d := range basic.Index.Blobs() {
-		w := basic.Image.reader.root.find(d)[0].wire
-		f.content["/v2/a/blobs/"+w.String()] = readFixture(t, "layout", "blobs", "sha256", w.hex())
+		w := basic.Image.reader.Root().Find(d)[0].Wire
+		f.content["/v2/a/blobs/"+w.String()] = readFixture(t, "layout", "blobs", "sha256", w.Hex())
 	}
-	for _, b := range [][]byte{basic.Image.manifest.Raw, basic.Image.reader.root.signature} {
+	for _, b := range [][]byte{basic.Image.manifest.Raw, basic.Image.reader.Root().Signature} {
 		f.content["/v2/a/blobs/"+digestOf(b)] = b
 	}
 	f.content["/v2/a/manifests/latest"], f.content["/v2/a/manifests/"+digestOf(raw)] = raw, raw
-	bad := basic.Image.reader.root.find(basic.Image.manifest.Model.Diff)[0].wire
+	bad := basic.Image.reader.Root().Find(basic.Image.manifest.Model.Diff)[0].Wire
 	c := openCargo(t, f.host()+"/a")
 	for name, script := range map[string]func(w http.ResponseWriter){
 		"wrong bytes": func(w http.ResponseWriter) { _, _ = w.Write(bytes.Repeat([]byte("x"), 121)) },

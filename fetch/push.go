@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -68,7 +69,7 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 	p.c = client
 	err = p.send(ctx)
 	report := o.Meter.report()
-	report.Digest, report.Warnings = hashOf(p.manifest).String(), p.warnings
+	report.Digest, report.Warnings = artifact.DigestOf(p.manifest).String(), p.warnings
 	if err != nil {
 		return report, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
 	}
@@ -97,8 +98,8 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	}
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
 	im := p.cargo.Image
-	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (storedBlob, error) {
-		it, err := im.verifyBlob(ctx, d, size, newHashingWriter(nil, p.meter.stored))
+	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
+		it, err := im.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.stored))
 		if err == nil {
 			p.meter.blobs.Add(1)
 		}
@@ -117,7 +118,7 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	if size := int64(len(p.manifest)); size > p.o.MaxManifest {
 		return p.tooLarge(size, "")
 	}
-	if got := pfimg.Digest(hashOf(p.manifest)); p.dst.Pinned() && p.dst.Digest() != got {
+	if got := pfimg.Digest(artifact.DigestOf(p.manifest)); p.dst.Pinned() && p.dst.Digest() != got {
 		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ref.ErrInvalid)
 	}
 	p.plan(sig, items)
@@ -125,8 +126,8 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 }
 
 // plan lists the uploads, each digest once.
-func (p *pusher) plan(sig []byte, items []storedBlob) {
-	seen := map[wireDigest]bool{}
+func (p *pusher) plan(sig []byte, items []artifact.StoredBlob) {
+	seen := map[artifact.WireDigest]bool{}
 	add := func(u upload) {
 		if !seen[u.digest] {
 			seen[u.digest] = true
@@ -134,15 +135,15 @@ func (p *pusher) plan(sig []byte, items []storedBlob) {
 		}
 	}
 	small := func(what string, b []byte) {
-		add(upload{what: what, digest: hashOf(b), size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {
+		add(upload{what: what, digest: artifact.DigestOf(b), size: int64(len(b)), open: func(context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(b)), nil
 		}})
 	}
 	small("config", p.cargo.Image.manifest.Raw)
 	small("signature", sig)
 	for _, it := range items {
-		add(upload{what: "blob " + it.logical.String(), digest: it.wire, size: it.size, open: func(ctx context.Context) (io.ReadCloser, error) {
-			return p.cargo.Image.src.read(ctx, it.source, 0)
+		add(upload{what: "blob " + it.Logical.String(), digest: it.Wire, size: it.Size, open: func(ctx context.Context) (io.ReadCloser, error) {
+			return p.cargo.Image.src.Read(ctx, it.Source, 0)
 		}})
 	}
 }

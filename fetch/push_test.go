@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -152,12 +153,12 @@ func TestPushIsTheReferences(t *testing.T) {
 func TestWriteManifest(t *testing.T) {
 	for _, tag := range []string{"basic", "merged", "minimal"} {
 		c := openCargo(t, "oci-layout:"+fixtures+"/layout:"+tag)
-		var items []storedBlob
+		var items []artifact.StoredBlob
 		for d := range c.Index.Blobs() {
-			l := c.Image.reader.root.find(d)[0]
-			items = append(items, storedBlob{logical: d, wire: l.wire, size: l.size, decoded: -1})
+			l := c.Image.reader.Root().Find(d)[0]
+			items = append(items, artifact.StoredBlob{Logical: d, Wire: l.Wire, Size: l.Size, Decoded: -1})
 		}
-		got, err := writeManifest(c.Image.manifest.Raw, c.Image.reader.root.signature, items)
+		got, err := artifact.WriteManifest(c.Image.manifest.Raw, c.Image.reader.Root().Signature, items)
 		want, wantErr := c.Image.ociBytes(context.Background())
 		if err != nil || wantErr != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, %v\n got %.400s\nwant %.400s", tag, err, wantErr, got, want)
@@ -170,25 +171,25 @@ func TestPushAnnotates(t *testing.T) {
 	if _, err := push(t, s, openCargo(t, "file://"+mustAbs(t, fixtures+"/file-registry")), "a key"); err != nil {
 		t.Fatal(err)
 	}
-	m, err := decodeManifest(bytes.NewReader(s.manifests["v1"]), "")
+	m, err := artifact.ParseManifest(bytes.NewReader(s.manifests["v1"]), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	annotated := 0
-	for _, l := range m.named {
-		if l.decoded < 0 {
+	for _, l := range m.Named {
+		if l.Decoded < 0 {
 			continue
 		}
 		annotated++
 		var b buffer
-		if err := newTestDecoder(t, s.blobs[l.wire.String()], &b); err != nil || int64(b.Len()) != l.decoded {
-			t.Errorf("%s: annotated %d, is %d (%v)", l.logical, l.decoded, b.Len(), err)
+		if err := newTestDecoder(t, s.blobs[l.Wire.String()], &b); err != nil || int64(b.Len()) != l.Decoded {
+			t.Errorf("%s: annotated %d, is %d (%v)", l.Logical, l.Decoded, b.Len(), err)
 		}
 	}
 	if annotated < 7 || annotated > 8 {
 		t.Errorf("%d layers are annotated, want those of the top level", annotated)
 	}
-	if _, err := (sign.Policy{Keys: []sign.Key{sign.Key("a key")}, Require: true}).Verify(s.blobs[m.config.wire.String()], s.blobs[m.signatures[0].wire.String()]); err != nil {
+	if _, err := (sign.Policy{Keys: []sign.Key{sign.Key("a key")}, Require: true}).Verify(s.blobs[m.Config.Wire.String()], s.blobs[m.Signatures[0].Wire.String()]); err != nil {
 		t.Errorf("the new signature: %v", err)
 	}
 }
@@ -204,9 +205,9 @@ func mustAbs(t *testing.T, path string) string {
 
 func newTestDecoder(t *testing.T, stored []byte, w io.Writer) error {
 	t.Helper()
-	d := newDecoders(2)
-	defer d.close()
-	return d.copy(context.Background(), w, bytes.NewReader(stored), false)
+	d := artifact.NewDecoders(2)
+	defer d.Close()
+	return d.Copy(context.Background(), w, bytes.NewReader(stored), false)
 }
 
 func TestPushManyAtOnce(t *testing.T) {
@@ -320,7 +321,7 @@ func TestPushSlowUpload(t *testing.T) {
 	defer idle()
 	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter), parents: new(mountSources)}
 	body := bytes.Repeat([]byte("x"), 24<<20)
-	u := upload{what: "blob", digest: hashOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
+	u := upload{what: "blob", digest: artifact.DigestOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(body)), nil
 	}}
 	if err := p.put(context.Background(), u); err != nil {

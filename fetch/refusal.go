@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -18,14 +19,14 @@ import (
 func (p *pusher) putManifest(ctx context.Context) error {
 	name := p.dst.Tag()
 	if name == "" {
-		name = pfimg.Digest(hashOf(p.manifest)).String()
+		name = pfimg.Digest(artifact.DigestOf(p.manifest)).String()
 	}
 	retry := retrier{policy: p.c.policy}
 	for {
 		resp, err := p.do(ctx, call{
 			method: http.MethodPut, path: "manifests/" + name, size: int64(len(p.manifest)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p.manifest)), nil },
-			header: http.Header{"Content-Type": {mediaTypeManifest}},
+			header: http.Header{"Content-Type": {artifact.MediaTypeManifest}},
 		})
 		if err == nil {
 			finish(resp)
@@ -66,7 +67,7 @@ func (p *pusher) explainManifest(err error) error {
 			1+p.cargo.Index.Stats().Blobs, humanize.IBytes(uint64(len(p.manifest))), err, p.cargo.Image.name(), ErrTooLarge)
 	case invalid, status.code == http.StatusUnsupportedMediaType:
 		return fmt.Errorf("%w; the registry may have to allow the config media type %s first (Quay: FEATURE_GENERAL_OCI_SUPPORT: true, and in ALLOWED_OCI_ARTIFACT_TYPES that type with %s and %s)",
-			err, MediaTypeConfig, MediaTypeLayer, MediaTypeSignature)
+			err, artifact.MediaTypeConfig, artifact.MediaTypeLayer, artifact.MediaTypeSignature)
 	}
 	return p.explainName(err, status)
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // refusing answers requests of a method, whose path holds part, with a status and one error of a registry.
@@ -46,14 +48,14 @@ func TestPushRefused(t *testing.T) {
 		{"405, something else", refusing("PUT", "manifests", 405, "UNSUPPORTED", "read-only"), []error{ErrRegistry}, ErrTooLarge, []string{"read-only"}, 1},
 		{
 			"400, Quay", refusing("PUT", "manifests", 400, "MANIFEST_INVALID", "manifest schema version not supported"),
-			[]error{ErrRegistry}, ErrTooLarge, []string{"schema version", MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT", "ALLOWED_OCI_ARTIFACT_TYPES", MediaTypeLayer}, 1,
+			[]error{ErrRegistry}, ErrTooLarge, []string{"schema version", artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT", "ALLOWED_OCI_ARTIFACT_TYPES", artifact.MediaTypeLayer}, 1,
 		},
-		{"415", refusing("PUT", "manifests", 415, "", ""), []error{ErrRegistry}, ErrTooLarge, []string{MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT"}, 1},
+		{"415", refusing("PUT", "manifests", 415, "", ""), []error{ErrRegistry}, ErrTooLarge, []string{artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT"}, 1},
 		{
 			"no such repository", refusing("POST", "uploads", 404, "NAME_UNKNOWN", "The repository with name 'a' does not exist"),
-			[]error{ErrNotFound}, ErrTooLarge, []string{"does not exist", "create the repository a first", "aws ecr create-repository"}, 0,
+			[]error{artifact.ErrNotFound}, ErrTooLarge, []string{"does not exist", "create the repository a first", "aws ecr create-repository"}, 0,
 		},
-		{"no such repository, at the manifest", refusing("PUT", "manifests", 404, "NAME_UNKNOWN", "gone"), []error{ErrNotFound}, nil, []string{"create the repository"}, 1},
+		{"no such repository, at the manifest", refusing("PUT", "manifests", 404, "NAME_UNKNOWN", "gone"), []error{artifact.ErrNotFound}, nil, []string{"create the repository"}, 1},
 		{"range", refusing("PUT", "manifests", 416, "RANGE", "no"), []error{ErrRegistry}, nil, []string{"416"}, 1},
 		{"range of a blob", refusing("PUT", "uploads", 416, "RANGE", "no"), []error{ErrRegistry}, nil, []string{"416"}, 0},
 		{"busy", refusing("PUT", "manifests", 503, "BUSY", "later"), []error{ErrRegistry}, ErrTooLarge, []string{"later", "after 5 tries"}, 5},

@@ -11,13 +11,14 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // accepted are the media types asked for: also those that are no image of ours, so that the error can say what they are.
-var accepted = strings.Join([]string{mediaTypeManifest, mediaTypeIndex, mediaTypeDocker, mediaTypeDockerList}, ", ")
+var accepted = strings.Join([]string{artifact.MediaTypeManifest, artifact.MediaTypeIndex, artifact.MediaTypeDocker, artifact.MediaTypeDockerList}, ", ")
 
 // registry reads an image from an OCI registry.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
@@ -27,29 +28,29 @@ type registry struct {
 	limiter *sched.Limiter
 	meta    Meta
 	log     *slog.Logger
-	down    error       // the network is not asked: the answer is this
-	likely  func(*root) // told of the layers as soon as it is there; nil: nobody wants to know
+	down    error                // the network is not asked: the answer is this
+	likely  func(*artifact.Root) // told of the layers as soon as it is there; nil: nobody wants to know
 }
 
-var _ source = (*registry)(nil)
+var _ artifact.Source = (*registry)(nil)
 
-func (r *registry) root(ctx context.Context) (*root, error) {
+func (r *registry) Root(ctx context.Context) (*artifact.Root, error) {
 	raw, digest, err := r.manifest(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m, err := decodeManifest(bytes.NewReader(raw), "")
+	m, err := artifact.ParseManifest(bytes.NewReader(raw), "")
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", digest, err)
 	}
-	m.size = int64(len(raw))
+	m.Size = int64(len(raw))
 	if r.likely != nil {
-		r.likely(&root{oci: m, find: m.named.find, places: len(r.c.route)})
+		r.likely(&artifact.Root{OCI: m, Find: m.Named.Find, Places: len(r.c.route)})
 	}
-	root, err := readOCI(ctx, m, digest.String(), r.small)
+	root, err := artifact.ReadRoot(ctx, m, digest.String(), r.small)
 	if err == nil {
-		root.places = len(r.c.route)
-		root.raw = func(ctx context.Context) ([]byte, error) {
+		root.Places = len(r.c.route)
+		root.Raw = func(ctx context.Context) ([]byte, error) {
 			raw, _, err := r.manifestByDigest(ctx, digest, nil)
 			return raw, err
 		}
@@ -59,12 +60,12 @@ func (r *registry) root(ctx context.Context) (*root, error) {
 
 // manifest returns the OCI manifest and its digest. By digest the cache may have it. By tag the registry is asked: only
 // for the digest (HEAD) when the reference was opened before, so that an image that has not changed costs no body.
-func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
+func (r *registry) manifest(ctx context.Context) ([]byte, artifact.WireDigest, error) {
 	if r.ref.Pinned() {
-		return r.manifestByDigest(ctx, wireDigest(r.ref.Digest()), nil)
+		return r.manifestByDigest(ctx, artifact.WireDigest(r.ref.Digest()), nil)
 	}
 	if r.down != nil {
-		return nil, wireDigest{}, r.down
+		return nil, artifact.WireDigest{}, r.down
 	}
 	_, err := lastVerified(r.meta, r.ref)
 	ask := r.manifestByTag
@@ -79,36 +80,36 @@ func (r *registry) manifest(ctx context.Context) ([]byte, wireDigest, error) {
 		}
 		ask = r.manifestByTag
 		if err = retry.again(ctx, err); err != nil {
-			return nil, wireDigest{}, err
+			return nil, artifact.WireDigest{}, err
 		}
 	}
 }
 
-func (r *registry) manifestByTag(ctx context.Context) ([]byte, wireDigest, error) {
+func (r *registry) manifestByTag(ctx context.Context) ([]byte, artifact.WireDigest, error) {
 	resp, err := r.c.do(ctx, call{
 		method: http.MethodGet, path: "manifests/" + r.ref.Tag(), header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
 	})
 	if err != nil {
-		return nil, wireDigest{}, err
+		return nil, artifact.WireDigest{}, err
 	}
 	if d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {
-		raw, digest, err := r.manifestByDigest(ctx, wireDigest(d), resp)
+		raw, digest, err := r.manifestByDigest(ctx, artifact.WireDigest(d), resp)
 		if err != nil {
 			err = final{err} // it tried as often as it may
 		}
 		return raw, digest, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	var m memory
+	var m artifact.Memory
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(h, &m), io.LimitReader(resp.Body, maxManifest+1))
+	n, err := io.Copy(io.MultiWriter(h, &m), io.LimitReader(resp.Body, artifact.MaxManifest+1))
 	if err != nil {
-		return nil, wireDigest{}, (&download{ctx: ctx, size: -1, off: n, from: target(resp.Request)[4:]}).cut(err)
+		return nil, artifact.WireDigest{}, (&download{ctx: ctx, size: -1, off: n, from: target(resp.Request)[4:]}).cut(err)
 	}
-	if n > maxManifest {
-		return nil, wireDigest{}, tooLong()
+	if n > artifact.MaxManifest {
+		return nil, artifact.WireDigest{}, tooLong()
 	}
-	return m.bytes(), wireDigest(h.Sum(nil)), nil
+	return m.Bytes(), artifact.WireDigest(h.Sum(nil)), nil
 }
 
 // final marks an error that is not worth another try.
@@ -117,13 +118,13 @@ type final struct{ error }
 func (f final) Unwrap() error { return f.error }
 
 // manifestByDigest gets a manifest through the cache. first, when not nil, is an answer to start with; it is closed.
-func (r *registry) manifestByDigest(ctx context.Context, digest wireDigest, first *http.Response) ([]byte, wireDigest, error) {
+func (r *registry) manifestByDigest(ctx context.Context, digest artifact.WireDigest, first *http.Response) ([]byte, artifact.WireDigest, error) {
 	defer func() {
 		if first != nil {
 			_ = first.Body.Close()
 		}
 	}()
-	raw, err := r.meta.Bytes(ctx, digest, -1, func(ctx context.Context, w Sink) error {
+	raw, err := r.meta.Bytes(ctx, digest, -1, func(ctx context.Context, w artifact.Sink) error {
 		if r.down != nil {
 			return r.down
 		}
@@ -136,7 +137,7 @@ func (r *registry) manifestByDigest(ctx context.Context, digest wireDigest, firs
 				first = nil
 			}
 			defer func() { _ = d.Close() }()
-			return copyHashed(w, d.stored(), descriptor{wire: digest, size: -1}, maxManifest)
+			return artifact.CopyHashed(w, d.stored(), artifact.Descriptor{Wire: digest, Size: -1}, artifact.MaxManifest)
 		})
 		if err != nil {
 			return fmt.Errorf("OCI manifest %s: %w", digest, err)
@@ -146,14 +147,14 @@ func (r *registry) manifestByDigest(ctx context.Context, digest wireDigest, firs
 	if err != nil {
 		return nil, digest, err
 	}
-	if len(raw) > maxManifest {
+	if len(raw) > artifact.MaxManifest {
 		return nil, digest, tooLong()
 	}
 	return raw, digest, nil
 }
 
 func tooLong() error {
-	return fmt.Errorf("OCI manifest: longer than %d bytes: %w", maxManifest, pfimg.ErrIntegrity)
+	return fmt.Errorf("OCI manifest: longer than %d bytes: %w", artifact.MaxManifest, pfimg.ErrIntegrity)
 }
 
 // manifestAnswer refuses answers that no registry gives.
@@ -168,40 +169,40 @@ func manifestAnswer(resp *http.Response) error {
 }
 
 // small returns the config or the signature, from the cache or the registry.
-func (r *registry) small(ctx context.Context, d descriptor) ([]byte, error) {
-	return r.meta.Bytes(ctx, d.wire, d.size, func(ctx context.Context, w Sink) error {
-		return r.until(ctx, d.wire.String(), w, func(ctx context.Context, wrong int) error {
-			from, err := r.read(ctx, layer{wire: d.wire, size: d.size}, wrong)
+func (r *registry) small(ctx context.Context, d artifact.Descriptor) ([]byte, error) {
+	return r.meta.Bytes(ctx, d.Wire, d.Size, func(ctx context.Context, w artifact.Sink) error {
+		return r.until(ctx, d.Wire.String(), w, func(ctx context.Context, wrong int) error {
+			from, err := r.Read(ctx, artifact.Layer{Wire: d.Wire, Size: d.Size}, wrong)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = from.Close() }()
-			return copyHashed(w, from, d, maxSmall)
+			return artifact.CopyHashed(w, from, d, artifact.MaxSmall)
 		})
 	})
 }
 
 // until runs try until it gets no wrong bytes: once more past every cache on the way, and then once from each further
 // endpoint.
-func (r *registry) until(ctx context.Context, what string, w Sink, try func(ctx context.Context, wrong int) error) error {
+func (r *registry) until(ctx context.Context, what string, w artifact.Sink, try func(ctx context.Context, wrong int) error) error {
 	for n := 0; ; n++ {
 		err := try(ctx, n)
-		var wrong *wrongBytes
+		var wrong *artifact.WrongBytes
 		if !errors.As(err, &wrong) || n >= len(r.c.route) {
 			return err
 		}
-		r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.from, "cause", err)
+		r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.From, "cause", err)
 		if err := w.Reset(); err != nil {
 			return err
 		}
 	}
 }
 
-func (r *registry) read(ctx context.Context, l layer, wrong int) (*stored, error) {
+func (r *registry) Read(ctx context.Context, l artifact.Layer, wrong int) (*artifact.Stored, error) {
 	if r.down != nil {
 		return nil, r.down
 	}
-	d := r.download(ctx, "blobs/"+l.wire.String(), l.size, wrong)
+	d := r.download(ctx, "blobs/"+l.Wire.String(), l.Size, wrong)
 	d.ranges = true
 	return d.stored(), nil
 }
@@ -218,8 +219,8 @@ func (r *registry) download(ctx context.Context, path string, size int64, wrong 
 }
 
 // stored makes a download the stored bytes of something.
-func (d *download) stored() *stored {
-	return &stored{ReadCloser: d, size: d.size, net: true, from: func() string {
+func (d *download) stored() *artifact.Stored {
+	return &artifact.Stored{ReadCloser: d, Size: d.size, Net: true, From: func() string {
 		if d.resumed > 0 {
 			return fmt.Sprintf("%s (resumed at byte %d)", d.from, d.resumed)
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -25,12 +26,12 @@ func fixtureFake(t *testing.T, tag string) *fakeRegistry {
 	}
 	f.content["/v2/a/manifests/latest"] = load(im.Digest())
 	f.content["/v2/a/manifests/"+im.Digest()] = load(im.Digest())
-	oci := im.reader.Root().oci
-	for _, l := range oci.named {
-		f.content["/v2/a/blobs/"+l.wire.String()] = load(l.wire.String())
+	oci := im.reader.Root().OCI
+	for _, l := range oci.Named {
+		f.content["/v2/a/blobs/"+l.Wire.String()] = load(l.Wire.String())
 	}
-	for _, d := range []descriptor{oci.config, oci.signatures[0]} {
-		f.content["/v2/a/blobs/"+d.wire.String()] = load(d.wire.String())
+	for _, d := range []artifact.Descriptor{oci.Config, oci.Signatures[0]} {
+		f.content["/v2/a/blobs/"+d.Wire.String()] = load(d.Wire.String())
 	}
 	return f
 }
@@ -58,7 +59,7 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("User-Agent: got %q", got)
 		}
 	}
-	if got := f.asked()[0].Header.Get("Accept"); !strings.Contains(got, mediaTypeIndex) || !strings.Contains(got, mediaTypeDocker) {
+	if got := f.asked()[0].Header.Get("Accept"); !strings.Contains(got, artifact.MediaTypeIndex) || !strings.Contains(got, artifact.MediaTypeDocker) {
 		t.Errorf("Accept: got %q", got)
 	}
 }
@@ -86,12 +87,12 @@ func TestManifestAnswers(t *testing.T) {
 		max    int // requests
 	}{
 		{"web page", body("text/html; charset=utf-8", "<html>"), ErrRegistry, "web page", 1},
-		{"index", body(mediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
-		{"docker image", body(mediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
-		{"not JSON", body(mediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
+		{"index", body(artifact.MediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
+		{"docker image", body(artifact.MediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
+		{"not JSON", body(artifact.MediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
 		{"401", status(401, ``), ErrDenied, "no credentials", 1},
 		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), ErrDenied, `DENIED: not \x1b[31m you`, 1},
-		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), ErrNotFound, "MANIFEST_UNKNOWN", 1},
+		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), artifact.ErrNotFound, "MANIFEST_UNKNOWN", 1},
 		{"501", status(501, ``), ErrRegistry, "501", 1},
 		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), ErrRegistry, "slow down", 5},
 		{"500 for ever", status(500, ``), ErrRegistry, "after 5 tries", 5},
@@ -227,7 +228,7 @@ func TestSignatureLayers(t *testing.T) {
 	pf, sig := signedManifest(t)
 	open := func(t *testing.T, policy sign.Policy, parts string) error {
 		f := newFake(t)
-		raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s]}`, MediaTypeConfig, digestOf(pf), len(pf), parts)
+		raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s]}`, artifact.MediaTypeConfig, digestOf(pf), len(pf), parts)
 		f.content["/v2/a/manifests/latest"] = []byte(raw)
 		for _, b := range [][]byte{pf, sig} {
 			f.content["/v2/a/blobs/"+digestOf(b)] = b
@@ -241,7 +242,7 @@ func TestSignatureLayers(t *testing.T) {
 		return err
 	}
 	one := func(b []byte, size int) string {
-		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, MediaTypeSignature, digestOf(b), size)
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, artifact.MediaTypeSignature, digestOf(b), size)
 	}
 	tests := []struct {
 		name, layers string
@@ -257,7 +258,7 @@ func TestSignatureLayers(t *testing.T) {
 		{"not one", one(pf, len(pf)), sign.Policy{}, sign.ErrSignature, ""},
 		{"2 MiB", one(sig, 2<<20), sign.Policy{}, pfimg.ErrIntegrity, "limit"},
 		{"of another size", one(sig, len(sig)+1), sign.Policy{}, pfimg.ErrIntegrity, "bytes"},
-		{"missing", one([]byte("x"), 1), sign.Policy{}, ErrMissing, "404"},
+		{"missing", one([]byte("x"), 1), sign.Policy{}, artifact.ErrMissing, "404"},
 		{"other key", one(sig, len(sig)), sign.Policy{Keys: []sign.Key{sign.Key("k")}}, sign.ErrSignature, ""},
 		{"key required", one(sig, len(sig)), sign.Policy{Require: true}, sign.ErrKey, ""},
 	}

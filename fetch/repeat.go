@@ -24,7 +24,7 @@ func (t *transport) limitRepeats(req *http.Request, w *watch) *http.Request {
 			if n == 1 {
 				return
 			}
-			t.traffic.requests.Add(1)
+			t.traffic.Requests.Add(1)
 			if n > 1+maxRepeats {
 				w.cancel(errRepeats)
 				return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -17,11 +18,11 @@ func (im *Image) Resolve(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer done()
-	return im.src.head(ctx)
+	return im.src.Head(ctx)
 }
 
-// head asks for the headers of the tag's manifest.
-func (r *registry) head(ctx context.Context) (string, error) {
+// Head asks for the headers of the tag's manifest.
+func (r *registry) Head(ctx context.Context) (string, error) {
 	if r.ref.Pinned() {
 		return "", nil
 	}
@@ -33,9 +34,9 @@ func (r *registry) head(ctx context.Context) (string, error) {
 }
 
 // resolve returns the digest of the manifest that the tag names.
-func (r *registry) resolve(ctx context.Context) (wireDigest, error) {
+func (r *registry) resolve(ctx context.Context) (artifact.WireDigest, error) {
 	if r.down != nil {
-		return wireDigest{}, r.down
+		return artifact.WireDigest{}, r.down
 	}
 	retry := retrier{policy: r.c.policy}
 	for {
@@ -44,25 +45,25 @@ func (r *registry) resolve(ctx context.Context) (wireDigest, error) {
 			return d, nil
 		}
 		if err = retry.again(ctx, err); err != nil {
-			return wireDigest{}, err
+			return artifact.WireDigest{}, err
 		}
 	}
 }
 
-func (r *registry) resolveOnce(ctx context.Context) (wireDigest, error) {
+func (r *registry) resolveOnce(ctx context.Context) (artifact.WireDigest, error) {
 	resp, err := r.c.do(ctx, call{method: http.MethodHead, path: "manifests/" + r.ref.Tag(), header: http.Header{"Accept": {accepted}}})
 	var status *statusError
 	switch {
 	case errors.As(err, &status) && (status.code == http.StatusMethodNotAllowed || status.code == http.StatusNotImplemented):
 	case err != nil:
-		return wireDigest{}, err
+		return artifact.WireDigest{}, err
 	default:
 		finish(resp)
 		if err := manifestAnswer(resp); err != nil {
-			return wireDigest{}, err
+			return artifact.WireDigest{}, err
 		}
 		if d, err := pfimg.ParseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {
-			return wireDigest(d), nil
+			return artifact.WireDigest(d), nil
 		}
 	}
 	_, d, err := r.manifestByTag(ctx)

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // TestResolve asks where a tag points, by headers, by the manifest where the headers do not tell, after a move and when
@@ -29,7 +31,7 @@ func TestResolve(t *testing.T) {
 		},
 		"no digest": func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodHead {
-				w.Header().Set("Content-Type", mediaTypeManifest)
+				w.Header().Set("Content-Type", artifact.MediaTypeManifest)
 			}
 			return r.Method == http.MethodHead
 		},
@@ -55,7 +57,7 @@ func TestResolve(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		return true
 	})
-	if got, err := im.Resolve(ctx); !errors.Is(err, ErrNotFound) || got != "" {
+	if got, err := im.Resolve(ctx); !errors.Is(err, artifact.ErrNotFound) || got != "" {
 		t.Errorf("tag gone: got %q, %v, want ErrNotFound", got, err)
 	}
 	f.do(nil)
@@ -67,7 +69,7 @@ func TestResolve(t *testing.T) {
 	if err := im.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := im.Resolve(ctx); !errors.Is(err, ErrClosed) {
+	if _, err := im.Resolve(ctx); !errors.Is(err, artifact.ErrClosed) {
 		t.Errorf("closed: got %v, want ErrClosed", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // elsewhere opens an image whose registry has a name that is not this machine's: every dial ends at addr.
@@ -34,7 +36,7 @@ func elsewhere(t *testing.T, ref, addr string, o Options, mod func(*http.Transpo
 func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) func(string)) (*client, *transport, error) {
 	t.Helper()
 	o = o.withDefaults()
-	tr := newTransport(o, *o.retry, new(counters))
+	tr := newTransport(o, *o.retry, new(artifact.Counters))
 	base := tr.base.(*http.Transport)
 	base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -76,7 +77,7 @@ func TestStale(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		want   error // nil: stale
-	}{{503, nil}, {500, nil}, {401, ErrDenied}, {403, ErrDenied}, {404, ErrNotFound}, {429, ErrRegistry}, {501, ErrRegistry}} {
+	}{{503, nil}, {500, nil}, {401, ErrDenied}, {403, ErrDenied}, {404, artifact.ErrNotFound}, {429, ErrRegistry}, {501, ErrRegistry}} {
 		status = tt.status
 		im, err := Open(context.Background(), f.ref(t), o)
 		if !errors.Is(err, tt.want) {

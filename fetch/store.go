@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -15,16 +16,16 @@ import (
 // folder has them. It has no signatures.
 type store struct {
 	ref     ref.Ref
-	traffic *counters
+	traffic *artifact.Counters
 }
 
-var _ source = (*store)(nil)
+var _ artifact.Source = (*store)(nil)
 
-func (s *store) root(ctx context.Context) (*root, error) {
+func (s *store) Root(ctx context.Context) (*artifact.Root, error) {
 	hex := pfimg.Digest(s.ref.Digest()).Hex()
-	raw, err := readSmall(ctx, filepath.Join(s.ref.Dir(), "images", hex+".json"), maxSmall, s.traffic)
-	if errors.Is(err, ErrMissing) {
-		return nil, fmt.Errorf("no image %s in the store %q: %w", hex, s.ref.Dir(), ErrNotFound)
+	raw, err := readSmall(ctx, filepath.Join(s.ref.Dir(), "images", hex+".json"), artifact.MaxSmall, s.traffic)
+	if errors.Is(err, artifact.ErrMissing) {
+		return nil, fmt.Errorf("no image %s in the store %q: %w", hex, s.ref.Dir(), artifact.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
@@ -32,14 +33,14 @@ func (s *store) root(ctx context.Context) (*root, error) {
 	if got := pfimg.Digest(sha256.Sum256(raw)); got != s.ref.Digest() {
 		return nil, fmt.Errorf("the manifest of %s hashes to %s: %w", hex, got, pfimg.ErrIntegrity)
 	}
-	return &root{manifest: raw, trusted: "a local store is trusted as your own files are", find: s.find}, nil
+	return &artifact.Root{Manifest: raw, Trusted: "a local store is trusted as your own files are", Find: s.find}, nil
 }
 
-// head returns none: an image of a store is named by its id.
-func (s *store) head(context.Context) (string, error) { return "", nil }
+// Head returns none: an image of a store is named by its id.
+func (s *store) Head(context.Context) (string, error) { return "", nil }
 
-func (s *store) find(d pfimg.Digest) []layer { return findZst(s.ref.Dir(), d) }
+func (s *store) find(d pfimg.Digest) []artifact.Layer { return findZst(s.ref.Dir(), d) }
 
-func (s *store) read(ctx context.Context, l layer, _ int) (*stored, error) {
-	return openLocal(ctx, zstPath(s.ref.Dir(), l.logical), l.size, s.traffic)
+func (s *store) Read(ctx context.Context, l artifact.Layer, _ int) (*artifact.Stored, error) {
+	return openLocal(ctx, zstPath(s.ref.Dir(), l.Logical), l.Size, s.traffic)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
@@ -40,7 +41,7 @@ func Look(ctx context.Context, r ref.Ref, o Options) (Survey, error) {
 			s.Warnings = append(s.Warnings, text)
 		}
 	}
-	t := newTransport(o, *o.retry, new(counters))
+	t := newTransport(o, *o.retry, new(artifact.Counters))
 	defer t.CloseIdleConnections()
 	if dir := hostsFolder(o.HostsDir, r.Host()); dir != "" {
 		s.HostsFile = dir

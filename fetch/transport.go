@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
@@ -36,7 +37,7 @@ type transport struct {
 	stall   time.Duration
 	limiter *sched.Limiter
 	policy  retryPolicy
-	traffic *counters
+	traffic *artifact.Counters
 	special []*http.Transport // those of endpoints with certificates or time-outs of their own
 
 	mu    sync.Mutex // guards hosts
@@ -51,7 +52,7 @@ type host struct {
 var _ http.RoundTripper = (*transport)(nil)
 
 // newTransport returns the transport and the http.Client around it.
-func newTransport(o Options, policy retryPolicy, traffic *counters) *transport {
+func newTransport(o Options, policy retryPolicy, traffic *artifact.Counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
@@ -116,7 +117,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := newWatch(ctx, t.stall)
 	sent := t.limitRepeats(w.upload(req), w)
 	w.start()
-	t.traffic.requests.Add(1)
+	t.traffic.Requests.Add(1)
 	resp, err := t.sender(ctx).RoundTrip(sent)
 	w.settle()
 	if err != nil {
@@ -132,7 +133,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	h.gate.leave(p, answered(resp), true)
 	t.limiter.Report(resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, retryAfter(resp.Header, time.Now()))
 	body := &watchedBody{
-		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.bytes,
+		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.Bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
 	}
 	if askedOf(ctx).more {

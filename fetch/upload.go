@@ -9,13 +9,14 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // upload is one blob to bring to the registry.
 type upload struct {
 	what   string // for messages
-	digest wireDigest
+	digest artifact.WireDigest
 	size   int64 // bytes
 	open   func(ctx context.Context) (io.ReadCloser, error)
 }
@@ -27,7 +28,7 @@ func (u upload) from(ctx context.Context, off int64) (io.ReadCloser, error) {
 		return r, err
 	}
 	var seeker io.Seeker
-	if s, ok := r.(*stored); ok {
+	if s, ok := r.(*artifact.Stored); ok {
 		seeker, _ = s.ReadCloser.(io.Seeker)
 	}
 	if seeker != nil {

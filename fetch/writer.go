@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -21,7 +22,7 @@ type destination interface {
 	// prepare refuses a place that holds another image.
 	prepare(ctx context.Context, id identity) error
 	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
-	path(logical pfimg.Digest, wire wireDigest) (path string, known bool)
+	path(logical pfimg.Digest, wire artifact.WireDigest) (path string, known bool)
 	// commit makes the place show the image, by the one publish of temp.
 	commit(ctx context.Context, temp *tempDir, p Parts) error
 }
@@ -40,14 +41,14 @@ type Needs struct{ Signature, OCI bool }
 type Writer struct {
 	kind ref.Kind
 	dest destination
-	view source // reads what is at the destination
+	view artifact.Source // reads what is at the destination
 	temp *tempDir
 }
 
 // newWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
 // Close.
 func newWriter(ctx context.Context, dst ref.Ref, id identity) (*Writer, error) {
-	w := &Writer{kind: dst.Kind(), view: localSource(dst, "", new(counters))}
+	w := &Writer{kind: dst.Kind(), view: localSource(dst, "", new(artifact.Counters))}
 	switch dst.Kind() {
 	case ref.Folder:
 		w.dest = &folderDest{dir: dst.Dir()}
@@ -75,15 +76,15 @@ func (w *Writer) Needs() Needs {
 
 // Have returns the layer that a blob has at the place, and where it is read: it may be damaged. l is the layer that it
 // would have.
-func (w *Writer) Have(l layer) (there layer, from source, path string, ok bool) {
-	path, known := w.dest.path(l.logical, l.wire)
+func (w *Writer) Have(l artifact.Layer) (there artifact.Layer, from artifact.Source, path string, ok bool) {
+	path, known := w.dest.path(l.Logical, l.Wire)
 	if !known {
-		return layer{}, nil, "", false
+		return artifact.Layer{}, nil, "", false
 	}
 	n, ok := statRegular(path)
-	there = layer{logical: l.logical, size: n, decoded: -1}
+	there = artifact.Layer{Logical: l.Logical, Size: n, Decoded: -1}
 	if w.kind == ref.Layout {
-		there.wire = l.wire
+		there.Wire = l.Wire
 	}
 	return there, w.view, path, ok
 }
@@ -92,7 +93,7 @@ func (w *Writer) Have(l layer) (there layer, from source, path string, ok bool) 
 func (w *Writer) Create() (*os.File, error) { return w.temp.create() }
 
 // Put gives a file of Create, which is whole and closed, the name of its blob.
-func (w *Writer) Put(name string, logical pfimg.Digest, wire wireDigest) error {
+func (w *Writer) Put(name string, logical pfimg.Digest, wire artifact.WireDigest) error {
 	path, _ := w.dest.path(logical, wire)
 	return w.temp.place(name, path)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/fusefs"
@@ -84,7 +85,7 @@ type meta struct{ store *cache.Store }
 
 var _ fetch.Meta = meta{}
 
-func (m meta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(context.Context, fetch.Sink) error) ([]byte, error) {
+func (m meta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
 	f, err := m.store.Open(ctx, key, size, func(ctx context.Context, w cache.Sink) error { return fill(ctx, w) })
 	if err != nil {
 		return nil, err

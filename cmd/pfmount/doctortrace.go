@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // maxMeetings bounds how many hosts a leg tells of.
@@ -116,7 +117,7 @@ func (w *wayIn) end(l *leg, host string, err error, m meeting) {
 }
 
 // Bytes runs fill. What has a size is named by the manifest, which is there then.
-func (w *wayIn) Bytes(ctx context.Context, _ [32]byte, size int64, fill func(context.Context, fetch.Sink) error) ([]byte, error) {
+func (w *wayIn) Bytes(ctx context.Context, _ [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
 	w.mu.Lock()
 	if size >= 0 && w.manifest == 0 {
 		w.manifest = time.Since(w.start)

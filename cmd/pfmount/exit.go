@@ -10,6 +10,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
@@ -94,7 +95,7 @@ var codes = []struct {
 	{cache.ErrDamaged, exitDisk},
 	{errMount, exitMount},
 	{fusefs.ErrMount, exitMount},
-	{fetch.ErrNotFound, exitRegistry},
+	{artifact.ErrNotFound, exitRegistry},
 	{fetch.ErrDenied, exitRegistry},
 	{fetch.ErrOffline, exitRegistry},
 	{fetch.ErrRegistry, exitRegistry},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
@@ -33,11 +34,11 @@ func TestExitCode(t *testing.T) {
 		{pfimg.ErrUnsupported, 2},
 		{sign.ErrSignature, 4},
 		{pfimg.ErrIntegrity, 4},
-		{fetch.ErrMissing, 4},
+		{artifact.ErrMissing, 4},
 		{cache.ErrSize, 4},
 		{cache.ErrElsewhere, 5},
 		{cache.ErrDamaged, 7},
-		{fetch.ErrNotFound, 5},
+		{artifact.ErrNotFound, 5},
 		{fetch.ErrDenied, 5},
 		{fetch.ErrRegistry, 5},
 		{fetch.ErrOffline, 5},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -81,7 +82,7 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 }
 
 // likelyBlob fetches one of the blobs that fetch.Likely names.
-type likelyBlob = func(context.Context, pfimg.Digest, fetch.Sink) error
+type likelyBlob = func(context.Context, pfimg.Digest, artifact.Sink) error
 
 // fetchLikely begins to fetch what the cache lacks of the likely top-level blobs. buildIndex joins these fills, and
 // meets their failures; a blob that turns out not to be the image's stays in the cache under its digest, unused.

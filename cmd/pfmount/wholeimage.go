@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pfmount/pfmount/cache"
-	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
@@ -59,7 +59,7 @@ func (p *prefetcher) fetchAll(list iter.Seq2[pfimg.Digest, int64]) {
 
 // linkFailed says that a failure is the link's, and not one blob's.
 func linkFailed(err error) bool {
-	for _, other := range []error{fetch.ErrMissing, pfimg.ErrIntegrity, cache.ErrSize, cache.ErrDamaged, cache.ErrElsewhere} {
+	for _, other := range []error{artifact.ErrMissing, pfimg.ErrIntegrity, cache.ErrSize, cache.ErrDamaged, cache.ErrElsewhere} {
 		if errors.Is(err, other) {
 			return false
 		}

@@ -94,7 +94,7 @@ func checkRepo(whole, repo string) error {
 	return badRef(whole, "the repository's name %q is not parts of a-z, 0-9 joined by '.', '_', '-' and separated by single '/'", repo)
 }
 
-// repoAt reads a repository's name, which may begin with its host: that must be host.
+// RepoAt reads a repository's name, which may begin with its host: that must be host.
 func RepoAt(host, name string) (string, error) {
 	repo := name
 	if first, rest, ok := strings.Cut(name, "/"); ok && looksLikeHost(first) {
@@ -116,7 +116,7 @@ const (
 	DockerAPI = "registry-1.docker.io"
 )
 
-// cleanHost checks host[:port] and returns its canonical form.
+// CleanHost checks host[:port] and returns its canonical form.
 func CleanHost(whole, s string) (string, error) {
 	host, port, hasPort := s, "", false
 	if strings.HasPrefix(s, "[") {
@@ -164,7 +164,7 @@ func CleanHost(whole, s string) (string, error) {
 	return host, nil
 }
 
-// splitHost takes host[:port] apart: an IPv6 host loses its brackets.
+// SplitHost takes host[:port] apart: an IPv6 host loses its brackets.
 func SplitHost(s string) (host, port string) {
 	if strings.HasPrefix(s, "[") {
 		host, port, _ = strings.Cut(s[1:], "]")
@@ -174,7 +174,7 @@ func SplitHost(s string) (host, port string) {
 	return host, port
 }
 
-// isLoopback says that a host (with or without a port) is this machine: the name localhost or an address. Other
+// IsLoopback says that a host (with or without a port) is this machine: the name localhost or an address. Other
 // names are not looked up: 127.0.0.1.evil.example is a stranger, and DNS is no proof.
 func IsLoopback(hostport string) bool {
 	host, _ := SplitHost(hostport)

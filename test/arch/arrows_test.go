@@ -21,11 +21,12 @@ var arrows = map[string][]string{
 	"fetch/strictjson": {"fetch/safetext"},
 	"fetch/pfimg":      {"fetch/safetext", "fetch/strictjson", "sign"},
 	"fetch/ref":        {"fetch/pfimg", "fetch/safetext"},
-	"fetch":            {"fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fetch/strictjson", "sign"},
+	"fetch/artifact":   {"fetch/pfimg", "fetch/safetext", "fetch/sched", "fetch/strictjson"},
+	"fetch":            {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fetch/strictjson", "sign"},
 	"fusefs":           {"fetch/pfimg"},
 	"fetch/ahead":      {"fetch/pfimg"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"cmd/pfmount":      {"fetch/artifact", "cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {

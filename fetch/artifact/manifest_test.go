@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"bytes"
@@ -15,8 +15,13 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
+const (
+	hexA     = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	fixtures = "../../test/testdata/fixtures"
+)
+
 func TestLayerIsSmall(t *testing.T) {
-	if size := unsafe.Sizeof(layer{}); size != 80 {
+	if size := unsafe.Sizeof(Layer{}); size != 80 {
 		t.Errorf("a layer has %d bytes, want 80", size)
 	}
 }
@@ -62,9 +67,9 @@ func TestDecodeManifest(t *testing.T) {
 		{"null annotations", with(strings.Replace(layer, `"annotations":{`, `"annotations":null,"x":{`, 1)), nil, "", 0},
 		{"foreign layer with odd fields", with(`{"mediaType":"text/plain","digest":"sha512:ab","size":-7}`), nil, "", 0},
 		{"wrong case", strings.ReplaceAll(with(layer), `"layers"`, `"Layers"`), pfimg.ErrUnsupported, "without config and layers", 0},
-		{"index", `{"schemaVersion":2,"mediaType":"` + mediaTypeIndex + `","manifests":[]}`, pfimg.ErrUnsupported, "index", 0},
-		{"docker list", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerList + `","manifests":[{}]}`, pfimg.ErrUnsupported, "index", 0},
-		{"docker image", `{"schemaVersion":2,"mediaType":"` + mediaTypeDocker + `","config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":1,"digest":"x"},"layers":[]}`, pfimg.ErrUnsupported, "a docker image", 0},
+		{"index", `{"schemaVersion":2,"mediaType":"` + MediaTypeIndex + `","manifests":[]}`, pfimg.ErrUnsupported, "index", 0},
+		{"docker list", `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerList + `","manifests":[{}]}`, pfimg.ErrUnsupported, "index", 0},
+		{"docker image", `{"schemaVersion":2,"mediaType":"` + MediaTypeDocker + `","config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":1,"digest":"x"},"layers":[]}`, pfimg.ErrUnsupported, "a docker image", 0},
 		{"docker schema 1", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, pfimg.ErrUnsupported, "schema 1", 0},
 		{"container image", `{"config":{"mediaType":"application/vnd.oci.image.config.v1+json"},"layers":[]}`, pfimg.ErrUnsupported, "application/vnd.oci.image.config.v1+json", 0},
 		{"artifact", `{"artifactType":"application/x.y","config":{"mediaType":"application/vnd.oci.empty.v1+json"},"layers":[]}`, pfimg.ErrUnsupported, "application/x.y", 0},
@@ -92,16 +97,16 @@ func TestDecodeManifest(t *testing.T) {
 		{"a long gap", `{` + strings.Repeat(" ", 3<<20) + `}`, pfimg.ErrIntegrity, "a token or white space of more than", 0},
 	}
 	for _, tt := range tests {
-		m, err := decodeManifest(strings.NewReader(tt.doc), "")
+		m, err := ParseManifest(strings.NewReader(tt.doc), "")
 		if !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
 			continue
 		}
-		if tt.want == nil && len(m.named) != tt.named {
-			t.Errorf("%s: got %d layers, want %d", tt.name, len(m.named), tt.named)
+		if tt.want == nil && len(m.Named) != tt.named {
+			t.Errorf("%s: got %d layers, want %d", tt.name, len(m.Named), tt.named)
 		}
-		if tt.named == 1 && (m.named[0].decoded != 9 || m.named[0].size != 5) {
-			t.Errorf("%s: got %+v", tt.name, m.named[0])
+		if tt.named == 1 && (m.Named[0].Decoded != 9 || m.Named[0].Size != 5) {
+			t.Errorf("%s: got %+v", tt.name, m.Named[0])
 		}
 	}
 }
@@ -122,7 +127,7 @@ func TestHugeManifest(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	m, err := decodeManifest(bytes.NewReader(doc.Bytes()), "")
+	m, err := ParseManifest(bytes.NewReader(doc.Bytes()), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,8 +140,8 @@ func TestHugeManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := m.named.find(d); len(l) != 1 || l[0].wire.hex() != fmt.Sprintf("%064x", layers-1) || m.layers != layers {
-		t.Errorf("got %v of %d layers", l, m.layers)
+	if l := m.Named.Find(d); len(l) != 1 || l[0].Wire.Hex() != fmt.Sprintf("%064x", layers-1) || m.Layers != layers {
+		t.Errorf("got %v of %d layers", l, m.Layers)
 	}
 }
 
@@ -156,18 +161,18 @@ func FuzzManifest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, err := decodeManifest(struct{ io.Reader }{bytes.NewReader(raw)}, "")
+		m, err := ParseManifest(struct{ io.Reader }{bytes.NewReader(raw)}, "")
 		if err != nil {
 			if !errors.Is(err, pfimg.ErrIntegrity) && !errors.Is(err, pfimg.ErrUnsupported) {
 				t.Fatalf("an error of no kind: %v", err)
 			}
 			return
 		}
-		if len(m.named)+len(m.unlabelled)+len(m.signatures) > m.layers || m.config.size < 0 || m.wireBytes < 0 {
-			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.named), len(m.unlabelled), len(m.signatures), m.layers, m.wireBytes)
+		if len(m.Named)+len(m.Unlabelled)+len(m.Signatures) > m.Layers || m.Config.Size < 0 || m.WireBytes < 0 {
+			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.Named), len(m.Unlabelled), len(m.Signatures), m.Layers, m.WireBytes)
 		}
-		for _, l := range m.named {
-			if found := m.named.find(l.logical); len(found) == 0 || l.size < 0 || l.size > maxSize {
+		for _, l := range m.Named {
+			if found := m.Named.Find(l.Logical); len(found) == 0 || l.Size < 0 || l.Size > maxSize {
 				t.Fatalf("layer %+v is not found", l)
 			}
 		}

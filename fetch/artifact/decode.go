@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // Bounds of decoding, in bytes.
 const (
 	smallBlob     = 1 << 20   // signed sizes up to this are decoded in memory, into a buffer of exactly that size
-	pooledWindow  = 8 << 20   // what the reference tool writes, and the largest window a pooled decoder keeps
+	PooledWindow  = 8 << 20   // what the reference tool writes, and the largest window a pooled decoder keeps
 	largestWindow = 128 << 20 // what zstd --ultra -22 needs; larger is an error
 )
 
@@ -26,9 +26,9 @@ const (
 // the rest would be skippable frames, which decode to nothing for ever.
 func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 
-// decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
+// Decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
 // at a time and closed after use.
-type decoders struct {
+type Decoders struct {
 	all    *zstd.Decoder   // stateless use only
 	pool   sync.Pool       // *zstd.Decoder for streams
 	rooms  *sched.Limiter  // admits those who need buffers beyond scratchSmall
@@ -39,28 +39,29 @@ type decoders struct {
 	chunks sync.Pool       // *chunk
 }
 
-func newDecoders(rooms int) *decoders {
+// NewDecoders returns decoders for at most that many blobs of more than 64 KiB at a time.
+func NewDecoders(rooms int) *Decoders {
 	all, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxWindow(largestWindow))
 	if err != nil {
 		panic("fetch: constant zstd options: " + err.Error())
 	}
-	d := &decoders{all: all, rooms: sched.NewLimiter(rooms, rooms/2), big: make(chan struct{}, 1)}
+	d := &Decoders{all: all, rooms: sched.NewLimiter(rooms, rooms/2), big: make(chan struct{}, 1)}
 	d.chunks.New = func() any { return new(chunk) }
 	return d
 }
 
-func (d *decoders) close() { d.all.Close() }
+func (d *Decoders) Close() { d.all.Close() }
 
-// enter waits for a place among those who hold much memory, until leave. It comes before the place at a host: in the other
+// Enter waits for a place among those who hold much memory, until leave. It comes before the place at a host: in the other
 // order those who ask again after a failure would wait for each other. Half of the places are for readers alone, since the
 // others may be kept away from the network for long.
-func (d *decoders) enter(ctx context.Context) (leave func(), err error) {
+func (d *Decoders) Enter(ctx context.Context) (leave func(), err error) {
 	return d.rooms.Acquire(ctx, &d.room, sched.PriorityOf(ctx))
 }
 
 // decodeAll decodes all of src into dst[:0], whose capacity is the bound.
-func (d *decoders) decodeAll(src, dst []byte) ([]byte, error) {
+func (d *Decoders) decodeAll(src, dst []byte) ([]byte, error) {
 	if len(src) == 0 {
 		return nil, errEmpty
 	}
@@ -73,9 +74,9 @@ var (
 	errBigWindow = errors.New("a frame further on needs a larger window")
 )
 
-// copy decodes from r to w until both the frames and r are at their end. big allows the largest window; without it a
+// Copy decodes from r to w until both the frames and r are at their end. big allows the largest window; without it a
 // frame that needs one gives errBigWindow, and the caller starts over.
-func (d *decoders) copy(ctx context.Context, w io.Writer, r io.Reader, big bool) error {
+func (d *Decoders) Copy(ctx context.Context, w io.Writer, r io.Reader, big bool) error {
 	if big {
 		select {
 		case d.big <- struct{}{}:
@@ -90,7 +91,7 @@ func (d *decoders) copy(ctx context.Context, w io.Writer, r io.Reader, big bool)
 	dec, _ := d.pool.Get().(*zstd.Decoder)
 	if dec == nil {
 		var err error
-		if dec, err = newStream(pooledWindow); err != nil {
+		if dec, err = newStream(PooledWindow); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ func needsBig(head []byte) bool {
 	if h.Decode(head) != nil || h.Skippable {
 		return false
 	}
-	return max(h.WindowSize, h.FrameContentSize*b2u(h.SingleSegment)) > pooledWindow
+	return max(h.WindowSize, h.FrameContentSize*b2u(h.SingleSegment)) > PooledWindow
 }
 
 func b2u(b bool) uint64 {

@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"crypto/sha256"
@@ -27,26 +27,27 @@ type (
 	}
 )
 
-// writeManifest returns the OCI manifest of an image with these parts.
-func writeManifest(config, sig []byte, items []storedBlob) ([]byte, error) {
+// WriteManifest returns the OCI manifest of an image with these parts.
+func WriteManifest(config, sig []byte, items []StoredBlob) ([]byte, error) {
 	doc := ociDocument{
-		SchemaVersion: 2, MediaType: mediaTypeManifest,
-		Config: ociDescriptor{MediaType: MediaTypeConfig, Size: int64(len(config)), Digest: hashOf(config).String()},
+		SchemaVersion: 2, MediaType: MediaTypeManifest,
+		Config: ociDescriptor{MediaType: MediaTypeConfig, Size: int64(len(config)), Digest: DigestOf(config).String()},
 		Layers: make([]ociDescriptor, 0, len(items)+1),
 	}
 	doc.Layers = append(doc.Layers, ociDescriptor{
-		MediaType: MediaTypeSignature, Size: int64(len(sig)), Digest: hashOf(sig).String(),
+		MediaType: MediaTypeSignature, Size: int64(len(sig)), Digest: DigestOf(sig).String(),
 		Annotations: &ociNotes{Path: "manifest.json.sig"},
 	})
 	for _, it := range items {
-		hex := it.logical.Hex()
+		hex := it.Logical.Hex()
 		notes := &ociNotes{Path: "blobs/sha256/" + hex[:2] + "/" + hex + ".zst"}
-		if it.decoded >= 0 {
-			notes.Decoded = strconv.FormatInt(it.decoded, 10)
+		if it.Decoded >= 0 {
+			notes.Decoded = strconv.FormatInt(it.Decoded, 10)
 		}
-		doc.Layers = append(doc.Layers, ociDescriptor{MediaType: MediaTypeLayer, Size: it.size, Digest: it.wire.String(), Annotations: notes})
+		doc.Layers = append(doc.Layers, ociDescriptor{MediaType: MediaTypeLayer, Size: it.Size, Digest: it.Wire.String(), Annotations: notes})
 	}
 	return json.Marshal(doc)
 }
 
-func hashOf(b []byte) wireDigest { return sha256.Sum256(b) }
+// DigestOf returns the digest of stored bytes.
+func DigestOf(b []byte) WireDigest { return sha256.Sum256(b) }

@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// storedBlob is a blob that was proved: where its stored bytes are, and what they are.
-type storedBlob struct {
-	logical pfimg.Digest
-	source  layer
-	wire    wireDigest
-	size    int64 // stored bytes
-	decoded int64 // to be annotated; -1: the size is signed
+// StoredBlob is a blob that was proved: where its stored bytes are, and what they are.
+type StoredBlob struct {
+	Logical pfimg.Digest
+	Source  Layer
+	Wire    WireDigest
+	Size    int64 // stored bytes
+	Decoded int64 // to be annotated; -1: the size is signed
 }
 
-// hashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
-type hashingWriter struct {
+// HashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
+type HashingWriter struct {
 	hash     hash.Hash
 	size     int64
 	file     *os.File    // nil: nothing is kept
@@ -29,14 +29,15 @@ type hashingWriter struct {
 	err      error       // of file; kept here because io.Copy may stop before it meets a write error
 }
 
-func newHashingWriter(file *os.File, progress func(int64)) *hashingWriter {
+// NewHashingWriter returns a HashingWriter. file and progress may be nil.
+func NewHashingWriter(file *os.File, progress func(int64)) *HashingWriter {
 	if progress == nil {
 		progress = func(int64) {}
 	}
-	return &hashingWriter{hash: sha256.New(), file: file, progress: progress}
+	return &HashingWriter{hash: sha256.New(), file: file, progress: progress}
 }
 
-func (k *hashingWriter) Write(p []byte) (int, error) {
+func (k *HashingWriter) Write(p []byte) (int, error) {
 	k.hash.Write(p)
 	k.size += int64(len(p))
 	k.progress(int64(len(p)))
@@ -51,7 +52,7 @@ func (k *hashingWriter) Write(p []byte) (int, error) {
 }
 
 // Reset drops what was written.
-func (k *hashingWriter) Reset() error {
+func (k *HashingWriter) Reset() error {
 	k.hash.Reset()
 	k.err = nil
 	k.progress(-k.size)
@@ -67,8 +68,8 @@ func (k *hashingWriter) Reset() error {
 	return err
 }
 
-// forget takes back what was counted of a blob that did not come.
-func (k *hashingWriter) forget() error {
+// Forget takes back what was counted of a blob that did not come.
+func (k *HashingWriter) Forget() error {
 	k.file = nil
 	return k.Reset()
 }
@@ -83,16 +84,16 @@ func (t *countDiscard) Reset() error { *t = 0; return nil }
 
 // teeSource is a source that lets a hashingWriter see what is read.
 type teeSource struct {
-	source
-	keep *hashingWriter
-	last layer // the one that was read last
+	Source
+	keep *HashingWriter
+	last Layer // the one that was read last
 }
 
-func (t *teeSource) read(ctx context.Context, l layer, wrong int) (*stored, error) {
+func (t *teeSource) Read(ctx context.Context, l Layer, wrong int) (*Stored, error) {
 	if err := t.keep.Reset(); err != nil {
 		return nil, err
 	}
-	from, err := t.source.read(ctx, l, wrong)
+	from, err := t.Source.Read(ctx, l, wrong)
 	if err != nil {
 		return nil, err
 	}
@@ -117,28 +118,28 @@ func (t teeReader) Read(p []byte) (int, error) {
 }
 
 // prove is Image.take within its bounds.
-func (r *reader) verify(ctx context.Context, d pfimg.Digest, size int64, keep *hashingWriter) (storedBlob, error) {
-	t := &teeSource{source: r.src, keep: keep}
+func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *HashingWriter) (StoredBlob, error) {
+	t := &teeSource{Source: r.src, keep: keep}
 	tapped := *r
 	tapped.src = t
 	var decoded countDiscard
-	if err := tapped.blob(ctx, d, size, &decoded); err != nil {
-		return storedBlob{}, err
+	if err := tapped.Blob(ctx, d, size, &decoded); err != nil {
+		return StoredBlob{}, err
 	}
 	if keep.err != nil {
-		return storedBlob{}, keep.err
+		return StoredBlob{}, keep.err
 	}
-	return storedBlob{logical: d, source: t.last, wire: wireDigest(keep.hash.Sum(nil)), size: keep.size, decoded: int64(decoded)}, nil
+	return StoredBlob{Logical: d, Source: t.last, Wire: WireDigest(keep.hash.Sum(nil)), Size: keep.size, Decoded: int64(decoded)}, nil
 }
 
 // layersOf returns the layers that claim a blob, best first.
-func (r *reader) layersOf(ctx context.Context, d pfimg.Digest) ([]layer, error) {
-	if layers := r.root.find(d); len(layers) > 0 {
+func (r *Reader) Layers(ctx context.Context, d pfimg.Digest) ([]Layer, error) {
+	if layers := r.root.Find(d); len(layers) > 0 {
 		return layers, nil
 	}
 	l, err := r.unlabelled.find(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("%s: blob %s: %w", r.Image, d, err)
 	}
-	return []layer{l}, nil
+	return []Layer{l}, nil
 }

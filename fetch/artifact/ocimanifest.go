@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"fmt"
@@ -22,26 +22,26 @@ const (
 	// DecodedSizeAnnotation is a layer's decoded size in bytes, a hint for blobs that have no signed size.
 	DecodedSizeAnnotation = "dev.pfmount.decoded-size"
 
-	mediaTypeManifest   = "application/vnd.oci.image.manifest.v1+json"
-	mediaTypeIndex      = "application/vnd.oci.image.index.v1+json"
-	mediaTypeDocker     = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerList = "application/vnd.docker.distribution.manifest.list.v2+json"
-	refNameAnnotation   = "org.opencontainers.image.ref.name"
+	MediaTypeManifest   = "application/vnd.oci.image.manifest.v1+json"
+	MediaTypeIndex      = "application/vnd.oci.image.index.v1+json"
+	MediaTypeDocker     = "application/vnd.docker.distribution.manifest.v2+json"
+	MediaTypeDockerList = "application/vnd.docker.distribution.manifest.list.v2+json"
+	RefNameAnnotation   = "org.opencontainers.image.ref.name"
 )
 
 // maxLikely is how many of the first named layers are kept apart: the top-level blobs of an image.
 const maxLikely = 8
 
 // ociManifest is what a mount needs of an OCI manifest.
-type ociManifest struct {
-	config     descriptor
-	signatures []descriptor // one in a good image; the second is kept to say so
-	named      layerTable
-	first      []layer // the first maxLikely that name a blob, in order
-	unlabelled []layer // layers of blobs that say no logical digest, in order; their logical field is not set
-	layers     int     // all that the manifest lists, of whatever type
-	wireBytes  int64   // of config, signature and blobs
-	size       int64   // of the document itself, in bytes
+type Manifest struct {
+	Config     Descriptor
+	Signatures []Descriptor // one in a good image; the second is kept to say so
+	Named      layerTable
+	First      []Layer // the first maxLikely that name a blob, in order
+	Unlabelled []Layer // layers of blobs that say no logical digest, in order; their logical field is not set
+	Layers     int     // all that the manifest lists, of whatever type
+	WireBytes  int64   // of config, signature and blobs
+	Size       int64   // of the document itself, in bytes
 }
 
 // manifestJSON is the document as it is read, before it is judged.
@@ -49,36 +49,36 @@ type manifestJSON struct {
 	schema       int64
 	mediaType    string
 	artifactType string
-	config       *rawDescriptor
+	config       *RawDescriptor
 	hasManifests bool // an index
 	hasFSLayers  bool // docker's schema 1
 	hasLayers    bool
-	out          ociManifest
+	out          Manifest
 }
 
-type rawDescriptor struct {
-	mediaType, digest, path, decoded, refName string
+type RawDescriptor struct {
+	MediaType, Digest, path, decoded, RefName string
 	size                                      int64
 }
 
 // decodeManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each. contentType is what the
 // server called it, for manifests that do not say themselves. Errors of r come through as they are.
-func decodeManifest(r io.Reader, contentType string) (*ociManifest, error) {
+func ParseManifest(r io.Reader, contentType string) (*Manifest, error) {
 	m := manifestJSON{schema: 2}
-	err := readJSON(r, func(j *strictjson.Reader, name []byte) (err error) {
+	err := ReadObject(r, func(j *strictjson.Reader, name []byte) (err error) {
 		switch string(name) {
 		case "schemaVersion":
 			m.schema, err = j.Integer()
 		case "mediaType":
-			m.mediaType, err = readString(j)
+			m.mediaType, err = ReadString(j)
 		case "artifactType":
-			m.artifactType, err = readString(j)
+			m.artifactType, err = ReadString(j)
 		case "config":
-			m.config = new(rawDescriptor)
-			err = m.config.read(j)
+			m.config = new(RawDescriptor)
+			err = m.config.Read(j)
 		case "layers":
 			m.hasLayers = true
-			err = readList(j, m.addLayer)
+			err = ReadList(j, m.addLayer)
 		default:
 			m.hasManifests = m.hasManifests || string(name) == "manifests"
 			m.hasFSLayers = m.hasFSLayers || string(name) == "fsLayers"
@@ -96,32 +96,32 @@ func decodeManifest(r io.Reader, contentType string) (*ociManifest, error) {
 }
 
 // judge says what the document is, and finishes it when it is a ProcessFork image.
-func (m *manifestJSON) judge() (*ociManifest, error) {
+func (m *manifestJSON) judge() (*Manifest, error) {
 	switch {
-	case m.hasManifests || m.mediaType == mediaTypeIndex || m.mediaType == mediaTypeDockerList:
-		return nil, notOurs("an image index (a list of images, one a platform: %s)", m.mediaType)
+	case m.hasManifests || m.mediaType == MediaTypeIndex || m.mediaType == MediaTypeDockerList:
+		return nil, NotOurs("an image index (a list of images, one a platform: %s)", m.mediaType)
 	case m.schema == 1 || m.hasFSLayers:
-		return nil, notOurs("a docker image of the old schema 1")
+		return nil, NotOurs("a docker image of the old schema 1")
 	case m.schema != 2:
 		return nil, fmt.Errorf("OCI manifest: schemaVersion %d, not 2: %w", m.schema, pfimg.ErrUnsupported)
 	case m.config == nil || !m.hasLayers:
-		return nil, notOurs("a document without config and layers (media type %s)", safetext.Quote(m.mediaType, 120))
-	case m.config.mediaType != MediaTypeConfig:
-		return nil, notOurs("%s", m.kind())
+		return nil, NotOurs("a document without config and layers (media type %s)", safetext.Quote(m.mediaType, 120))
+	case m.config.MediaType != MediaTypeConfig:
+		return nil, NotOurs("%s", m.kind())
 	}
 	var err error
-	if m.out.config, err = m.config.descriptor(); err != nil {
+	if m.out.Config, err = m.config.Descriptor(); err != nil {
 		return nil, fmt.Errorf("OCI manifest: config: %w", err)
 	}
-	m.out.wireBytes = addSize(m.out.wireBytes, m.out.config.size)
-	m.out.named.sort()
+	m.out.WireBytes = AddSize(m.out.WireBytes, m.out.Config.Size)
+	m.out.Named.sort()
 	return &m.out, nil
 }
 
 // kind names an artifact of another kind by the media type of its config.
 func (m *manifestJSON) kind() string {
 	what := "an artifact"
-	switch m.config.mediaType {
+	switch m.config.MediaType {
 	case "application/vnd.docker.container.image.v1+json":
 		what = "a docker image"
 	case "application/vnd.oci.image.config.v1+json":
@@ -129,26 +129,27 @@ func (m *manifestJSON) kind() string {
 	case "application/vnd.cncf.helm.config.v1+json":
 		what = "a helm chart"
 	}
-	s := what + " with a config of type " + safetext.Quote(m.config.mediaType, 120)
+	s := what + " with a config of type " + safetext.Quote(m.config.MediaType, 120)
 	if m.artifactType != "" {
 		s += " and the artifact type " + safetext.Quote(m.artifactType, 120)
 	}
 	return s
 }
 
-func notOurs(format string, args ...any) error {
+// NotOurs returns a pfimg.ErrUnsupported that says what a document is in place of an image.
+func NotOurs(format string, args ...any) error {
 	return fmt.Errorf("not a ProcessFork image but "+format+": %w", append(args, pfimg.ErrUnsupported)...)
 }
 
-// read reads a descriptor; fields that are not asked for are passed over, whatever they hold.
-func (d *rawDescriptor) read(j *strictjson.Reader) error {
+// Read reads a descriptor; fields that are not asked for are passed over, whatever they hold.
+func (d *RawDescriptor) Read(j *strictjson.Reader) error {
 	d.size = -1
 	return j.Object(func(name []byte) (err error) {
 		switch string(name) {
 		case "mediaType":
-			d.mediaType, err = readString(j)
+			d.MediaType, err = ReadString(j)
 		case "digest":
-			d.digest, err = readString(j)
+			d.Digest, err = ReadString(j)
 		case "size":
 			d.size, err = j.Integer()
 		case "annotations":
@@ -158,11 +159,11 @@ func (d *rawDescriptor) read(j *strictjson.Reader) error {
 			err = j.Object(func(key []byte) (err error) {
 				switch string(key) {
 				case PathAnnotation:
-					d.path, err = readString(j)
+					d.path, err = ReadString(j)
 				case DecodedSizeAnnotation:
-					d.decoded, err = readString(j)
-				case refNameAnnotation:
-					d.refName, err = readString(j)
+					d.decoded, err = ReadString(j)
+				case RefNameAnnotation:
+					d.RefName, err = ReadString(j)
 				default:
 					err = j.Skip()
 				}
@@ -175,52 +176,52 @@ func (d *rawDescriptor) read(j *strictjson.Reader) error {
 	})
 }
 
-// descriptor checks what the bytes on the wire must be.
-func (d *rawDescriptor) descriptor() (descriptor, error) {
-	w, err := pfimg.ParseDigest(d.digest)
+// Descriptor checks what the bytes on the wire must be.
+func (d *RawDescriptor) Descriptor() (Descriptor, error) {
+	w, err := pfimg.ParseDigest(d.Digest)
 	if err != nil {
-		return descriptor{}, fmt.Errorf("digest %s is not sha256: and 64 hex digits: %w", safetext.Quote(d.digest, 90), pfimg.ErrIntegrity)
+		return Descriptor{}, fmt.Errorf("digest %s is not sha256: and 64 hex digits: %w", safetext.Quote(d.Digest, 90), pfimg.ErrIntegrity)
 	}
 	if d.size < 0 || d.size > maxSize {
-		return descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", wireDigest(w), d.size, pfimg.ErrIntegrity)
+		return Descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", WireDigest(w), d.size, pfimg.ErrIntegrity)
 	}
-	return descriptor{wire: wireDigest(w), size: d.size}, nil
+	return Descriptor{Wire: WireDigest(w), Size: d.size}, nil
 }
 
 // addLayer reads one element of layers. Only layers of our two types count: others belong to somebody else.
 func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
-	var raw rawDescriptor
-	if err := raw.read(j); err != nil {
+	var raw RawDescriptor
+	if err := raw.Read(j); err != nil {
 		return err
 	}
-	n := m.out.layers
-	m.out.layers++
-	if raw.mediaType != MediaTypeSignature && raw.mediaType != MediaTypeLayer {
+	n := m.out.Layers
+	m.out.Layers++
+	if raw.MediaType != MediaTypeSignature && raw.MediaType != MediaTypeLayer {
 		return nil
 	}
-	d, err := raw.descriptor()
+	d, err := raw.Descriptor()
 	if err != nil {
 		return fmt.Errorf("OCI manifest: layer %d: %w", n, err)
 	}
-	m.out.wireBytes = addSize(m.out.wireBytes, d.size)
-	if raw.mediaType == MediaTypeSignature {
-		if len(m.out.signatures) < 2 {
-			m.out.signatures = append(m.out.signatures, d)
+	m.out.WireBytes = AddSize(m.out.WireBytes, d.Size)
+	if raw.MediaType == MediaTypeSignature {
+		if len(m.out.Signatures) < 2 {
+			m.out.Signatures = append(m.out.Signatures, d)
 		}
 		return nil
 	}
-	l := layer{wire: d.wire, size: d.size, decoded: -1}
+	l := Layer{Wire: d.Wire, Size: d.Size, Decoded: -1}
 	if size, err := strconv.ParseInt(raw.decoded, 10, 64); err == nil && size >= 0 && size <= maxSize {
-		l.decoded = size
+		l.Decoded = size
 	}
 	var ok bool
-	if l.logical, ok = blobName(raw.path); ok {
-		m.out.named = append(m.out.named, l)
-		if len(m.out.first) < maxLikely {
-			m.out.first = append(m.out.first, l)
+	if l.Logical, ok = blobName(raw.path); ok {
+		m.out.Named = append(m.out.Named, l)
+		if len(m.out.First) < maxLikely {
+			m.out.First = append(m.out.First, l)
 		}
 	} else {
-		m.out.unlabelled = append(m.out.unlabelled, l)
+		m.out.Unlabelled = append(m.out.Unlabelled, l)
 	}
 	return nil
 }

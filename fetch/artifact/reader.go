@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"log/slog"
@@ -7,38 +7,38 @@ import (
 )
 
 // readerConfig holds what all readers of an image have in common.
-type readerConfig struct {
+type Config struct {
 	Image    string // its name, for messages
 	Log      *slog.Logger
 	MaxBlob  int64 // decoded bytes of a blob that has no signed size
-	Decoders *decoders
+	Decoders *Decoders
 }
 
-// reader turns the stored bytes of one place into verified blobs. It knows which layers claim which blob, and neither
+// Reader turns the stored bytes of one place into verified blobs. It knows which layers claim which blob, and neither
 // the signature nor the manifest that names the blobs.
-type reader struct {
-	readerConfig
-	src        source
-	root       *root
+type Reader struct {
+	Config
+	src        Source
+	root       *Root
 	unlabelled *unlabelledLayers
 }
 
-// newReader returns a reader of the layers of r, which are at src.
-func newReader(c readerConfig, src source, r *root) *reader {
-	rd := &reader{readerConfig: c, src: src, root: r}
-	rd.unlabelled = newUnlabelled(rd, r.oci)
+// NewReader returns a reader of the layers of r, which are at src.
+func NewReader(c Config, src Source, r *Root) *Reader {
+	rd := &Reader{Config: c, src: src, root: r}
+	rd.unlabelled = newUnlabelled(rd, r.OCI)
 	return rd
 }
 
 // Root returns what the image starts from.
-func (r *reader) Root() *root { return r.root }
+func (r *Reader) Root() *Root { return r.root }
 
 // Wire returns a blob's stored size in bytes, and its decoded size when an annotation tells (-1: none does). The latter
 // is not signed: a hint of what to expect. ok is false when the image does not have the blob. An image may hold layers
 // that do not say which blob they are; then a blob without a layer of its own is ok with a size of -1: Blob will look.
-func (r *reader) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
-	if l := r.root.find(d); len(l) > 0 {
-		return l[0].size, l[0].decoded, true
+func (r *Reader) Wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
+	if l := r.root.Find(d); len(l) > 0 {
+		return l[0].Size, l[0].Decoded, true
 	}
 	return r.unlabelled.wire(d)
 }

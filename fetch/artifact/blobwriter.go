@@ -1,10 +1,13 @@
-package fetch
+package artifact
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"hash"
 	"io"
 	"sync"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
 // outlet takes decoded bytes, never more than limit, hashes them and writes them on in large pieces; with ahead in a
@@ -112,4 +115,12 @@ func (o *blobWriter) close(whole bool) error {
 	}
 	o.pool.Put(o.buf)
 	return o.err
+}
+
+// classify replaces a decoder's error when the real one is that it brought too much.
+func (o *blobWriter) classify(err error) error {
+	if o.total > o.limit {
+		return fmt.Errorf("it decodes to more than %d bytes: %w", o.limit, pfimg.ErrIntegrity)
+	}
+	return err
 }

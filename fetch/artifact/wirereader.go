@@ -1,9 +1,13 @@
-package fetch
+package artifact
 
 import (
+	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"sync"
+
+	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
 // Sizes of the buffers between download, decoding and writing, in bytes. Two or three are under way on each side.
@@ -141,4 +145,22 @@ func (in *wireReader) close() {
 			return
 		}
 	}
+}
+
+// classify tells damaged stored bytes, which another request may mend, from a layer that holds something wrong. err is what
+// the decoder said.
+func (in *wireReader) classify(l Layer, from *Stored, err error) error {
+	if in.hash == nil || errors.Is(err, errBigWindow) {
+		return err
+	}
+	if in.err == io.EOF {
+		if got := WireDigest(in.hash.Sum(nil)); got != l.Wire {
+			return wrongHash(got, from, in.total)
+		}
+		return err
+	}
+	if errors.Is(err, pfimg.ErrIntegrity) { // too much is left to read it for an answer
+		return &WrongBytes{Text: fmt.Sprintf("after %d stored bytes: %s", in.total, err), From: from.From()}
+	}
+	return err
 }

@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import (
 	"context"
@@ -12,19 +12,19 @@ import (
 // unlabelledLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
 type unlabelledLayers struct {
-	r    *reader
+	r    *Reader
 	lock chan struct{} // held over the fields below and over a look; a channel, so that waiting ends with the context
 
 	next   int // the first layer that was not looked at
-	layers []layer
-	known  map[pfimg.Digest]layer
+	layers []Layer
+	known  map[pfimg.Digest]Layer
 	budget int64 // decoded bytes that may still be spent on looking
 }
 
-func newUnlabelled(r *reader, m *ociManifest) *unlabelledLayers {
-	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.MaxBlob, known: map[pfimg.Digest]layer{}}
+func newUnlabelled(r *Reader, m *Manifest) *unlabelledLayers {
+	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.MaxBlob, known: map[pfimg.Digest]Layer{}}
 	if m != nil {
-		u.layers = m.unlabelled
+		u.layers = m.Unlabelled
 	}
 	return u
 }
@@ -41,7 +41,7 @@ func (u *unlabelledLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 		return -1, -1, true // somebody is looking just now
 	}
 	if l, ok := u.known[d]; ok {
-		return l.size, l.decoded, true
+		return l.Size, l.Decoded, true
 	}
 	if u.next < len(u.layers) {
 		return -1, -1, true
@@ -50,25 +50,25 @@ func (u *unlabelledLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 }
 
 // find returns the layer that decodes to d.
-func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (layer, error) {
+func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (Layer, error) {
 	if len(u.layers) == 0 {
-		return layer{}, ErrMissing
+		return Layer{}, ErrMissing
 	}
 	select {
 	case u.lock <- struct{}{}:
 		defer func() { <-u.lock }()
 	case <-ctx.Done():
-		return layer{}, context.Cause(ctx)
+		return Layer{}, context.Cause(ctx)
 	}
 	for {
 		if l, ok := u.known[d]; ok {
 			return l, nil
 		}
 		if u.next >= len(u.layers) {
-			return layer{}, fmt.Errorf("no layer names it, and none of the %d that name nothing is it: %w", len(u.layers), ErrMissing)
+			return Layer{}, fmt.Errorf("no layer names it, and none of the %d that name nothing is it: %w", len(u.layers), ErrMissing)
 		}
 		if err := u.look(ctx); err != nil {
-			return layer{}, err
+			return Layer{}, err
 		}
 	}
 }
@@ -83,8 +83,8 @@ func (u *unlabelledLayers) look(ctx context.Context) error {
 	var n int64
 	var got pfimg.Digest
 	var err error
-	if l.size > maxWire(u.budget) {
-		err = fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.size, u.budget, pfimg.ErrIntegrity)
+	if l.Size > maxWire(u.budget) {
+		err = fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.Size, u.budget, pfimg.ErrIntegrity)
 	}
 	for _, big := range []bool{false, true} {
 		if err != nil && !errors.Is(err, errBigWindow) {
@@ -98,14 +98,14 @@ func (u *unlabelledLayers) look(ctx context.Context) error {
 	}
 	switch {
 	case err == nil:
-		l.logical = got
+		l.Logical = got
 		if _, ok := u.known[got]; !ok {
 			u.known[got] = l
 		}
 	case errors.Is(err, pfimg.ErrIntegrity):
-		u.r.Log.Warn("a layer that names no blob is damaged", "image", u.r.Image, "layer", l.wire.String(), "cause", err)
+		u.r.Log.Warn("a layer that names no blob is damaged", "image", u.r.Image, "layer", l.Wire.String(), "cause", err)
 	default:
-		return fmt.Errorf("layer %s, which names no blob: %w", l.wire, err)
+		return fmt.Errorf("layer %s, which names no blob: %w", l.Wire, err)
 	}
 	u.next++
 	return nil

@@ -1,4 +1,4 @@
-package fetch
+package artifact
 
 import "io"
 
@@ -9,14 +9,14 @@ type Sink interface {
 	Reset() error
 }
 
-// memory is a Sink that grows in pieces, so that a long manifest is never held twice while it arrives.
-type memory struct{ pieces [][]byte }
+// Memory is a Sink that grows in pieces, so that a long manifest is never held twice while it arrives.
+type Memory struct{ pieces [][]byte }
 
 const memoryPiece = 1 << 20
 
-var _ Sink = (*memory)(nil)
+var _ Sink = (*Memory)(nil)
 
-func (m *memory) Write(p []byte) (int, error) {
+func (m *Memory) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		last := len(m.pieces) - 1
 		if last < 0 || len(m.pieces[last]) == cap(m.pieces[last]) {
@@ -35,12 +35,12 @@ func (m *memory) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (m *memory) Reset() error {
+func (m *Memory) Reset() error {
 	m.pieces = nil
 	return nil
 }
 
-func (m *memory) bytes() []byte {
+func (m *Memory) Bytes() []byte {
 	size := 0
 	for _, p := range m.pieces {
 		size += len(p)
