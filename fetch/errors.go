@@ -13,8 +13,6 @@ var (
 	ErrRegistry = errors.New("registry failed")
 	// ErrOffline says that something is not cached and the network may not be asked.
 	ErrOffline = errors.New("offline, and not in the cache")
-	// ErrTaken says that the place where an image shall go holds another one.
-	ErrTaken = errors.New("the destination is taken")
 	// ErrTooLarge says that an image has more blobs than a registry takes.
 	ErrTooLarge = errors.New("too large for a registry")
 	// ErrConfig says that a file with certificates or hosts cannot be used.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
@@ -38,7 +39,7 @@ func lookFor(ctx context.Context, r ref.Ref, o Options) error {
 	if r.Kind() == ref.Registry {
 		return lookRemote(ctx, r, o)
 	}
-	src := localSource(r, "", new(artifact.Counters))
+	src := local.Open(r, "", new(artifact.Counters))
 	if src == nil {
 		return errZero
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
@@ -153,7 +154,7 @@ func compress(b []byte) []byte {
 // signedManifest returns a pf manifest with its signature by the default key.
 func signedManifest(t testing.TB) (manifest, sig []byte) {
 	t.Helper()
-	r, err := (&layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:minimal"), traffic: new(artifact.Counters)}).Root(context.Background())
+	r, err := local.Open(mustRef(t, "oci-layout:"+fixtures+"/layout:minimal"), "", new(artifact.Counters)).Root(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

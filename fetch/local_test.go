@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -142,7 +143,7 @@ func layoutFiles(t *testing.T) []string {
 	files := []string{"index.json", "oci-layout"}
 	add := func(d artifact.WireDigest) { files = append(files, "blobs/sha256/"+d.Hex()) }
 	for _, tag := range []string{"minimal", "keyed"} {
-		l := &layout{ref: mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), traffic: new(artifact.Counters)}
+		l := local.Open(mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), "", new(artifact.Counters))
 		r, err := l.Root(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -254,7 +255,7 @@ func TestLocalBlobs(t *testing.T) {
 	dir := copyTree(t, "file-registry")
 	im := mustOpen(t, mustRef(t, "file://"+dir), testOptions())
 	d := im.Manifest().TopLevel()[0].Digest
-	path := zstPath(dir, d)
+	path := filepath.Join(dir, d.StoredPath())
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -34,7 +35,7 @@ func (im *Image) open(ctx context.Context) error {
 	if im.ref.Kind() == ref.Registry {
 		return im.openRegistry(ctx)
 	}
-	if im.src = localSource(im.ref, im.options.TrustFolder, im.traffic); im.src == nil {
+	if im.src = local.Open(im.ref, im.options.TrustFolder, im.traffic); im.src == nil {
 		return errZero
 	}
 	return im.load(ctx, im.src)

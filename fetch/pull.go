@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -44,7 +45,7 @@ func Pull(ctx context.Context, c Cargo, dst ref.Ref, o PullOptions) (Report, err
 // puller is one pull.
 type puller struct {
 	cargo    Cargo
-	to       *Writer
+	to       *local.Writer
 	meter    *Meter
 	workers  int
 	key      sign.Key
@@ -53,7 +54,7 @@ type puller struct {
 
 func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error) {
 	im := p.cargo.Image
-	p.to, err = newWriter(ctx, dst, identity{im.manifest.ID, im.manifest.Raw, im.reader.Root().Digest})
+	p.to, err = local.NewWriter(ctx, dst, local.Identity{CID: im.manifest.ID, Manifest: im.manifest.Raw, OCI: im.reader.Root().Digest})
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +75,7 @@ func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error
 }
 
 // parts returns what the destination shows beside the blobs.
-func (p *puller) parts(ctx context.Context, items []artifact.StoredBlob) (parts Parts, err error) {
+func (p *puller) parts(ctx context.Context, items []artifact.StoredBlob) (parts local.Parts, err error) {
 	m, needs := p.cargo.Image.manifest, p.to.Needs()
 	parts.Manifest = m.Raw
 	if needs.Signature {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -109,7 +110,7 @@ func TestPullThereAndBack(t *testing.T) {
 	id := c.Image.Manifest().ID
 	raw := readFile(t, filepath.Join(dir, "s", "images", id.Hex()+".json"))
 	var b buffer
-	if err := newTestDecoder(t, readFile(t, zstPath(dir+"/s", id)), &b); err != nil || !bytes.Equal(b.Bytes(), raw) || !bytes.Equal(raw, c.Image.Manifest().Raw) {
+	if err := newTestDecoder(t, readFile(t, filepath.Join(dir, "s", id.StoredPath())), &b); err != nil || !bytes.Equal(b.Bytes(), raw) || !bytes.Equal(raw, c.Image.Manifest().Raw) {
 		t.Errorf("the store's manifest: %v", err)
 	}
 }
@@ -133,10 +134,10 @@ func TestPullKeepsOthers(t *testing.T) {
 		}
 	}
 	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
-	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""), PullOptions{}); !errors.Is(err, ErrTaken) {
+	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""), PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("without a tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, ErrTaken) {
+	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("under another's tag: %v, want ErrTaken", err)
 	}
 	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"mine"), PullOptions{}); err != nil {

@@ -338,7 +338,7 @@ func TestPushOfDamagedBlobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := openCargo(t, "file://"+dir)
-	path := zstPath(dir, c.Image.manifest.World.Env)
+	path := filepath.Join(dir, c.Image.manifest.World.Env.StoredPath())
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func (r *registry) manifestByTag(ctx context.Context) ([]byte, artifact.WireDige
 		return nil, artifact.WireDigest{}, (&download{ctx: ctx, size: -1, off: n, from: target(resp.Request)[4:]}).cut(err)
 	}
 	if n > artifact.MaxManifest {
-		return nil, artifact.WireDigest{}, tooLong()
+		return nil, artifact.WireDigest{}, artifact.TooLong()
 	}
 	return m.Bytes(), artifact.WireDigest(h.Sum(nil)), nil
 }
@@ -148,13 +148,9 @@ func (r *registry) manifestByDigest(ctx context.Context, digest artifact.WireDig
 		return nil, digest, err
 	}
 	if len(raw) > artifact.MaxManifest {
-		return nil, digest, tooLong()
+		return nil, digest, artifact.TooLong()
 	}
 	return raw, digest, nil
-}
-
-func tooLong() error {
-	return fmt.Errorf("OCI manifest: longer than %d bytes: %w", artifact.MaxManifest, pfimg.ErrIntegrity)
 }
 
 // manifestAnswer refuses answers that no registry gives.

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,4 +77,9 @@ func (c capability) names() []string {
 		}
 	}
 	return names
+}
+
+func isFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
 }

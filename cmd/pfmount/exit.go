@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
@@ -82,7 +83,7 @@ var codes = []struct {
 }{
 	{errUsage, exitUsage},
 	{errAbsent, exitAbsent},
-	{fetch.ErrTaken, exitUsage},
+	{local.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},
 	{ref.ErrInvalid, exitUsage},
 	{fetch.ErrConfig, exitUsage},

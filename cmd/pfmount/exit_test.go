@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
@@ -26,7 +27,7 @@ func TestExitCode(t *testing.T) {
 		{usagef("x"), 1},
 		{ref.ErrInvalid, 1},
 		{sign.ErrKey, 1},
-		{fetch.ErrTaken, 1},
+		{local.ErrTaken, 1},
 		{fetch.ErrTooLarge, 1},
 		{errAbsent, 3},
 		{errors.New("anything"), 1},

@@ -241,3 +241,8 @@ func blobName(path string) (pfimg.Digest, bool) {
 	d, err := pfimg.ParseDigest("sha256:" + name)
 	return d, err == nil
 }
+
+// TooLong returns the error of an OCI manifest above MaxManifest.
+func TooLong() error {
+	return fmt.Errorf("OCI manifest: longer than %d bytes: %w", MaxManifest, pfimg.ErrIntegrity)
+}

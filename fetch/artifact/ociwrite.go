@@ -39,8 +39,7 @@ func WriteManifest(config, sig []byte, items []StoredBlob) ([]byte, error) {
 		Annotations: &ociNotes{Path: "manifest.json.sig"},
 	})
 	for _, it := range items {
-		hex := it.Logical.Hex()
-		notes := &ociNotes{Path: "blobs/sha256/" + hex[:2] + "/" + hex + ".zst"}
+		notes := &ociNotes{Path: it.Logical.StoredPath()}
 		if it.Decoded >= 0 {
 			notes.Decoded = strconv.FormatInt(it.Decoded, 10)
 		}

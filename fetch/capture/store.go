@@ -61,10 +61,7 @@ func (s *store) close() {
 	}
 }
 
-func (s *store) path(d pfimg.Digest) string {
-	hex := d.Hex()
-	return filepath.Join(s.dir, "blobs", "sha256", hex[:2], hex+".zst")
-}
+func (s *store) path(d pfimg.Digest) string { return filepath.Join(s.dir, d.StoredPath()) }
 
 // put stores a small blob.
 func (s *store) put(data []byte) (pfimg.Digest, error) {

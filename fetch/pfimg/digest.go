@@ -64,5 +64,12 @@ func nibble(c byte) byte {
 // Hex returns the 64 lower-case hex digits.
 func (d Digest) Hex() string { return hex.EncodeToString(d[:]) }
 
+// StoredPath returns where an image keeps a blob's stored bytes, and the name of its layer:
+// "blobs/sha256/<aa>/<hex>.zst" by the digest of the decoded bytes.
+func (d Digest) StoredPath() string {
+	name := d.Hex()
+	return "blobs/sha256/" + name[:2] + "/" + name + ".zst"
+}
+
 // String returns "sha256:" and the 64 lower-case hex digits.
 func (d Digest) String() string { return digestPrefix + d.Hex() }

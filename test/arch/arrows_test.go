@@ -22,11 +22,12 @@ var arrows = map[string][]string{
 	"fetch/pfimg":      {"fetch/safetext", "fetch/strictjson", "sign"},
 	"fetch/ref":        {"fetch/pfimg", "fetch/safetext"},
 	"fetch/artifact":   {"fetch/pfimg", "fetch/safetext", "fetch/sched", "fetch/strictjson"},
-	"fetch":            {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fetch/strictjson", "sign"},
+	"fetch/local":      {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson"},
+	"fetch":            {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "sign"},
 	"fusefs":           {"fetch/pfimg"},
 	"fetch/ahead":      {"fetch/pfimg"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"fetch/artifact", "cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"cmd/pfmount":      {"fetch/artifact", "cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {

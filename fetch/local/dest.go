@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"bytes"
@@ -19,19 +19,19 @@ type folderDest struct{ dir string }
 
 var _ destination = (*folderDest)(nil)
 
-func (f *folderDest) prepare(ctx context.Context, id identity) error {
+func (f *folderDest) prepare(ctx context.Context, id Identity) error {
 	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), artifact.MaxSmall, new(artifact.Counters))
 	switch {
 	case errors.Is(err, artifact.ErrMissing):
 		return nil
-	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, id.manifest):
-		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(artifact.DigestOf(raw)), id.cid, ErrTaken)
+	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, id.Manifest):
+		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(artifact.DigestOf(raw)), id.CID, ErrTaken)
 	}
 	return err
 }
 
 func (f *folderDest) path(logical pfimg.Digest, _ artifact.WireDigest) (string, bool) {
-	return zstPath(f.dir, logical), true
+	return filepath.Join(f.dir, logical.StoredPath()), true
 }
 
 // commit writes the signature, and last the manifest, without which the folder is no image.
@@ -47,21 +47,21 @@ type storeDest struct{ ref ref.Ref }
 
 var _ destination = (*storeDest)(nil)
 
-func (s *storeDest) prepare(_ context.Context, id identity) error {
-	if s.ref.Pinned() && s.ref.Digest() != id.cid {
-		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.cid, ref.ErrInvalid)
+func (s *storeDest) prepare(_ context.Context, id Identity) error {
+	if s.ref.Pinned() && s.ref.Digest() != id.CID {
+		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.CID, ref.ErrInvalid)
 	}
 	return nil
 }
 
 func (s *storeDest) path(logical pfimg.Digest, _ artifact.WireDigest) (string, bool) {
-	return zstPath(s.ref.Dir(), logical), true
+	return filepath.Join(s.ref.Dir(), logical.StoredPath()), true
 }
 
 // commit writes the manifest as a blob, and last under images.
 func (s *storeDest) commit(_ context.Context, temp *tempDir, p Parts) error {
 	cid := pfimg.Digest(artifact.DigestOf(p.Manifest))
-	if path := zstPath(s.ref.Dir(), cid); !isFile(path) {
+	if path := filepath.Join(s.ref.Dir(), cid.StoredPath()); !isFile(path) {
 		stored, err := compressSmall(p.Manifest)
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"context"
@@ -43,22 +43,17 @@ func (f *folder) Root(ctx context.Context) (*artifact.Root, error) {
 // Head returns none: no tag names a folder's image.
 func (f *folder) Head(context.Context) (string, error) { return "", nil }
 
-func (f *folder) path(d pfimg.Digest) string { return zstPath(f.ref.Dir(), d) }
+func (f *folder) path(d pfimg.Digest) string { return filepath.Join(f.ref.Dir(), d.StoredPath()) }
 
 // find looks for a blob's file.
-func (f *folder) find(d pfimg.Digest) []artifact.Layer { return findZst(f.ref.Dir(), d) }
+func (f *folder) find(d pfimg.Digest) []artifact.Layer { return findStored(f.ref.Dir(), d) }
 
 func (f *folder) Read(ctx context.Context, l artifact.Layer, _ int) (*artifact.Stored, error) {
 	return openLocal(ctx, f.path(l.Logical), l.Size, f.traffic)
 }
 
-func zstPath(dir string, d pfimg.Digest) string {
-	hex := d.Hex()
-	return filepath.Join(dir, "blobs", "sha256", hex[:2], hex+".zst")
-}
-
-func findZst(dir string, d pfimg.Digest) []artifact.Layer {
-	size, ok := statRegular(zstPath(dir, d))
+func findStored(dir string, d pfimg.Digest) []artifact.Layer {
+	size, ok := statRegular(filepath.Join(dir, d.StoredPath()))
 	if !ok {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"context"
@@ -8,19 +8,20 @@ import (
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
-// identity tells an image from others that a place may hold.
-type identity struct {
-	cid      pfimg.Digest
-	manifest []byte // the pf manifest
-	oci      string // "sha256:…" of the OCI manifest; "" where there is none
+// Identity tells an image from others that a place may hold.
+type Identity struct {
+	CID      pfimg.Digest
+	Manifest []byte // the pf manifest
+	OCI      string // "sha256:…" of the OCI manifest; "" where there is none
 }
 
 // destination is a kind of local place that an image is written to.
 type destination interface {
 	// prepare refuses a place that holds another image.
-	prepare(ctx context.Context, id identity) error
+	prepare(ctx context.Context, id Identity) error
 	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
 	path(logical pfimg.Digest, wire artifact.WireDigest) (path string, known bool)
 	// commit makes the place show the image, by the one publish of temp.
@@ -45,10 +46,10 @@ type Writer struct {
 	temp *tempDir
 }
 
-// newWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
+// NewWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
 // Close.
-func newWriter(ctx context.Context, dst ref.Ref, id identity) (*Writer, error) {
-	w := &Writer{kind: dst.Kind(), view: localSource(dst, "", new(artifact.Counters))}
+func NewWriter(ctx context.Context, dst ref.Ref, id Identity) (*Writer, error) {
+	w := &Writer{kind: dst.Kind(), view: Open(dst, "", new(artifact.Counters))}
 	switch dst.Kind() {
 	case ref.Folder:
 		w.dest = &folderDest{dir: dst.Dir()}
@@ -57,7 +58,7 @@ func newWriter(ctx context.Context, dst ref.Ref, id identity) (*Writer, error) {
 	case ref.Layout:
 		w.dest = &layoutDest{ref: dst}
 	default:
-		return nil, fmt.Errorf("%s is no local place: %w", clip(dst.String(), maxWords), ref.ErrInvalid)
+		return nil, fmt.Errorf("%s is no local place: %w", safetext.Clip(dst.String(), 300), ref.ErrInvalid)
 	}
 	err := w.dest.prepare(ctx, id)
 	if err == nil {

@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 // localSource returns where an image on disk is read; nil for an image in a registry. trusted says why a folder needs
 // no signature; "": it needs one.
-func localSource(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source {
+func Open(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source {
 	switch r.Kind() {
 	case ref.Layout:
 		return &layout{ref: r, traffic: traffic}
@@ -116,3 +116,6 @@ func readSmall(ctx context.Context, path string, limit int64, traffic *artifact.
 	}
 	return b, nil
 }
+
+// ErrTaken says that the place where an image shall go holds another one.
+var ErrTaken = errors.New("the destination is taken")

@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"context"
@@ -39,8 +39,8 @@ func (s *store) Root(ctx context.Context) (*artifact.Root, error) {
 // Head returns none: an image of a store is named by its id.
 func (s *store) Head(context.Context) (string, error) { return "", nil }
 
-func (s *store) find(d pfimg.Digest) []artifact.Layer { return findZst(s.ref.Dir(), d) }
+func (s *store) find(d pfimg.Digest) []artifact.Layer { return findStored(s.ref.Dir(), d) }
 
 func (s *store) Read(ctx context.Context, l artifact.Layer, _ int) (*artifact.Stored, error) {
-	return openLocal(ctx, zstPath(s.ref.Dir(), l.Logical), l.Size, s.traffic)
+	return openLocal(ctx, filepath.Join(s.ref.Dir(), l.Logical.StoredPath()), l.Size, s.traffic)
 }

@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"bytes"
@@ -147,7 +147,7 @@ func (s *indexScan) add(j *strictjson.Reader) error {
 	}
 	s.entries++
 	if d.RefName != "" && len(s.tags) <= maxTags {
-		s.tags = append(s.tags, clip(d.RefName, 100))
+		s.tags = append(s.tags, safetext.Clip(d.RefName, 100))
 	}
 	if s.tag != "" && d.RefName != s.tag {
 		return nil
@@ -189,7 +189,7 @@ func (l *layout) manifest(ctx context.Context, want artifact.Descriptor) (*artif
 	}
 	defer func() { _ = from.Close() }()
 	if from.Size > artifact.MaxManifest {
-		return nil, tooLong()
+		return nil, artifact.TooLong()
 	}
 	h := sha256.New()
 	tee := io.TeeReader(io.LimitReader(from, artifact.MaxManifest+1), h)

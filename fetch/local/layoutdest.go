@@ -1,4 +1,4 @@
-package fetch
+package local
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func (l *layoutDest) file(parts ...string) string {
 	return filepath.Join(append([]string{l.ref.Dir()}, parts...)...)
 }
 
-func (l *layoutDest) prepare(ctx context.Context, id identity) error {
+func (l *layoutDest) prepare(ctx context.Context, id Identity) error {
 	at := &layout{ref: l.ref, traffic: new(artifact.Counters)}
 	if err := at.version(ctx); err != nil && !errors.Is(err, artifact.ErrNotFound) {
 		return err
@@ -36,13 +36,13 @@ func (l *layoutDest) prepare(ctx context.Context, id identity) error {
 		return err
 	}
 	for _, e := range ix.entries {
-		if l.ref.Tag() != "" && e.RefName != l.ref.Tag() || e.Digest == id.oci {
+		if l.ref.Tag() != "" && e.RefName != l.ref.Tag() || e.Digest == id.OCI {
 			continue
 		}
 		d, err := e.Descriptor()
 		if err == nil {
 			var m *artifact.Manifest
-			if m, err = at.manifest(ctx, d); err == nil && m.Config.Wire == artifact.WireDigest(id.cid) {
+			if m, err = at.manifest(ctx, d); err == nil && m.Config.Wire == artifact.WireDigest(id.CID) {
 				continue
 			}
 		}
