@@ -148,7 +148,7 @@ func (im *Image) try(ctx context.Context, p pass, want wanted, w io.Writer) erro
 
 // trySmall holds the whole blob in memory: w sees it only when it is right.
 func (im *Image) trySmall(ctx context.Context, p pass, want wanted, w io.Writer) error {
-	from, err := im.src.read(ctx, p.layer, p.wrong)
+	from, err := im.read(ctx, p.layer, p.wrong)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type Options struct {
 	PlainHTTP    bool                // registries speak plain HTTP, and may have credentials over it
 	StallTimeout time.Duration       // a request that brings nothing for so long fails; 0: 30 s
 	MaxConns     int                 // requests at once to a host; 0: 32
-	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 64 GiB
+	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 4 GiB
 	Version      string              // for the User-Agent pfmount/VERSION
 	CAFile       string              // PEM authorities that registries may have, beside the system's
 	ClientCert   string              // PEM certificate to show the registry; with its key, or ClientKey has it
@@ -64,7 +64,7 @@ func (o Options) withDefaults() Options {
 		o.MaxConns = 32
 	}
 	if o.MaxBlobSize <= 0 {
-		o.MaxBlobSize = 64 << 30
+		o.MaxBlobSize = 4 << 30
 	}
 	if o.dockerDir == "" {
 		o.dockerDir = dockerCerts
@@ -96,6 +96,7 @@ type Image struct {
 	src      source
 	decoders *decoders
 	unnamed  *unnamedLayers
+	early    early
 	traffic  *counters
 	stale    bool
 	use      usage

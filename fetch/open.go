@@ -91,7 +91,8 @@ func (im *Image) openRegistry(ctx context.Context) error {
 		return err
 	}
 	im.use.idle = t.CloseIdleConnections
-	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log, limiter: t.limiter}
+	meta := &held{Meta: o.Meta}
+	reg := &registry{ref: im.ref, c: c, meta: meta, log: o.Log, limiter: t.limiter}
 	im.src = reg
 	if o.Offline {
 		reg.down = ErrOffline
@@ -102,12 +103,17 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	}
 	err = im.load(ctx, reg)
 	if err != nil && silent(err) && ctx.Err() == nil {
+		im.DropEarly()
 		return im.reopen(ctx, reg, err)
 	}
-	if err == nil {
-		im.remember()
+	if err != nil {
+		return err
 	}
-	return err
+	if err := meta.keep(ctx); err != nil {
+		o.Log.Warn("the manifest could not be cached", "image", im.ref.String(), "cause", err)
+	}
+	im.remember()
+	return nil
 }
 
 // reopen opens the image from the cache: by the reference's own digest, or by the one last verified. cause is why, and

@@ -23,7 +23,7 @@ const maxDrain = 4 << 20
 func (im *Image) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.Digest, error) {
 	ctx, cancel := context.WithCancel(ctx) // ends a read that is under way when decoding fails
 	defer cancel()
-	from, err := im.src.read(ctx, p.layer, p.wrong)
+	from, err := im.read(ctx, p.layer, p.wrong)
 	if err != nil {
 		return 0, pfimg.Digest{}, err
 	}

@@ -9,6 +9,9 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
+// unnamedBlobs is how many blobs of Options.MaxBlobSize may be decoded to nothing in search of another.
+const unnamedBlobs = 16
+
 // unnamedLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
 type unnamedLayers struct {
@@ -22,7 +25,8 @@ type unnamedLayers struct {
 }
 
 func newUnnamed(im *Image, m *ociManifest) *unnamedLayers {
-	u := &unnamedLayers{im: im, lock: make(chan struct{}, 1), budget: im.options.MaxBlobSize, known: map[pfimg.Digest]layer{}}
+	u := &unnamedLayers{im: im, lock: make(chan struct{}, 1), known: map[pfimg.Digest]layer{}}
+	u.budget = unnamedBlobs * im.options.MaxBlobSize
 	if m != nil {
 		u.layers = m.unnamed
 	}
@@ -78,7 +82,8 @@ func (u *unnamedLayers) find(ctx context.Context, d pfimg.Digest) (layer, error)
 func (u *unnamedLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
-		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.im.options.MaxBlobSize, ErrMissing)
+		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w",
+			unnamedBlobs*u.im.options.MaxBlobSize, ErrMissing)
 	}
 	var n int64
 	var got pfimg.Digest
