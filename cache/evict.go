@@ -14,6 +14,7 @@ type eviction struct {
 	goal   func(used int64) int64 // bytes that may stay, given the bytes that are there
 	needed func(usage int64) bool // asked with the lock held: somebody else may have evicted meanwhile; nil: yes
 	once   bool                   // not if another round of this process removed something meanwhile
+	stays  int64                  // bytes of blobs and all else with a name that are left, whatever the goal
 	force  bool                   // also what was used since it was scanned; waits for the lock as long as ctx allows
 }
 
@@ -91,7 +92,7 @@ func (s *Store) evict(ctx context.Context, f *folder, ev eviction) (freed int64,
 // evictRound scans once and removes the oldest of what it saw. The caller holds evict.lock, so nobody else takes
 // bytes out of the usage number; those that were added since before the scan are added to its sum.
 func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *int64) (freed int64, n int, done bool, err error) {
-	before, _, err := s.readUsage(ctx, f) // 0 when it is not known: a Store that has just made the folder may start it
+	before, growing, err := s.readGrowing(ctx, f)
 	if err != nil {
 		return 0, 0, true, err
 	}
@@ -100,15 +101,18 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 	if err != nil {
 		return 0, 0, true, err
 	}
+	left := c.used + growing
 	if *goal < 0 {
-		*goal = max(0, ev.goal(c.used))
+		*goal = max(0, ev.goal(left))
 	}
-	left := c.used
 	for i := range c.victims {
 		if left <= *goal || ctx.Err() != nil {
 			break
 		}
 		v := &c.victims[i]
+		if ev.stays > 0 && left-growing-v.bytes < ev.stays {
+			break
+		}
 		s.lim.pause("evict")
 		if bytes, ok := s.unlink(ctx, f, v, c, ev.force); ok {
 			left -= bytes
@@ -143,6 +147,30 @@ func (s *Store) readUsage(ctx context.Context, f *folder) (n int64, known bool, 
 	}
 	defer u.unlock()
 	return u.n, u.known, nil
+}
+
+// readGrowing reads the usage number and, under the same lock, how much of it is of partial files. A
+// file gets its name and loses that mark under the lock, too: one that is not seen here is seen by the
+// scan that follows. The number is 0 when it is not known: a Store that has just made the folder may
+// start it.
+func (s *Store) readGrowing(ctx context.Context, f *folder) (n, growing int64, err error) {
+	u, err := s.lockUsage(ctx, f)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer u.unlock()
+	names, err := dirNames(f.tmp, -1)
+	if err != nil && !vanished(err) {
+		return 0, 0, diskError("read tmp", err)
+	}
+	for _, name := range names {
+		var st unix.Stat_t
+		err := unix.Fstatat(f.tmp, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && st.Mode&0o7777 == growingMode {
+			growing += wholeBlocks(st.Size)
+		}
+	}
+	return u.n, growing, nil
 }
 
 // unlink removes a victim and its sidecar, and its directory with the last of them. A blob that was used since the

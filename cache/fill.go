@@ -2,9 +2,7 @@ package cache
 
 import (
 	"context"
-	"fmt"
-
-	"golang.org/x/sys/unix"
+	"errors"
 )
 
 // fill brings the blob of key: to disk if the disk takes it, else to memory. filled is false when another process
@@ -20,7 +18,7 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 	k := newSink(ctx, s, size)
 	if p != nil {
 		defer s.disk.done(p.f)
-		k.file.fd = p.fd
+		k.file.fd, k.file.folder = p.fd, p.f
 	} else {
 		err = k.toMemory(err)
 	}
@@ -28,6 +26,10 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		err = k.run(fill)
 	}
 	if err == nil && k.mem == nil {
+		err = k.file.trim()
+	}
+	if err == nil && k.mem == nil {
+		p.counted, k.file.taken = k.file.taken, 0
 		b, err = s.publish(ctx, p, k.file.sums.finish())
 	}
 	if err != nil {
@@ -35,7 +37,7 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		k.drop()
 	}
 	if p != nil && b == nil {
-		p.abandon(err)
+		s.abandon(ctx, p, k.file.taken+p.counted, err)
 	}
 	if err != nil {
 		return nil, false, err
@@ -44,6 +46,18 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		b = k.memoryBlob()
 	}
 	return b, true, nil
+}
+
+// abandon gives up a claimed file and the bytes that were counted of it.
+func (s *Store) abandon(ctx context.Context, p *partial, counted int64, failed error) {
+	if counted == 0 {
+		p.abandon(failed)
+		return
+	}
+	s.giveRoom(ctx, p.f, func() int64 {
+		p.abandon(failed)
+		return counted
+	})
 }
 
 // begin claims key's partial file, with a reference to its folder. Trouble is met once: with room on a full disk,
@@ -62,7 +76,7 @@ func (s *Store) begin(ctx context.Context, key digest, size int64) (p *partial, 
 		}
 		again := false
 		switch {
-		case try > 0 || !isTrouble(err):
+		case try > 0 || !isTrouble(err) || errors.Is(err, ErrRoom):
 		case full(err):
 			again = s.makeRoom(ctx, max(size, 1<<20))
 		case vanished(err):
@@ -76,22 +90,24 @@ func (s *Store) begin(ctx context.Context, key digest, size int64) (p *partial, 
 	}
 }
 
-// fits fails at once for a large blob that the disk could not take were the cache empty, before it is emptied for it.
+// fits fails at once for a large blob that the limit, or the disk were the cache empty, could not take: nothing is asked
+// for then, and nothing evicted.
 func (s *Store) fits(f *folder, size int64) error {
 	if size <= s.lim.small {
 		return nil
 	}
-	var st unix.Statfs_t
-	if err := restart(func() error { return unix.Fstatfs(f.root, &st) }); err != nil {
-		return diskError("statfs", err)
+	if size > s.opt.Size {
+		return noRoomf("the blob has %d bytes, the cache may take %d: raise --cache-size",
+			size, s.opt.Size)
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
-	if size <= free {
-		return nil
+	free, err := s.aboveFloor(f)
+	if err != nil || size <= free {
+		return err
 	}
-	used, known := estimateUsage(f)
-	if known && size > free+used {
-		return diskError("fill", fmt.Errorf("blob of %d bytes, %d are free and %d in the cache: %w", size, free, used, unix.ENOSPC))
+	if used, known := estimateUsage(f); known && size > free+used {
+		return noRoomf("the blob has %d bytes, the disk has room for %d beside the %d of the cache: "+
+			"free some, lower --cache-min-free, or move the cache with --cache-dir",
+			size, max(0, free), used)
 	}
 	return nil
 }

@@ -12,7 +12,9 @@ import (
 func (s *Store) janitor() {
 	ctx := s.life.ctx
 	if f, err := s.disk.use(); err == nil {
-		s.cleanTmp(ctx, f)
+		if s.cleanTmp(ctx, f) {
+			s.recountSoon()
+		}
 		s.disk.done(f)
 	}
 	tick := time.NewTicker(s.lim.tick)
@@ -138,15 +140,16 @@ func (t *table) closeIf(match func(*entry) bool) {
 	closeAll(idle)
 }
 
-// cleanTmp removes the files of fills whose process died: those that nobody has locked.
-func (s *Store) cleanTmp(ctx context.Context, f *folder) {
+// cleanTmp removes the files of fills whose process died: those that nobody has locked. It says
+// whether the usage number had one of them.
+func (s *Store) cleanTmp(ctx context.Context, f *folder) (counted bool) {
 	names, err := dirNames(f.tmp, -1)
 	if err != nil && !os.IsNotExist(err) {
-		return
+		return false
 	}
 	for _, name := range names {
 		if ctx.Err() != nil {
-			return
+			return counted
 		}
 		fd, err := rawOpen(f.tmp, name, unix.O_RDONLY, 0)
 		if err == unix.ELOOP || err == unix.ENXIO {
@@ -158,9 +161,12 @@ func (s *Store) cleanTmp(ctx context.Context, f *folder) {
 		if ok, err := tryLock(fd); ok && err == nil {
 			s.lim.pause("clean")
 			if same, err := current(fd, f.tmp, name); same && err == nil {
+				var st unix.Stat_t
+				counted = unix.Fstat(fd, &st) == nil && st.Mode&0o7777 == growingMode || counted
 				_ = remove(f.tmp, name)
 			}
 		}
 		_ = unix.Close(fd)
 	}
+	return counted
 }

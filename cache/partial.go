@@ -16,6 +16,8 @@ type partial struct {
 	key  digest
 	name string // its key's
 	fd   int
+
+	counted int64 // bytes that the usage number has of it
 }
 
 // claim makes this process the only one that fills key, by the lock on tmp/<hex>, and returns that file; or it
@@ -42,7 +44,7 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 			s.lim.pause("look again")
 			b, err = s.look(ctx, f, key, size) // it may have been finished before this file was made
 			if b == nil && err == nil {
-				return &partial{f, key, name, fd}, nil, nil
+				return &partial{f: f, key: key, name: name, fd: fd}, nil, nil
 			}
 			_ = remove(f.tmp, name)
 		}
@@ -105,8 +107,8 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 	}
 	defer unix.Close(fd)
 	var wait backoff
-	var moved time.Duration // when the file was seen to grow last
-	for size := int64(0); ; {
+	var moved time.Duration // when the file was seen to be written last
+	for last := (unix.Timespec{}); ; {
 		ok, err := tryLock(fd)
 		if err != nil {
 			return diskError("lock partial file", err)
@@ -118,8 +120,8 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 			return err
 		}
 		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Size != size {
-			size, moved = st.Size, wait.waited
+		if unix.Fstat(fd, &st) == nil && st.Mtim != last {
+			last, moved = st.Mtim, wait.waited
 		}
 		if wait.waited-moved >= s.lim.stopped {
 			return diskError("wait for another process, which holds the partial file and writes nothing", errBusy)
@@ -156,18 +158,23 @@ func (p *partial) abandon(failed error) {
 
 // file is a partial file that grows.
 type file struct {
-	ctx  context.Context // the Store's; a wait for room on the disk ends with it
-	s    *Store
-	fd   int
-	size int64 // what is expected, -1 unknown
-	off  int64 // bytes written
-	sums *summer
+	ctx    context.Context // the Store's; a wait for room on the disk ends with it
+	s      *Store
+	folder *folder
+	fd     int
+	size   int64 // what is expected, -1 unknown
+	off    int64 // bytes written
+	taken  int64 // of these and more bytes the room was taken ahead; size -1 only
+	sums   *summer
 }
 
-// append writes p at the end. A full disk is answered by one eviction.
+// append writes p at the end. A full disk is answered by one eviction, unless room was to be made before.
 func (f *file) append(p []byte) error {
+	if err := f.room(len(p)); err != nil {
+		return err
+	}
 	n, err := pwriteFull(f.fd, p, f.off)
-	if full(err) && f.s.makeRoom(f.ctx, max(f.size-f.off, 1<<20)) {
+	if full(err) && f.size >= 0 && f.s.makeRoom(f.ctx, max(f.size-f.off, 1<<20)) {
 		var more int
 		more, err = pwriteFull(f.fd, p[n:], f.off+int64(n))
 		n += more
@@ -186,5 +193,8 @@ func (f *file) reset() error {
 		return nil
 	}
 	f.off = 0
+	if f.taken > 0 {
+		return nil // the room stays taken, and is written anew
+	}
 	return diskError("truncate", unix.Ftruncate(f.fd, 0))
 }

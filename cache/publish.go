@@ -26,10 +26,16 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 	if err == nil {
 		named, err = s.name(ctx, p, b, &st)
 	}
-	if !named {
-		b.unnamed = true
+	counted := p.counted
+	p.counted = 0
+	switch {
+	case named:
+	case counted == 0:
 		_ = remove(p.f.tmp, p.name)
+	default:
+		s.giveRoom(ctx, p.f, func() int64 { _ = remove(p.f.tmp, p.name); return counted })
 	}
+	b.unnamed = !named
 	if err != nil {
 		s.warn.warn("a blob cannot be kept in the cache", "dir", s.opt.Dir, "err", err)
 	}
@@ -45,7 +51,7 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 
 // finish gives the file the mode and the times by which it is known later.
 func (p *partial) finish(st *unix.Stat_t, now time.Time, durable bool) error {
-	if st.Mode&0o7777 != 0o400 { // a umask that takes from the owner
+	if st.Mode&0o7777 != 0o400 && p.counted == 0 { // a umask that takes from the owner
 		if err := unix.Fchmod(p.fd, 0o400); err != nil {
 			return diskError("chmod", err)
 		}
@@ -59,6 +65,7 @@ func (s *Store) name(ctx context.Context, p *partial, b *blob, st *unix.Stat_t) 
 	if b.sums != nil {
 		cost += diskCost(sumsSize(st.Size, s.lim.chunk))
 	}
+	cost = max(0, cost-p.counted)
 	for try := 0; ; try++ {
 		named, err = s.rename(ctx, p, b, cost)
 		if named || err == nil || try > 0 {
@@ -104,6 +111,11 @@ func (s *Store) rename(ctx context.Context, p *partial, b *blob, cost int64) (bo
 		if b.sums != nil {
 			if err := s.writeSums(ctx, p.f, dir, p.key, encodeSums(p.key, b.size, s.lim.chunk, b.sums)); err != nil {
 				return err
+			}
+		}
+		if p.counted > 0 { // with the mark goes what counts the file, until it has its name
+			if err := unix.Fchmod(p.fd, 0o400); err != nil {
+				return diskError("chmod", err)
 			}
 		}
 		err = unix.Renameat(p.f.tmp, name, dir, name)

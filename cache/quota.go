@@ -265,15 +265,10 @@ func (s *Store) floor(ctx context.Context, f *folder, n int64) (ok bool, err err
 
 // lookFree measures how many bytes are missing to the floor. The caller holds quota.mu.
 func (s *Store) lookFree(f *folder) error {
-	var st unix.Statfs_t
-	if err := restart(func() error { return unix.Fstatfs(f.root, &st) }); err != nil {
-		return diskError("statfs", err)
+	free, err := s.aboveFloor(f)
+	if err != nil {
+		return err
 	}
-	size := int64(st.Frsize)
-	if size == 0 {
-		size = int64(st.Bsize)
-	}
-	s.quota.looked = time.Now()
-	s.quota.short = int64(s.opt.MinFree*float64(st.Blocks))*size - int64(st.Bavail)*size
+	s.quota.looked, s.quota.short = time.Now(), -free
 	return nil
 }

@@ -10,12 +10,24 @@ func (s *Store) Room() int64 {
 	}
 	defer s.disk.done(f)
 	used, ok := estimateUsage(f)
-	var st unix.Statfs_t
-	if !ok || restart(func() error { return unix.Fstatfs(f.root, &st) }) != nil {
+	free, err := s.aboveFloor(f)
+	if !ok || err != nil {
 		return 0
 	}
-	free := int64(st.Bavail)*int64(st.Bsize) - int64(max(s.opt.MinFree, 0)*float64(st.Blocks))*int64(st.Frsize)
 	return max(0, min(s.opt.Size-used, free))
+}
+
+// aboveFloor returns the free bytes of the file system beyond those that are to stay free; negative when too few are.
+func (s *Store) aboveFloor(f *folder) (int64, error) {
+	var st unix.Statfs_t
+	if err := restart(func() error { return unix.Fstatfs(f.root, &st) }); err != nil {
+		return 0, diskError("statfs", err)
+	}
+	size := int64(st.Frsize)
+	if size == 0 {
+		size = int64(st.Bsize)
+	}
+	return (int64(st.Bavail) - int64(max(s.opt.MinFree, 0)*float64(st.Blocks))) * size, nil
 }
 
 // estimateUsage reads the usage number through a descriptor of its own and without its lock.

@@ -19,6 +19,9 @@ func testSink(t *testing.T, size int64) *sink {
 	fd, err := unix.Open(filepath.Join(t.TempDir(), "partial"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	must(t, err)
 	k.file.fd = fd
+	k.file.folder, err = k.s.disk.use()
+	must(t, err)
+	t.Cleanup(func() { k.s.disk.done(k.file.folder) })
 	return k
 }
 
@@ -87,6 +90,7 @@ func TestSinkReset(t *testing.T) {
 				}
 				return writePieces(w, data[:size/2], 70_000)
 			}))
+			must(t, k.file.trim())
 			got, err := os.ReadFile(fmt.Sprint("/proc/self/fd/", k.file.fd))
 			if err != nil || !bytes.Equal(got, data[:size/2]) {
 				t.Errorf("%d bytes, %v", len(got), err)

@@ -294,6 +294,9 @@ func (m *memMeta) Bytes(ctx context.Context, key [32]byte, size int64, fill func
 	if ok {
 		return b, nil
 	}
+	if fill == nil {
+		return nil, fs.ErrNotExist
+	}
 	var s buffer
 	if err := fill(ctx, &s); err != nil {
 		return nil, err

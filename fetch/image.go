@@ -20,6 +20,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -35,7 +36,7 @@ type Options struct {
 	PlainHTTP    bool                // registries speak plain HTTP, and may have credentials over it
 	StallTimeout time.Duration       // a request that brings nothing for so long fails; 0: 30 s
 	MaxConns     int                 // requests at once to a host; 0: 32
-	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 64 GiB
+	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 4 GiB
 	Version      string              // for the User-Agent pfmount/VERSION
 	CAFile       string              // PEM authorities that registries may have, beside the system's
 	ClientCert   string              // PEM certificate to show the registry; with its key, or ClientKey has it
@@ -65,7 +66,7 @@ func (o Options) withDefaults() Options {
 		o.MaxConns = 32
 	}
 	if o.MaxBlobSize <= 0 {
-		o.MaxBlobSize = 64 << 30
+		o.MaxBlobSize = 4 << 30
 	}
 	if o.dockerDir == "" {
 		o.dockerDir = dockerCerts
@@ -88,6 +89,8 @@ type Image struct {
 	manifest *pfimg.Manifest
 	src      artifact.Source // nil while the image is not open
 	decoders *artifact.Decoders
+	early    *early           // src, in a registry
+	limiter  *sched.Limiter   // of requests to the registry; nil: there are none
 	reader   *artifact.Reader // of its blobs; nil while the image is not open
 	traffic  *artifact.Counters
 	stale    bool
@@ -225,8 +228,8 @@ func (im *Image) Close() error {
 // failure is some time past: then a fetch in the background disturbs neither. It does not wait
 // where no network is in use.
 func (im *Image) WaitIdle(ctx context.Context) error {
-	if reg, ok := im.src.(*registry); ok {
-		return reg.limiter.WaitIdle(ctx)
+	if im.limiter == nil {
+		return ctx.Err()
 	}
-	return ctx.Err()
+	return im.limiter.WaitIdle(ctx)
 }

@@ -1,38 +1,157 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
-	"slices"
+	"fmt"
+	"io"
+	"sync"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// What is fetched before the signed manifest says that it is part of the image: the blobs which that manifest names
-// itself. They are the first layers of an artifact, in a known order, less those that occurred before.
-const maxLikelyBytes = 1 << 20 // stored bytes of each
+// What is fetched before the signed manifest says that it is part of the image: the blobs which
+// that manifest names itself. They are the first layers of an artifact, in a known order, less
+// those that occurred before.
+const (
+	maxLikelyBytes = 1 << 20  // stored bytes of each
+	maxEarlyBytes  = 32 << 20 // stored bytes of all
+)
 
-// Likely is called once while an image is opened, when the OCI manifest is there and before config and signature are. It
-// gets the blobs that the signed manifest probably names and how to fetch one: blob writes only what hashes to the digest
-// and keeps the bounds of Image.Blob. Whether it is part of the image is not known before Open has returned, so it may be
-// kept under its digest and must be shown to nobody. Likely must not wait for blob. Close ends what is under way.
-type Likely func(blobs []pfimg.Digest, blob func(ctx context.Context, d pfimg.Digest, w artifact.Sink) error)
+// Likely is called while an image is opened, when the OCI manifest is there and before config and
+// signature are, with each blob that the signed manifest probably names. It says whether the
+// blob's stored bytes are wanted. They wait in memory as they come: they are decoded by
+// Image.Blob alone, when Open has returned, with the bounds of any other blob.
+type Likely func(pfimg.Digest) bool
 
-// likely calls Options.Likely. The image is not open yet, so blobs come through a reader of its own.
+// early is a Source that hands out, once each, the stored bytes of layers which were asked for
+// before the signature was verified.
+type early struct {
+	artifact.Source
+
+	mu     sync.Mutex // guards layers
+	layers map[artifact.WireDigest]*earlyLayer
+}
+
+// earlyLayer is one layer. Its fields are set before done closes.
+type earlyLayer struct {
+	done   chan struct{}
+	cancel context.CancelFunc
+	wire   []byte
+	from   func() string
+	net    bool
+	err    error
+}
+
+// likely begins to fetch the stored bytes of the likely layers. Close ends it.
 func (im *Image) likely(r *artifact.Root) {
-	view := im.newReader(im.src, &artifact.Root{Find: r.Find, Places: r.Places})
-	var blobs []pfimg.Digest
+	seen := make(map[pfimg.Digest]bool)
+	budget := int64(maxEarlyBytes)
 	for _, l := range r.OCI.First {
-		if l.Size <= maxLikelyBytes && !slices.Contains(blobs, l.Logical) {
-			blobs = append(blobs, l.Logical)
+		if l.Size > min(maxLikelyBytes, budget) || seen[l.Logical] {
+			continue
+		}
+		seen[l.Logical] = true
+		if !im.options.Likely(l.Logical) {
+			continue
+		}
+		ctx, end, err := im.use.begin(context.Background())
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		e := &earlyLayer{done: make(chan struct{}), cancel: cancel}
+		if !im.early.add(l.Wire, e) {
+			cancel()
+			end()
+			continue
+		}
+		budget -= l.Size
+		go func() {
+			defer end()
+			defer cancel()
+			defer close(e.done)
+			e.fetch(ctx, im.early.Source, l)
+		}()
+	}
+}
+
+// fetch reads a layer's stored bytes, no more than its descriptor says.
+func (e *earlyLayer) fetch(ctx context.Context, src artifact.Source, l artifact.Layer) {
+	from, err := src.Read(ctx, l, 0)
+	if err != nil {
+		e.err = err
+		return
+	}
+	defer func() { _ = from.Close() }()
+	e.from, e.net = from.From, from.Net
+	e.wire = make([]byte, l.Size)
+	if n, err := io.ReadFull(from, e.wire); err != nil {
+		e.wire, e.err = nil, err
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			e.err = &artifact.WrongBytes{Text: fmt.Sprintf("%d stored bytes, not %d", n, l.Size), From: from.From()}
 		}
 	}
-	im.options.Likely(blobs, func(ctx context.Context, d pfimg.Digest, w artifact.Sink) error {
-		ctx, done, err := im.use.begin(ctx)
-		if err != nil {
-			return err
-		}
-		defer done()
-		return view.Blob(ctx, d, -1, w)
-	})
+}
+
+// add notes a layer, unless it is there.
+func (s *early) add(d artifact.WireDigest, e *earlyLayer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.layers == nil {
+		s.layers = make(map[artifact.WireDigest]*earlyLayer)
+	}
+	if s.layers[d] != nil {
+		return false
+	}
+	s.layers[d] = e
+	return true
+}
+
+// claim takes a layer out, nil when there is none.
+func (s *early) claim(d artifact.WireDigest) *earlyLayer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.layers[d]
+	delete(s.layers, d)
+	return e
+}
+
+// DropEarly ends and forgets what was fetched before the signature and that no Blob has asked for.
+func (im *Image) DropEarly() {
+	if im.early == nil {
+		return
+	}
+	im.early.mu.Lock()
+	defer im.early.mu.Unlock()
+	for _, e := range im.early.layers {
+		e.cancel()
+	}
+	clear(im.early.layers)
+}
+
+// Read returns the stored bytes of a layer: once those that came early, and else the source's.
+func (s *early) Read(ctx context.Context, l artifact.Layer, wrong int) (*artifact.Stored, error) {
+	if wrong > 0 || !l.Hashed() {
+		return s.Source.Read(ctx, l, wrong)
+	}
+	e := s.claim(l.Wire)
+	if e == nil {
+		return s.Source.Read(ctx, l, wrong)
+	}
+	select {
+	case <-e.done:
+	case <-ctx.Done():
+		e.cancel()
+		return nil, context.Cause(ctx)
+	}
+	switch {
+	case e.err != nil:
+		return nil, e.err
+	case int64(len(e.wire)) != l.Size: // another descriptor of the same digest
+		return s.Source.Read(ctx, l, wrong)
+	}
+	body := io.NopCloser(bytes.NewReader(e.wire))
+	return &artifact.Stored{ReadCloser: body, Size: l.Size, Net: e.net, From: e.from}, nil
 }

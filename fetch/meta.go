@@ -14,7 +14,8 @@ import (
 // Meta is a cache of small things that were verified.
 type Meta interface {
 	// Bytes returns the content whose SHA-256 is key, from the cache or by one run of fill, which writes nothing but
-	// that content or fails. size is its length in bytes, -1 when unknown.
+	// that content or fails. size is its length in bytes, -1 when unknown. Without a fill it is fs.ErrNotExist that the
+	// cache lacks it.
 	Bytes(ctx context.Context, key [32]byte, size int64, fill func(ctx context.Context, w artifact.Sink) error) ([]byte, error)
 	// Get returns what was last Put under name; fs.ErrNotExist when there is nothing.
 	Get(name string) ([]byte, error)
@@ -27,6 +28,9 @@ type noMeta struct{}
 var _ Meta = noMeta{}
 
 func (noMeta) Bytes(ctx context.Context, _ [32]byte, _ int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
+	if fill == nil {
+		return nil, fs.ErrNotExist
+	}
 	var m artifact.Memory
 	if err := fill(ctx, &m); err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func (im *Image) load(ctx context.Context, src artifact.Source) error {
 	if im.manifest, err = pfimg.Parse(v); err != nil {
 		return err
 	}
-	im.reader = im.newReader(src, r)
+	im.reader = im.newReader(im.src, r)
 	switch v.Signer() {
 	case sign.SignerDefault:
 		im.use.warn("signed with the public default key: the image is whole, but anybody can have written it")
@@ -90,8 +90,10 @@ func (im *Image) openRegistry(ctx context.Context) error {
 		return err
 	}
 	im.use.idle = t.CloseIdleConnections
-	reg := &registry{ref: im.ref, c: c, meta: o.Meta, log: o.Log, limiter: t.limiter}
-	im.src = reg
+	meta := &held{Meta: o.Meta}
+	reg := &registry{ref: im.ref, c: c, meta: meta, log: o.Log, limiter: t.limiter}
+	im.early, im.limiter = &early{Source: reg}, t.limiter
+	im.src = im.early
 	if o.Offline {
 		reg.down = ErrOffline
 		return im.reopen(ctx, reg, ErrOffline)
@@ -101,12 +103,17 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	}
 	err = im.load(ctx, reg)
 	if err != nil && silent(err) && ctx.Err() == nil {
+		im.DropEarly()
 		return im.reopen(ctx, reg, err)
 	}
-	if err == nil {
-		im.remember()
+	if err != nil {
+		return err
 	}
-	return err
+	if err := meta.keep(ctx); err != nil {
+		o.Log.Warn("the manifest could not be cached", "image", im.ref.String(), "cause", err)
+	}
+	im.remember()
+	return nil
 }
 
 // reopen opens the image from the cache: by the reference's own digest, or by the one last verified. cause is why, and

@@ -24,7 +24,7 @@ func TestReaderPassesReadahead(t *testing.T) {
 	o := testOptions()
 	o.MaxConns, o.StallTimeout = 1, time.Minute
 	im := mustOpen(t, f.ref(t), o)
-	l := im.src.(*registry).limiter
+	l := im.limiter
 	hold, begun := make(chan struct{}), make(chan struct{})
 	f.do(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == parts[0].blobPath() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/pfmount/pfmount/cache"
@@ -86,6 +87,14 @@ type meta struct{ store *cache.Store }
 var _ fetch.Meta = meta{}
 
 func (m meta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
+	if fill == nil {
+		if !m.store.Has(key) {
+			return nil, fs.ErrNotExist
+		}
+		fill = func(context.Context, artifact.Sink) error { // it was damaged, or is gone by now
+			return fmt.Errorf("%w: %w", cache.ErrUnwanted, fs.ErrNotExist)
+		}
+	}
 	f, err := m.store.Open(ctx, key, size, func(ctx context.Context, w cache.Sink) error { return fill(ctx, w) })
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func imageFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "key-file", Usage: "accept only images signed with the key in `FILE` (may repeat; any match passes)"},
 		&cli.BoolFlag{Name: "require-key", Usage: "refuse the public default key, which proves nothing about the author"},
 		&cli.BoolFlag{Name: "insecure-skip-verify", Usage: "skip the signature (never a digest)"},
-		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "64GiB"},
+		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "4GiB"},
 		&cli.DurationFlag{Name: "stall-timeout", Usage: "give up a transfer without progress after `TIME`", Value: 30 * time.Second},
 		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
 		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP to the registry, credentials included"},

@@ -14,7 +14,6 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
-	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -47,7 +46,6 @@ type session struct {
 	image *fetch.Image
 	index *pfimg.Index
 
-	likely   sync.WaitGroup // fetches of likely blobs
 	early    *fetches
 	prefetch *prefetcher // nil: nothing is fetched that is not read
 }
@@ -71,30 +69,13 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 		return nil, err
 	}
 	s := &session{name: name, log: log, store: store, early: newFetches()}
-	o.Likely = func(likely []pfimg.Digest, blob likelyBlob) { s.fetchLikely(ctx, likely, blob) }
+	o.Likely = func(d pfimg.Digest) bool { return !store.Has(d) }
 	if s.image, err = fetch.Open(ctx, imageRef, o); err != nil {
 		store.Close()
-		s.likely.Wait()
 		return nil, err
 	}
 	warn(log, s.image)
 	return s, nil
-}
-
-// likelyBlob fetches one of the blobs that fetch.Likely names.
-type likelyBlob = func(context.Context, pfimg.Digest, artifact.Sink) error
-
-// fetchLikely begins to fetch what the cache lacks of the likely top-level blobs. buildIndex joins these fills, and
-// meets their failures; a blob that turns out not to be the image's stays in the cache under its digest, unused.
-func (s *session) fetchLikely(ctx context.Context, likely []pfimg.Digest, blob likelyBlob) {
-	for _, d := range likely {
-		s.likely.Go(func() {
-			f, err := s.store.Open(ctx, d, -1, func(ctx context.Context, w cache.Sink) error { return blob(ctx, d, w) })
-			if err == nil {
-				f.Close()
-			}
-		})
-	}
 }
 
 func (s *session) blobs() blobs { return blobs{s.store, s.image, s.early} }
@@ -102,7 +83,6 @@ func (s *session) blobs() blobs { return blobs{s.store, s.image, s.early} }
 func (s *session) Close() error {
 	s.prefetch.end()
 	err := s.store.Close()
-	s.likely.Wait()
 	return errors.Join(err, s.image.Close())
 }
 
@@ -136,6 +116,7 @@ func openPaths(c *cli.Context) (*session, []pfimg.Row, error) {
 // buildIndex fetches the small top-level blobs in one round, together with the
 // tree and the page table, and builds the index from these two.
 func (s *session) buildIndex(ctx context.Context) error {
+	defer s.image.DropEarly()
 	sizes := s.fetchTopLevel(ctx)
 	ix, err := pfimg.Build(ctx, s.image.Manifest(), s.blobs().stream)
 	if err != nil {

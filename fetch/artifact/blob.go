@@ -59,7 +59,7 @@ func (r *Reader) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) e
 }
 
 func (r *Reader) blame(l Layer, d pfimg.Digest, err error) error {
-	if l.hashed() {
+	if l.Hashed() {
 		return fmt.Errorf("%s: blob %s (layer %s): %w", r.Image, d, l.Wire, err)
 	}
 	return fmt.Errorf("%s: blob %s: %w", r.Image, d, err)
@@ -150,7 +150,7 @@ func (r *Reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 		}
 		return err
 	}
-	if p.layer.hashed() {
+	if p.layer.Hashed() {
 		if got := WireDigest(sha256.Sum256(wire)); got != p.layer.Wire {
 			return wrongHash(got, from, from.Size)
 		}
@@ -190,7 +190,7 @@ func (r *Reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 	}
 	defer func() { _ = from.Close() }()
 	var wireHash hash.Hash
-	if p.layer.hashed() {
+	if p.layer.Hashed() {
 		wireHash = sha256.New()
 	}
 	ahead := from.Size >= aheadFrom

@@ -39,8 +39,8 @@ type Layer struct {
 	Decoded int64        // annotated, a hint; -1: unknown
 }
 
-// hashed says whether the stored bytes have a digest of their own.
-func (l Layer) hashed() bool { return l.Wire != WireDigest{} }
+// Hashed says whether the stored bytes have a digest of their own.
+func (l Layer) Hashed() bool { return l.Wire != WireDigest{} }
 
 // layerTable is sorted by logical digest; layers of one digest keep the manifest's order.
 type layerTable []Layer

@@ -9,6 +9,9 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
+// unlabelledBlobs is how many blobs of Config.MaxBlob may be decoded to nothing in search of another.
+const unlabelledBlobs = 16
+
 // unlabelledLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
 // signed digest has no layer of its own, until one turns out to be it.
 type unlabelledLayers struct {
@@ -22,7 +25,8 @@ type unlabelledLayers struct {
 }
 
 func newUnlabelled(r *Reader, m *Manifest) *unlabelledLayers {
-	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), budget: r.MaxBlob, known: map[pfimg.Digest]Layer{}}
+	u := &unlabelledLayers{r: r, lock: make(chan struct{}, 1), known: map[pfimg.Digest]Layer{}}
+	u.budget = unlabelledBlobs * r.MaxBlob
 	if m != nil {
 		u.layers = m.Unlabelled
 	}
@@ -78,7 +82,8 @@ func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (Layer, err
 func (u *unlabelledLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
-		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w", u.r.MaxBlob, ErrMissing)
+		return fmt.Errorf("layers that name no blob decode to more than %d bytes: %w",
+			unlabelledBlobs*u.r.MaxBlob, ErrMissing)
 	}
 	var n int64
 	var got pfimg.Digest
