@@ -148,9 +148,11 @@ func TestTLSWithoutTLS(t *testing.T) {
 	}
 	s.reads("--plain-http", ref)
 	s.e.Run("cache", "clear").Want(t, 0)
-	s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("server = \"http://registry.test:5000\"\n"))
+	s.e.MakeDir("hosts")
+	s.e.MakeDir("hosts/_default")
+	s.file("hosts/_default/hosts.toml", []byte("server = \"http://registry.test:5000\"\n"))
 	before := len(srv.Log())
-	s.reads(ref)
+	s.reads("--hosts-dir", s.e.Path("hosts"), ref)
 	for _, x := range srv.Log()[before:] {
 		if x.Header.Get("Authorization") != "" {
 			t.Errorf("credentials went over plain HTTP: %s %s", x.Method, x.Path)
