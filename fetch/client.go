@@ -2,9 +2,11 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,7 +16,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// client speaks to one registry, or to those who answer for it. It finds out which scheme they speak, logs in, and turns
+// client speaks to one registry, or to those who answer for it. It finds out which scheme loopback speaks, logs in, turns
 // what is no success into errors; trying again is not its business, but asking the next one is.
 type client struct {
 	api    string // host[:port] of the registry itself
@@ -23,13 +25,12 @@ type client struct {
 	write  bool // uploads are meant, and tokens must allow them
 	log    *slog.Logger
 	policy retryPolicy
-	warn   func(string)
 	route  route
 }
 
 // newClient makes the client of a registry's reference.
 func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func(string)) (*client, error) {
-	c := &client{api: r.Host(), repo: r.Repo(), plain: o.PlainHTTP, log: o.Log, policy: policy, warn: warn}
+	c := &client{api: r.Host(), repo: r.Repo(), plain: o.PlainHTTP, log: o.Log, policy: policy}
 	if r.Host() == ref.DockerHub {
 		c.api = ref.DockerAPI
 	}
@@ -41,6 +42,7 @@ func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func
 		return nil, err
 	}
 	for _, e := range c.route {
+		e.pickScheme(o.PlainHTTP)
 		if e.login, err = newLogin(e.host, r.Repo(), !e.mirror(), o, warn); err != nil {
 			return nil, err
 		}
@@ -123,54 +125,30 @@ func (c *client) through(ctx context.Context, e *endpoint, what call) (*http.Res
 	return resp, err
 }
 
-// anyScheme sends a request over the endpoint's scheme. The first request finds out which that is.
+// anyScheme sends a request over the endpoint's scheme. Where that is not settled, on loopback, the first request finds
+// it out: HTTP is asked first, and what HTTPS answers counts when HTTP was refused.
 func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
 	if scheme := e.settled(); scheme != "" {
 		return c.send(ctx, e, scheme, what)
 	}
-	first, second := schemes(e.host, c.plain)
-	resp, err := c.send(ctx, e, first, what)
-	if second == "" || !wrongScheme(first, err) {
-		e.settle(first, err)
+	resp, err := c.send(ctx, e, "http", what)
+	if !wantsTLS(err) {
+		e.settle("http", err)
 		return resp, err
 	}
-	other, otherErr := c.send(ctx, e, second, what)
+	resp, secure := c.send(ctx, e, "https", what)
 	var status *statusError
 	switch {
-	case otherErr == nil, errors.As(otherErr, &status):
-		if second == "http" {
-			c.warn(fmt.Sprintf("%s speaks plain HTTP: what is read can be seen on the way (not changed: digests are checked), and no credentials are sent", clip(e.host, 255)))
-		}
-		e.settle(second, otherErr)
-		return other, otherErr
-	case isTLS(otherErr), ctx.Err() != nil:
-		return nil, otherErr
+	case e.settled() == "https", isTLS(secure), ctx.Err() != nil:
+		return resp, secure
+	case errors.As(err, &status) && !noTLS(secure):
+		return resp, secure // a server with TLS refused HTTP, and failed otherwise
 	}
 	return nil, err
 }
 
-// schemes returns which scheme to try first, and which then ("": none). Loopback is plain HTTP first. A port of its own
-// elsewhere may be a registry without TLS, which shows when the TLS dial is answered in HTTP.
-func schemes(host string, plain bool) (first, second string) {
-	_, port := ref.SplitHost(host)
-	switch {
-	case ref.IsLoopback(host) && port != "443":
-		return "http", "https"
-	case ref.IsLoopback(host):
-		return "https", ""
-	case plain:
-		return "http", ""
-	case port == "" || port == "443":
-		return "https", ""
-	}
-	return "https", "http"
-}
-
-// wrongScheme says that a first request failed in a way that the other scheme may mend.
-func wrongScheme(scheme string, err error) bool {
-	if scheme == "https" {
-		return errors.Is(err, http.ErrSchemeMismatch)
-	}
+// wantsTLS says that a request over HTTP failed in a way that HTTPS may mend.
+func wantsTLS(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.code == http.StatusBadRequest // what servers with TLS say to plain HTTP
@@ -178,6 +156,14 @@ func wrongScheme(scheme string, err error) bool {
 	var failed *requestError
 	return errors.As(err, &failed) && failed.kind == ErrRegistry &&
 		!errors.Is(err, errRule) && !errors.Is(err, errStalled)
+}
+
+// noTLS says that a request over HTTPS found nothing that speaks TLS.
+func noTLS(err error) bool {
+	var record tls.RecordHeaderError
+	var op *net.OpError
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record) ||
+		errors.As(err, &op) && op.Op == "dial"
 }
 
 func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call) (*http.Response, error) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/pfmount/pfmount/fetch/ref"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -19,6 +20,8 @@ type endpoint struct {
 	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": this is the registry itself
 	header http.Header       // sent to exactly this scheme, host and port
 	open   bool              // its certificate is not checked: as good as plain HTTP
+	named  bool              // hosts.toml says its scheme
+	secure bool              // an authority or a client certificate was given for it, so it speaks TLS
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
 	auth   *auth.Client
 	login  *login
@@ -65,14 +68,50 @@ func (e *endpoint) settled() string {
 	return e.scheme
 }
 
-// settle keeps the scheme that got an HTTP answer.
+// pickScheme settles the scheme of an endpoint for which hosts.toml names none. No answer moves an endpoint from HTTPS
+// to HTTP: plain HTTP is for --plain-http and for loopback, where the scheme stays open until the first answer.
+func (e *endpoint) pickScheme(plain bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, port := ref.SplitHost(e.host)
+	switch {
+	case e.scheme != "":
+	case ref.IsLoopback(e.host) && !e.secure && (plain || port != "443"):
+	case plain:
+		e.scheme = "http"
+	default:
+		e.scheme = "https"
+	}
+}
+
+// settle keeps the scheme that got an HTTP answer. What was HTTPS stays so.
 func (e *endpoint) settle(scheme string, err error) {
 	var status *statusError
 	if err == nil || errors.As(err, &status) {
 		e.mu.Lock()
-		e.scheme = scheme
-		e.mu.Unlock()
+		defer e.mu.Unlock()
+		if e.scheme == "" {
+			e.scheme = scheme
+		}
 	}
+}
+
+// heard notes an answer, whatever it says: one over TLS settles the scheme for good.
+func (e *endpoint) heard(req *http.Request) {
+	if req.URL.Scheme == "https" && req.URL.Host == e.host {
+		e.settle("https", nil)
+	}
+}
+
+// plainHint says what allows plain HTTP to host, "" when that is not this endpoint.
+func (e *endpoint) plainHint(host string) string {
+	switch {
+	case host != e.host:
+		return ""
+	case e.named:
+		return "; a hosts.toml that names it with http:// allows that"
+	}
+	return "; --plain-http allows that"
 }
 
 // noteNoCert notes that a server asked for a client certificate and was shown none, or with "" that it answers.

@@ -21,8 +21,14 @@ import (
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
-// maxMirrors is the most hosts that one hosts.toml may name.
-const maxMirrors = 64
+// Bounds of one hosts.toml. The decoder takes time by the square of a file's tables and worse by their depth.
+const (
+	maxHostsFile  = 256 << 10 // bytes
+	maxHostsDepth = 16        // of brackets and braces; the format needs two
+	maxHostsDots  = 64        // of a line, which may all be one key's
+	maxMirrors    = 64        // hosts that it may name
+	maxUnknown    = 16        // of its keys that are warned of
+)
 
 // hostsFile is containerd's hosts.toml: hosts that answer for a registry, and how each is spoken to.
 // https://github.com/containerd/containerd/blob/v2.2.0/docs/hosts.md
@@ -75,21 +81,28 @@ func readHosts(dir string, warn func(string)) (*hostsFile, error) {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, nil
 	}
+	if err := checkHosts(name, text); err != nil {
+		return nil, err
+	}
 	f := &hostsFile{}
 	md, err := toml.Decode(string(text), f)
 	if err != nil {
 		return nil, tomlError(name, err)
 	}
-	for _, k := range md.Undecoded() {
+	unknown := md.Undecoded()
+	for _, k := range unknown[:min(len(unknown), maxUnknown)] {
 		warn(fmt.Sprintf("%s: line %d: %s is not known here and not heeded", clip(name, maxWords), lineOf(text, k[len(k)-1]), safetext.Quote(k[len(k)-1], 100)))
 	}
+	if more := len(unknown) - maxUnknown; more > 0 {
+		warn(fmt.Sprintf("%s: %d more keys are not known here", clip(name, maxWords), more))
+	}
 	for _, k := range md.Keys() {
-		if len(k) > 1 && k[0] == "host" && !slices.Contains(f.order, k[1]) {
+		if len(k) > 1 && k[0] == "host" && len(f.order) <= maxMirrors && !slices.Contains(f.order, k[1]) {
 			f.order = append(f.order, k[1])
 		}
 	}
 	if len(f.order) > maxMirrors {
-		return nil, configError(name, fmt.Sprintf("it names %d hosts, the limit is %d", len(f.order), maxMirrors))
+		return nil, configError(name, fmt.Sprintf("it names %d hosts, the limit is %d", len(f.Host), maxMirrors))
 	}
 	for _, key := range append(slices.Clone(f.order), f.Server) {
 		if _, err := (hostTable{}).place(key); key != "" && err != nil {
@@ -97,6 +110,30 @@ func readHosts(dir string, warn func(string)) (*hostsFile, error) {
 		}
 	}
 	return f, nil
+}
+
+// checkHosts refuses what would cost the decoder too much. Texts and comments count like all else.
+func checkHosts(name string, text []byte) error {
+	if len(text) > maxHostsFile {
+		return configError(name, fmt.Sprintf("it has %d bytes, the limit is %d", len(text), maxHostsFile))
+	}
+	n, depth, dots := 1, 0, 0
+	for _, c := range text {
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth = max(0, depth-1)
+		case '.':
+			dots++
+		case '\n':
+			n, dots = n+1, 0
+		}
+		if depth > maxHostsDepth || dots > maxHostsDots {
+			return configError(name, fmt.Sprintf("line %d: more than %d brackets are open, or it has more than %d dots", n, maxHostsDepth, maxHostsDots))
+		}
+	}
+	return nil
 }
 
 // tomlError says where a file is broken. What stands there may be a secret, so only messages of ours are passed on.
@@ -115,11 +152,11 @@ func tomlError(name string, err error) error {
 
 // lineOf finds the line of a key or a host for a message, 1 when it is not found.
 func lineOf(text []byte, key string) int {
-	n := 0
+	n, quoted := 0, strconv.Quote(key)
 	for line := range strings.Lines(string(text)) {
 		n++
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !strings.HasPrefix(name, "#") && (strings.Contains(name, key) || strings.Contains(value, strconv.Quote(key))) {
+		if !strings.HasPrefix(name, "#") && (strings.Contains(name, key) || strings.Contains(value, quoted)) {
 			return n
 		}
 	}
@@ -143,7 +180,7 @@ func (t hostTable) place(key string) (*endpoint, error) {
 		host = ref.DockerAPI
 	}
 	e := &endpoint{host: host, path: path.Clean("/" + u.Path)}
-	e.scheme = u.Scheme
+	e.scheme, e.named = u.Scheme, true
 	if !strings.HasSuffix(e.path, "/v2") && !t.OverridePath {
 		e.path += "/v2"
 	}

@@ -88,10 +88,15 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 	var viaURL *url.Error
 	if errors.As(err, &viaURL) {
 		// What failed may be the token server, or the target of a redirect.
-		if u, perr := url.Parse(viaURL.URL); perr == nil && u.Host != "" && u.Host != req.URL.Host {
+		host := req.URL.Host
+		if u, perr := url.Parse(viaURL.URL); perr == nil && u.Host != "" && u.Host != host {
+			host = u.Host
 			at += ": " + clip(u.Host+u.EscapedPath(), maxWords)
 		}
 		text := plainText(viaURL.Err)
+		if errors.Is(viaURL.Err, http.ErrSchemeMismatch) {
+			text += askedOf(ctx).of.plainHint(host)
+		}
 		if why := askedOf(ctx).of.lackOfCert(); why != "" && isBroken(viaURL.Err) {
 			text += "; " + why
 		}
@@ -121,7 +126,7 @@ func plainText(err error) string {
 	case errors.Is(err, errRule), errors.Is(err, errStalled):
 		return clip(err.Error(), maxWords)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return "the server speaks plain HTTP, not HTTPS"
+		return "the server answered with plain HTTP, not TLS"
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
 			return "no such host " + clip(dns.Name, 255)

@@ -49,7 +49,7 @@ func files(t *testing.T, dir string) map[string]string {
 func TestParseDest(t *testing.T) {
 	dir := t.TempDir()
 	for _, tt := range []struct {
-		in, store, want string // "": ErrRef
+		in, store, want string // "": ref.ErrInvalid
 	}{
 		{"file:///a/b", "", "file:///a/b"},
 		{"oci-layout:" + dir + "/l:v1", "", "oci-layout:" + dir + "/l:v1"},
@@ -62,7 +62,7 @@ func TestParseDest(t *testing.T) {
 		r, err := ref.ParseDest(tt.in, tt.store)
 		if tt.want == "" {
 			if !errors.Is(err, ref.ErrInvalid) {
-				t.Errorf("%q: got %v, %v, want ErrRef", tt.in, r, err)
+				t.Errorf("%q: got %v, %v, want ref.ErrInvalid", tt.in, r, err)
 			}
 			continue
 		}

@@ -40,7 +40,7 @@ type PushOptions struct {
 
 // Push copies an image to a registry: every blob is proved first, then what the registry lacks is uploaded as it is
 // stored, several at once, and the manifest last. After an error the tag is what it was, and a second push goes on. A
-// local place as destination is ErrRef, a manifest that registries refuse ErrTooLarge.
+// local place as destination is ref.ErrInvalid, a manifest that registries refuse ErrTooLarge.
 func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, error) {
 	if o.Meter == nil {
 		o.Meter = new(Meter)

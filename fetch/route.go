@@ -139,6 +139,7 @@ func (p planner) equip(e *endpoint, c certs, dial time.Duration) error {
 		}
 		c.roots, c.clients = append(c.roots, docker.roots...), append(c.clients, docker.clients...)
 	}
+	e.secure = !c.empty()
 	base, ok := p.t.base.(*http.Transport)
 	if !ok || c.empty() && dial == 0 {
 		return nil

@@ -88,11 +88,13 @@ func TestSchemes(t *testing.T) {
 		{"name, http", "registry.test", plain, false, nil, "", false, "plain HTTP"},
 		{"name, 443, http", "registry.test:443", plain, false, nil, "", false, "plain HTTP"},
 		{"port, https", "registry.test:5000", tls, false, trustAny, "https", true, ""},
-		{"port, http", "registry.test:5000", plain, false, nil, "http", false, "no credentials are sent"},
+		{"port, http", "registry.test:5000", plain, false, nil, "", false, "answered with plain HTTP, not TLS; --plain-http"},
+		{"loopback, 443, http, allowed", "localhost:443", plain, true, nil, "http", true, ""},
+		{"loopback, https, http allowed", "localhost:5000", tls, true, trustAny, "https", true, ""},
 		{"port, http, allowed", "registry.test:5000", plain, true, nil, "http", true, ""},
 		{"name, http, allowed", "registry.test", plain, true, nil, "http", true, ""},
 		{"port, https that nobody trusts", "registry.test:5000", tls, false, nil, "", false, "certificate"},
-		{"evil name", "127.0.0.1.evil.example:" + plainPort, plain, false, nil, "http", false, "no credentials are sent"},
+		{"evil name", "127.0.0.1.evil.example:" + plainPort, plain, false, nil, "", false, "--plain-http"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

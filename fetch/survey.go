@@ -22,7 +22,7 @@ type Survey struct {
 
 // Endpoint is one place of a Survey.
 type Endpoint struct {
-	URL          string   // of the repository's API; without a scheme where the first request finds out which
+	URL          string   // of the repository's API; without a scheme on loopback, where the first request finds it out
 	Mirror       bool     // it answers for the registry
 	Capabilities []string // of "pull", "resolve", "push"
 	Unchecked    bool     // its certificate is not looked at

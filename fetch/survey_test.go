@@ -23,13 +23,13 @@ func TestLook(t *testing.T) {
 		env              []string
 		want             string // endpoints
 	}{
-		{"Docker Hub by its key", "docker.io/x", "", []string{"DOCKER_CONFIG", dir}, "registry-1.docker.io/v2/library/x/ [pull resolve push] the user hub of https://index.docker.io/v1/ in " + dir + "/config.json"},
-		{"anonymous", "h.example/a", "", nil, "h.example/v2/a/ [pull resolve push] "},
-		{"given", "h.example/a", "", []string{"OCI_BEARER", "S3CRET", "DOCKER_CONFIG", dir}, "h.example/v2/a/ [pull resolve push] the token in OCI_BEARER"},
+		{"Docker Hub by its key", "docker.io/x", "", []string{"DOCKER_CONFIG", dir}, "https://registry-1.docker.io/v2/library/x/ [pull resolve push] the user hub of https://index.docker.io/v1/ in " + dir + "/config.json"},
+		{"anonymous", "h.example/a", "", nil, "https://h.example/v2/a/ [pull resolve push] "},
+		{"given", "h.example/a", "", []string{"OCI_BEARER", "S3CRET", "DOCKER_CONFIG", dir}, "https://h.example/v2/a/ [pull resolve push] the token in OCI_BEARER"},
 		{"mirror", "h.example/a", mirrored, []string{"DOCKER_CONFIG", dir, "OCI_USERNAME", "u", "OCI_PASSWORD", "S3CRET"},
 			"http://mirror.example:5000/v2/a/ [pull] the user there of mirror.example:5000/a in " + dir + "/config.json mirror unchecked" +
-				"; h.example/v2/a/ [pull resolve push] the user u of OCI_USERNAME"},
-		{"bad file", "h.example/a", "", []string{"DOCKER_CONFIG", dir + "/bad"}, "h.example/v2/a/ [pull resolve push]  access denied"},
+				"; https://h.example/v2/a/ [pull resolve push] the user u of OCI_USERNAME"},
+		{"bad file", "h.example/a", "", []string{"DOCKER_CONFIG", dir + "/bad"}, "https://h.example/v2/a/ [pull resolve push]  access denied"},
 	}
 	for _, tt := range tests {
 		ref, err := ref.Parse(tt.ref)
@@ -63,7 +63,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Look(context.Background(), folder, Options{}); !errors.Is(err, ref.ErrInvalid) {
-		t.Errorf("a folder: got %v, want ErrRef", err)
+		t.Errorf("a folder: got %v, want ref.ErrInvalid", err)
 	}
 	if _, err := Look(context.Background(), mustRef(t, "h.example/a"), Options{Getenv: env("HTTP_PROXY", "odd://x")}); !errors.Is(err, ErrConfig) {
 		t.Errorf("a bad proxy: got %v, want ErrConfig", err)

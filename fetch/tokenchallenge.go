@@ -1,43 +1,73 @@
 package fetch
 
 import (
+	"fmt"
+	"iter"
 	"strings"
+)
+
+// Bounds of the challenges in one answer. Registries send some 200 bytes with three parameters.
+const (
+	maxChallenge       = 16 << 10 // bytes
+	maxChallengeParams = 32
 )
 
 // challenge is one way in which a registry wants to be told who asks.
 // https://www.rfc-editor.org/rfc/rfc9110.html#section-11.6.1
 type challenge struct {
 	scheme string
-	text   string // all of it, scheme included
+	first  string   // what follows the scheme up to the first comma
+	params []string // after it
 }
+
+// text is all of the challenge, scheme included.
+func (c challenge) text() string {
+	first := strings.TrimSpace(c.scheme + " " + c.first)
+	return strings.Join(append([]string{first}, c.params...), ", ")
+}
+
+// errChallenge says that challenges are beyond their bounds.
+var errChallenge = fmt.Errorf("a challenge of more than %d bytes or %d parameters", maxChallenge, maxChallengeParams)
 
 // parseChallenges takes the values of WWW-Authenticate apart. Each may hold several challenges, separated by the same
 // commas as their parameters.
-func parseChallenges(values []string) []challenge {
+func parseChallenges(values []string) ([]challenge, error) {
+	size, params := 0, 0
+	for _, value := range values {
+		if size += len(value); size > maxChallenge {
+			return nil, errChallenge
+		}
+	}
 	var list []challenge
 	for _, value := range values {
 		fresh := true // a challenge never goes on in the next value
-		for _, piece := range splitQuoted(value) {
+		for piece := range splitQuoted(value) {
 			word := piece[:tokenEnd(piece)]
 			rest := strings.TrimLeft(piece[len(word):], " \t")
-			isParam := strings.HasPrefix(rest, "=") && !fresh
 			switch {
 			case piece == "":
-			case isParam:
+				continue
+			case strings.HasPrefix(rest, "=") && !fresh:
 				last := &list[len(list)-1]
-				last.text += ", " + piece
+				last.params = append(last.params, piece)
 			case word != "":
-				list = append(list, challenge{scheme: word, text: piece})
+				list = append(list, challenge{scheme: word, first: rest})
 				fresh = false
+			}
+			if strings.Contains(rest, "=") {
+				params++
+			}
+			if params > maxChallengeParams {
+				return nil, errChallenge
 			}
 		}
 	}
-	return list
+	return list, nil
 }
 
 // param returns a parameter, "" when it is not there.
 func (c challenge) param(name string) string {
-	for _, piece := range splitQuoted(c.text[len(c.scheme):]) {
+	for _, piece := range append([]string{c.first}, c.params...) {
 		key, value, ok := strings.Cut(piece, "=")
 		if !ok || !strings.EqualFold(strings.TrimSpace(key), name) {
 			continue
@@ -58,22 +88,25 @@ func (c challenge) param(name string) string {
 	return ""
 }
 
-// splitQuoted splits at commas that are not quoted, and trims.
-func splitQuoted(s string) []string {
-	var pieces []string
-	start, quoted := 0, false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && quoted:
-			i++
-		case s[i] == '"':
-			quoted = !quoted
-		case s[i] == ',' && !quoted:
-			pieces = append(pieces, strings.Trim(s[start:i], " \t"))
-			start = i + 1
+// splitQuoted yields what is between commas that are not quoted, trimmed.
+func splitQuoted(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		start, quoted := 0, false
+		for i := 0; i < len(s); i++ {
+			switch {
+			case s[i] == '\\' && quoted:
+				i++
+			case s[i] == '"':
+				quoted = !quoted
+			case s[i] == ',' && !quoted:
+				if !yield(strings.Trim(s[start:i], " \t")) {
+					return
+				}
+				start = i + 1
+			}
 		}
+		yield(strings.Trim(s[start:], " \t"))
 	}
-	return append(pieces, strings.Trim(s[start:], " \t"))
 }
 
 // tokenEnd returns the length of the token that s begins with.

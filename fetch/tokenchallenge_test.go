@@ -58,8 +58,12 @@ func FuzzChallenges(f *testing.F) {
 	f.Add(`Basic realm="x", Bearer realm="https://t/",scope="a,b"`)
 	f.Add(`Negotiate YWJj==, NTLM, , =, "`)
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, c := range parseChallenges([]string{s, s}) {
-			if c.scheme == "" || !strings.HasPrefix(c.text, c.scheme) {
+		list, err := parseChallenges([]string{s, s})
+		if (2*len(s) > maxChallenge) && err == nil {
+			t.Fatalf("%d bytes pass", 2*len(s))
+		}
+		for _, c := range list {
+			if c.scheme == "" || !strings.HasPrefix(c.text(), c.scheme) || len(c.text()) > 4*len(s)+2 {
 				t.Fatalf("%q: got %+v", s, c)
 			}
 			c.param("realm")

@@ -53,7 +53,11 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if note := tokenNoteOf(req.Context()); note != nil {
+	note := tokenNoteOf(req.Context())
+	if note == nil && req.Response == nil {
+		askedOf(req.Context()).of.heard(req)
+	}
+	if note != nil {
 		err = t.token(note, resp)
 	} else if resp.StatusCode == http.StatusUnauthorized {
 		err = pickChallenge(resp)
@@ -146,11 +150,14 @@ func hop(resp *http.Response) (*url.URL, error) {
 
 // pickChallenge leaves one challenge in an answer: the first for a bearer token, else the first for a password.
 func pickChallenge(resp *http.Response) error {
-	challenges := parseChallenges(resp.Header.Values("WWW-Authenticate"))
+	challenges, err := parseChallenges(resp.Header.Values("WWW-Authenticate"))
+	if err != nil {
+		return &loginError{target(resp.Request) + ": " + err.Error()}
+	}
 	for _, scheme := range []string{"bearer", "basic"} {
 		for _, c := range challenges {
 			if strings.EqualFold(c.scheme, scheme) {
-				resp.Header.Set("WWW-Authenticate", c.text)
+				resp.Header.Set("WWW-Authenticate", c.text())
 				return c.checkRealm(resp.Request.URL)
 			}
 		}

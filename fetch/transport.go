@@ -25,6 +25,9 @@ const maxHosts = 256
 // MaxConns, and what a registry or a proxy has dropped silently costs a try.
 const idleConn = 10 * time.Second
 
+// maxHeader bounds the header of an answer, in bytes; those of registries have some KB.
+const maxHeader = 256 << 10
+
 // maxHops is the number of redirects that are followed.
 const maxHops = 5
 
@@ -56,14 +59,15 @@ func newTransport(o Options, policy retryPolicy, traffic *artifact.Counters) *tr
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment, // Proxies has looked at it
-			TLSClientConfig:     &tls.Config{GetClientCertificate: certs{}.client},
-			DialContext:         dialer.DialContext,
-			ForceAttemptHTTP2:   true,
-			DisableCompression:  true, // stored bytes are hashed as they come
-			MaxIdleConnsPerHost: o.MaxConns,
-			IdleConnTimeout:     idleConn,
-			TLSHandshakeTimeout: o.StallTimeout,
+			Proxy:                  http.ProxyFromEnvironment, // Proxies has looked at it
+			TLSClientConfig:        &tls.Config{GetClientCertificate: certs{}.client},
+			DialContext:            dialer.DialContext,
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true, // stored bytes are hashed as they come
+			MaxIdleConnsPerHost:    o.MaxConns,
+			IdleConnTimeout:        idleConn,
+			TLSHandshakeTimeout:    o.StallTimeout,
+			MaxResponseHeaderBytes: maxHeader,
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},

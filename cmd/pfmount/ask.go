@@ -63,7 +63,8 @@ func askIn(ctx context.Context, folder, mountpoint, path string, into any) error
 	defer syscall.Close(fd)
 	socket := fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName(mountpoint))
 	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},

@@ -61,6 +61,10 @@ func startBackground(ctx context.Context, stdin io.Reader) error {
 		return mountf("starting the background process: %w", err)
 	}
 	w.Close()
+	atSecond(ctx, func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // its second, too
+		waitGone(cmd, secondGrace)
+	})
 	answer := make(chan error, 1)
 	go func() { answer <- awaitReady(r) }()
 	select {

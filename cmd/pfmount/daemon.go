@@ -27,6 +27,7 @@ type daemon struct {
 	notify  *notifier    // nil without a service manager
 	socket  *stateServer // nil: pfmount status cannot ask
 	started time.Time
+	second  chan struct{} // closed when a second signal came
 
 	guardLog string // where a crash is reported; empty: stderr
 }
@@ -101,7 +102,7 @@ func logLevel(verbose bool) slog.Level {
 // mount is gone.
 func (d *daemon) run(c *cli.Context, ready func() error) error {
 	ctx := c.Context
-	d.started = time.Now()
+	d.started, d.second = time.Now(), make(chan struct{})
 	// The background process was started as /proc/self/exe, and ps would call it exe.
 	err := os.WriteFile("/proc/self/comm", []byte(processName), 0)
 	if err != nil {
@@ -132,6 +133,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
 	}
 	d.session.prefetch.watch(&options)
+	atSecond(ctx, d.abandon)
 	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), options)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
@@ -142,6 +144,7 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	} else {
 		defer d.socket.Close()
 	}
+	atSecond(ctx, d.leave)
 	d.log.Info("mounted", "image", d.session.image.Ref().String(), "digest", d.session.image.Digest(),
 		"mountpoint", d.cfg.mountpoint, "took", time.Since(d.started).Round(time.Millisecond))
 	defer d.announce(ctx)()

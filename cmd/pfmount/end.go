@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs"
 )
 
 // How a mount ends: within endLimit of whatever began it, however busy it is.
@@ -17,23 +17,23 @@ const (
 )
 
 // end waits until the mount is gone, and makes it go when ctx ends (the first signal) or when it was detached, by
-// whoever, with files open: waiting reads get readGrace, then a plain unmount, then a lazy one. A second signal goes
+// whoever, with files open: waiting reads get readGrace, then a plain unmount, then a lazy one. The next signal goes
 // straight to the lazy one.
 func (d *daemon) end(ctx context.Context) error {
+	var hurry <-chan struct{} = d.second
 	select {
 	case <-d.server.Done():
 		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
 		d.limitEnd()
 		return nil
 	case <-d.server.Left():
+		hurry = ctx.Done()
 		d.log.Warn("detached while in use: ending", "mountpoint", d.cfg.mountpoint)
 	case <-ctx.Done():
 		d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
 	}
 	d.limitEnd()
 	d.session.prefetch.stop()
-	second := make(chan os.Signal, 1)
-	signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
 	limit := time.After(lastGrace)
 	drained := d.server.StopReads(readGrace)
 	err := d.server.Unmount()
@@ -41,7 +41,7 @@ func (d *daemon) end(ctx context.Context) error {
 		select {
 		case <-drained:
 			err = d.server.Unmount()
-		case <-second:
+		case <-hurry:
 		}
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func (d *daemon) end(ctx context.Context) error {
 	select {
 	case <-d.server.Done():
 	case <-limit:
-	case <-second:
+	case <-hurry:
 	}
 	return nil
 }
@@ -69,4 +69,23 @@ func (d *daemon) limitEnd() {
 		}
 		os.Exit(exitMount)
 	})
+}
+
+// abandon detaches what a mount that is being made has mounted: no server is known yet that could.
+func (d *daemon) abandon() {
+	top, err := mountAt(d.cfg.mountpoint)
+	if err == nil && top != nil && top.isPfmount() {
+		_ = fusefs.Unmount(d.cfg.mountpoint, true) // the process ends in any case
+	}
+}
+
+// leave hurries end, and takes its place after secondGrace: whatever hangs, the process ends and its mount goes.
+func (d *daemon) leave() {
+	close(d.second)
+	time.Sleep(secondGrace)
+	_ = d.server.Detach() // the process ends in any case
+	if d.socket != nil {
+		d.socket.removeSocket()
+	}
+	d.log.Error("a second signal: leaving what is under way", "mountpoint", d.cfg.mountpoint)
 }

@@ -29,7 +29,11 @@ func main() {
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	interruptedCode := exitInterrupted
+	if isMountHelper(os.Args[0]) {
+		interruptedCode = helperCode(interruptedCode)
+	}
+	ctx, stop := catchInterrupts(interruptedCode)
 	err := run(ctx, os.Args)
 	interrupted := ctx.Err() != nil
 	stop()

@@ -127,29 +127,50 @@ func TestClientCertificateFolders(t *testing.T) {
 	}
 }
 
-// TestTLSWithoutTLS: a port that speaks plain HTTP is read with a warning and without credentials, and never written.
+// TestTLSWithoutTLS: a port that speaks plain HTTP gets not one request, with or without an authority, until
+// --plain-http or hosts.toml allows it.
 func TestTLSWithoutTLS(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	srv, ref := s.registry("5000", nil)
 	s.e.Set("OCI_USERNAME", "someone")
 	s.e.Set("OCI_PASSWORD", "SECRET-PASSWORD")
-	if said := s.reads(ref); !containsAll(said, "plain HTTP", "no credentials") || containsAll(said, "SECRET") {
-		t.Errorf("no warning: %s", said)
+	words := []string{"registry.test:5000", "answered with plain HTTP", "--plain-http"}
+	source := "oci-layout:" + s.e.CopyFixture("layout") + ":minimal"
+	for _, options := range [][]string{nil, {"--ca-file", s.file("ca.pem", s.ca.PEM)}} {
+		if said := s.fails(5, words, append(options, ref)...); containsAll(said, "SECRET") {
+			t.Errorf("the password is shown: %s", said)
+		}
+		s.e.Run(append(append([]string{"push"}, options...), source, ref)...).Want(t, 5, words...)
 	}
+	if log := srv.Log(); len(log) != 0 {
+		t.Errorf("%d requests over plain HTTP, the first %+v", len(log), log[0])
+	}
+	s.reads("--plain-http", ref)
+	s.e.Run("cache", "clear").Want(t, 0)
+	s.e.MakeDir("hosts")
+	s.e.MakeDir("hosts/_default")
+	s.file("hosts/_default/hosts.toml", []byte("server = \"http://registry.test:5000\"\n"))
 	before := len(srv.Log())
-	for _, x := range srv.Log() {
+	s.reads("--hosts-dir", s.e.Path("hosts"), ref)
+	for _, x := range srv.Log()[before:] {
 		if x.Header.Get("Authorization") != "" {
 			t.Errorf("credentials went over plain HTTP: %s %s", x.Method, x.Path)
 		}
 	}
-	r := s.e.Run("push", "oci-layout:"+s.e.CopyFixture("layout")+":minimal", ref).Want(t, 5, "plain HTTP", "--plain-http")
-	if containsAll(r.Stderr, "SECRET") {
-		t.Errorf("the password is shown: %v", r)
-	}
-	for _, x := range srv.Log()[before:] {
-		if x.Method != "HEAD" {
-			t.Errorf("an upload began: %s %s", x.Method, x.Path)
-		}
+}
+
+// TestLoopbackWithTLS: what a registry with TLS on this machine says counts, not that it refused HTTP.
+func TestLoopbackWithTLS(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	srv := s.serve(faultreg.Options{Addr: "127.0.0.1:5000", TLS: s.conf("127.0.0.1")})
+	srv.Serve(s.img, "team/app", "v1")
+	s.e.Set("SSL_CERT_FILE", s.file("ca.pem", s.ca.PEM))
+	s.reads("127.0.0.1:5000/team/app:v1")
+	s.e.Run("cache", "clear").Want(t, 0)
+	srv.On(faultreg.Match{}, faultreg.Answer(401, "", "WWW-Authenticate", "Basic realm=x"))
+	if said := s.fails(5, []string{"401", "docker login"}, "127.0.0.1:5000/team/app:v1"); containsAll(said, "400") {
+		t.Errorf("the refusal of HTTP is shown: %s", said)
 	}
 }
