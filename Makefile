@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 # Where mount(8) looks for mount.TYPE; empty: no links, as for an install into a home.
 SBINDIR ?= /sbin
 BIN      = bin/pfmount
-# Longer fuzzing and soaking are up to the caller. SEED 0 draws one, which is printed.
+# Longer fuzzing and soaking are up to the caller. SEED 0 draws one, which is printed, but in `make test`.
 FUZZTIME ?= 20s
 MINUTES ?= 1
 SEED    ?= 0
@@ -30,7 +30,8 @@ demo: build ## mount a sample session from a registry on this machine
 	@test/setup.sh demo
 	@cd test && $(GO) run ./demo ../$(BIN)
 
-test: setup lint unit e2e soak fuzz-short ## everything that CI runs but interop
+test: SEED := $(or $(filter-out 0,$(SEED)),1)
+test: setup lint unit e2e soak fuzz-short ## everything that CI runs but interop, by fixed seeds
 
 unit: ## unit tests of all packages with the race detector
 	@test/part unit $(GO) test -race -timeout 10m ./...

@@ -34,6 +34,9 @@ var helpers = map[string]func(args []string) error{
 	"readonly": helpReadOnly,
 	"refused":  helpRefused,
 	"nolocks":  helpNoLocks,
+
+	"closedfill": helpClosedFill,
+	"leftover":   helpLeftover,
 }
 
 const helperEnv = "PFMOUNT_CACHE_HELPER"
@@ -305,14 +308,23 @@ func openDescriptors(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// eventually waits up to 10 s for what is due.
+// eventually waits for what is due.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	if err := waitFor(ok); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// waitFor is eventually in a helper process.
+func waitFor(ok func() bool) error {
+	const limit = time.Minute // far above what anything takes
+	for end := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
+			return fmt.Errorf("not within %v", limit)
 		}
 	}
+	return nil
 }
 
 // clearTable closes all files that nobody has open. A flight may hold its file for a moment after its readers were told.

@@ -80,8 +80,8 @@ func watchLimit(t *testing.T, dir string, done *sync.WaitGroup) {
 func TestProcessesChurn(t *testing.T) {
 	dir := t.TempDir()
 	const rounds, procs = 8, 3
-	seed := time.Now().UnixNano() % 1e9
-	t.Logf("seed %d", seed)
+	seed := int64(fromEnv(t, "PFMOUNT_SEED", 1))
+	t.Logf("PFMOUNT_SEED=%d", seed)
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
 	for round := range rounds {
 		var wg sync.WaitGroup

@@ -102,12 +102,28 @@ func (s *Store) opening(ctx context.Context, call func() (int, error)) (int, err
 	}
 }
 
+// rawOpen opens a name in dir. A new file gets mode. So does, unless mode is 0, a file or directory
+// that its owner may not open: a process was killed between making it and its chmod.
 func rawOpen(dir int, name string, flags int, mode uint32) (fd int, err error) {
-	err = restart(func() error {
+	open := func() error {
 		fd, err = unix.Openat(dir, name, flags|openFlags, mode)
 		return err
-	})
+	}
+	err = restart(open)
+	if err == unix.EACCES && mode != 0 && regain(dir, name, mode) == nil {
+		err = restart(open)
+	}
 	return fd, err
+}
+
+// regain gives a file or directory of this user its mode back. It follows no symlink.
+func regain(dir int, name string, mode uint32) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|openFlags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode) // fchmod(2) takes no O_PATH
 }
 
 // openBlob opens a file below blobs/ for reading: without a symlink on the way and without touching its atime.
@@ -145,7 +161,7 @@ func openBeneath(f *folder, path string, flags int) (fd int, err error) {
 
 // openShard opens the directory of the keys that begin with aa.
 func (s *Store) openShard(ctx context.Context, f *folder, aa string) (int, error) {
-	return s.openat(ctx, f.blobs, aa, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	return s.openat(ctx, f.blobs, aa, unix.O_RDONLY|unix.O_DIRECTORY, 0o700)
 }
 
 // makeShard is openShard for one that is missing. A symlink or file in its place, which only somebody else can have

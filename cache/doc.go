@@ -40,8 +40,10 @@ read.
 # Crashes
 
 A process that is killed leaves partial files without a lock, which the next Store removes when it starts, and at worst a
-number in usage that is too high and a sidecar without its blob, which the next count puts right. Files get their names
-whole, so there is nothing to repair.
+number in usage that is too high or whose second copy differs (see below), and a sidecar without its
+blob. The next count puts both right. Blobs, sidecars and records get their names whole, so there is
+nothing to repair in them. A file or directory that the process made under a umask that takes from
+the owner, and did not come to chmod, gets its mode when it is next opened.
 
 # Power cuts
 

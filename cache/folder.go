@@ -176,13 +176,17 @@ func openFolder(path string) (_ *folder, err error) {
 
 // openDir opens a directory that must be the user's own and nobody else's to write, making it when it is missing.
 func openDir(at int, name, path string) (fd int, made bool, err error) {
-	fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	mode := uint32(0o700)
+	if at == unix.AT_FDCWD {
+		mode = 0 // the user's own folder, which may be closed on purpose
+	}
+	fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, mode)
 	if err == unix.ENOENT && at != unix.AT_FDCWD {
 		if err = makeDir(at, name); err != nil && err != unix.EEXIST {
 			return -1, false, diskError("make "+path, err)
 		}
 		made = err == nil
-		fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, mode)
 	}
 	if err == unix.ELOOP || err == unix.ENOTDIR {
 		return -1, false, diskError("open", fmt.Errorf("%s is not a folder but a symlink or a file: remove it: %w", path, err))
@@ -252,7 +256,13 @@ func dirNames(dir, n int) ([]string, error) {
 func (f *folder) tag() error {
 	fd, err := rawOpen(f.root, "CACHEDIR.TAG", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err == unix.EEXIST {
-		return nil
+		var st unix.Stat_t
+		err = unix.Fstatat(f.root, "CACHEDIR.TAG", &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > 0 {
+			return nil
+		}
+		// It is empty: the process that made it was killed, or is about to write it.
+		fd, err = rawOpen(f.root, "CACHEDIR.TAG", unix.O_WRONLY, 0o600)
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -128,18 +129,20 @@ func TestVerifyManyDamaged(t *testing.T) {
 }
 
 func TestWarner(t *testing.T) {
-	var log logs
-	w := &warner{log: log.logger(), every: 50 * time.Millisecond}
-	for range 1000 {
+	synctest.Test(t, func(t *testing.T) {
+		var log logs
+		w := &warner{log: log.logger(), every: 50 * time.Millisecond}
+		for range 1000 {
+			w.warn("one")
+		}
+		w.warn("two")
+		if log.lines("one") != 1 || log.lines("two") != 1 {
+			t.Errorf("%d and %d lines", log.lines("one"), log.lines("two"))
+		}
+		time.Sleep(60 * time.Millisecond)
 		w.warn("one")
-	}
-	w.warn("two")
-	if log.lines("one") != 1 || log.lines("two") != 1 {
-		t.Errorf("%d and %d lines", log.lines("one"), log.lines("two"))
-	}
-	time.Sleep(60 * time.Millisecond)
-	w.warn("one")
-	if log.lines("suppressed=999") != 1 {
-		t.Errorf("no word of those kept back: %s", strings.TrimSpace(log.buf.String()))
-	}
+		if log.lines("suppressed=999") != 1 {
+			t.Errorf("no word of those kept back: %s", strings.TrimSpace(log.buf.String()))
+		}
+	})
 }

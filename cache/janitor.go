@@ -151,8 +151,8 @@ func (s *Store) cleanTmp(ctx context.Context, f *folder) (counted bool) {
 		if ctx.Err() != nil {
 			return counted
 		}
-		fd, err := rawOpen(f.tmp, name, unix.O_RDONLY, 0)
-		if err == unix.ELOOP || err == unix.ENXIO {
+		fd, err := rawOpen(f.tmp, name, unix.O_RDONLY, 0o400)
+		if notPartial(err) {
 			_ = remove(f.tmp, name)
 		}
 		if err != nil {

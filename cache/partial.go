@@ -56,13 +56,17 @@ func (s *Store) claim(ctx context.Context, f *folder, key digest, size int64) (p
 }
 
 // lockNew locks a file that this process has just made. It says no when one who cleans up was there first: only who
-// holds the lock unlinks, so a locked file with a name is the one at the path.
+// holds the lock unlinks, so a locked file with a name is the one at the path. A file that the
+// umask made unreadable gets its mode, so that the processes that wait for it can open it.
 func lockNew(fd int) (bool, error) {
 	if ok, err := tryLock(fd); !ok || err != nil {
 		return false, err
 	}
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
+	if err == nil && st.Mode&0o400 == 0 {
+		_ = unix.Fchmod(fd, 0o400)
+	}
 	return st.Nlink > 0, err
 }
 
@@ -95,12 +99,12 @@ const failedMode = 0o200
 // move, such as one that was stopped by Ctrl-Z, is trouble as with a disk: who waited goes on without the cache.
 func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 	name := blobName(key)
-	fd, err := s.openat(ctx, f.tmp, name, unix.O_RDONLY, 0)
+	fd, err := s.openat(ctx, f.tmp, name, unix.O_RDONLY, 0o400)
+	if notPartial(err) {
+		err = errOr(remove(f.tmp, name), unix.ENOENT)
+	}
 	if err == unix.ENOENT {
 		return nil
-	}
-	if err == unix.ELOOP || err == unix.ENXIO {
-		return diskError("remove what is no partial file", remove(f.tmp, name))
 	}
 	if err != nil {
 		return diskError("open partial file", err)
@@ -143,16 +147,24 @@ func (s *Store) await(ctx context.Context, f *folder, key digest) error {
 	return nil
 }
 
+// notPartial reports whether the open of a name in tmp/ failed because it is no partial file of
+// this user: a symlink, a socket, a file of another user.
+func notPartial(err error) bool {
+	return err == unix.ELOOP || err == unix.ENXIO || err == unix.EACCES
+}
+
 // abandon gives up a claimed file. A failure is left to those who wait with the file open; a fill that only ended
-// with its Store, or because nobody waited, is theirs to start over.
+// with its Store, or because nobody waited, is theirs to start over. The name goes first: a kill in
+// between leaves no name with the mode of a failed file, which its owner may not open.
 func (p *partial) abandon(failed error) {
-	if failed != nil && !errors.Is(failed, context.Canceled) && !errors.Is(failed, ErrUnwanted) {
+	err := remove(p.f.tmp, p.name) // a folder that is gone has no such name
+	given := errors.Is(failed, context.Canceled) || errors.Is(failed, ErrUnwanted)
+	if err == nil && failed != nil && !given {
 		text := failed.Error()
 		_ = unix.Ftruncate(p.fd, 0)
 		_, _ = pwriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)
 		_ = unix.Fchmod(p.fd, failedMode)
 	}
-	_ = remove(p.f.tmp, p.name) // a folder that is gone has no such name
 	_ = unix.Close(p.fd)
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,7 +139,7 @@ func TestHolderDies(t *testing.T) {
 				if err != nil || src.fills.Load() != 1 {
 					t.Errorf("%d fills, %v", src.fills.Load(), err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the waiter did not take over")
 			}
 			audit(t, dir)
@@ -196,35 +197,37 @@ func TestFailureElsewhere(t *testing.T) {
 		"unwanted":   {20 * time.Millisecond, ErrUnwanted, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, data := t.TempDir(), content(1, 1000)
-			a := testStore(t, Options{Dir: dir})
-			b := testStore(t, Options{Dir: dir}, func(l *limits) { l.patient = c.patient })
-			started, fail := make(chan bool), make(chan bool)
-			done := make(chan error, 1)
-			go func() {
-				done <- get(a, data, func(context.Context, Sink) error {
-					close(started)
-					<-fail
-					return c.failure
-				})
-			}()
-			<-started
-			src := &source{}
-			got := make(chan error, 1)
-			go func() { got <- get(b, data, src.fill(data)) }()
-			time.Sleep(100 * time.Millisecond)
-			close(fail)
-			if err := <-done; !errors.Is(err, c.failure) {
-				t.Errorf("the failing process got %v", err)
-			}
-			if c.failure == ErrUnwanted {
-				if err := get(a, data, src.fill(data)); err != nil {
-					t.Errorf("right after it: %v", err)
+			synctest.Test(t, func(t *testing.T) {
+				dir, data := t.TempDir(), content(1, 1000)
+				a := testStore(t, Options{Dir: dir})
+				b := testStore(t, Options{Dir: dir}, func(l *limits) { l.patient = c.patient })
+				started, fail := make(chan bool), make(chan bool)
+				done := make(chan error, 1)
+				go func() {
+					done <- get(a, data, func(context.Context, Sink) error {
+						close(started)
+						<-fail
+						return c.failure
+					})
+				}()
+				<-started
+				src := &source{}
+				got := make(chan error, 1)
+				go func() { got <- get(b, data, src.fill(data)) }()
+				time.Sleep(100 * time.Millisecond)
+				close(fail)
+				if err := <-done; !errors.Is(err, c.failure) {
+					t.Errorf("the failing process got %v", err)
 				}
-			}
-			if err := <-got; !errors.Is(err, c.wantErr) || src.fills.Load() != c.wantFills {
-				t.Errorf("%d fills and %v, want %d and %v", src.fills.Load(), err, c.wantFills, c.wantErr)
-			}
+				if c.failure == ErrUnwanted {
+					if err := get(a, data, src.fill(data)); err != nil {
+						t.Errorf("right after it: %v", err)
+					}
+				}
+				if err := <-got; !errors.Is(err, c.wantErr) || src.fills.Load() != c.wantFills {
+					t.Errorf("%d fills and %v, want %d and %v", src.fills.Load(), err, c.wantFills, c.wantErr)
+				}
+			})
 		})
 	}
 }

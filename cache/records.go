@@ -61,7 +61,7 @@ func (s *Store) Put(name string, data []byte) error {
 }
 
 func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []byte) error {
-	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0o700)
 	if err != nil {
 		return diskError("open records", err)
 	}
@@ -111,12 +111,12 @@ func (s *Store) getRecord(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer s.disk.done(f)
-	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0o700)
 	if err != nil {
 		return nil, diskError("open records", err)
 	}
 	defer unix.Close(dir)
-	fd, err := s.openat(ctx, dir, recordName(name), unix.O_RDONLY, 0)
+	fd, err := s.openat(ctx, dir, recordName(name), unix.O_RDONLY, 0o400)
 	if err == unix.ELOOP || err == unix.ENXIO {
 		_ = remove(dir, recordName(name))
 		return nil, fs.ErrNotExist
@@ -193,7 +193,7 @@ func (s *Store) trimRecords(ctx context.Context, f *folder, dir int) error {
 
 // eachRecord opens records/ and calls visit for what is in it.
 func (s *Store) eachRecord(ctx context.Context, f *folder, visit func(dir int, r record)) error {
-	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := s.openat(ctx, f.root, "records", unix.O_RDONLY|unix.O_DIRECTORY, 0o700)
 	if err == unix.ENOENT {
 		return nil
 	}

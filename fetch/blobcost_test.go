@@ -34,7 +34,7 @@ func TestNoGoroutineStays(t *testing.T) {
 	im.use.idle()
 	f.CloseClientConnections()
 	for i := 0; runtime.NumGoroutine() > before+2; i++ {
-		if i > 100 {
+		if i > 3000 {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
 		time.Sleep(20 * time.Millisecond)

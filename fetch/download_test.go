@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -250,11 +251,11 @@ func TestWrongBytes(t *testing.T) {
 			o := testOptions()
 			o.Log = slog.New(slog.NewTextHandler(&log, nil))
 			f, im := oneBlob(t, p, o)
-			always := false
+			var always atomic.Bool
 			f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Via", "1.1 badproxy")
 				w.Header().Set("Age", "77")
-				if r.Header.Get("Cache-Control") == "no-cache" && !always {
+				if r.Header.Get("Cache-Control") == "no-cache" && !always.Load() {
 					return false
 				}
 				_, _ = w.Write(wire)
@@ -269,7 +270,7 @@ func TestWrongBytes(t *testing.T) {
 					t.Errorf("the log does not name %q: %s", want, &log)
 				}
 			}
-			always = true
+			always.Store(true)
 			before := f.count(p.blobPath())
 			err := im.Blob(context.Background(), p.logical(), int64(len(content)), &b)
 			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), p.wireDigest()) || f.count(p.blobPath())-before != 2 {

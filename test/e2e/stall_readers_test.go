@@ -118,7 +118,7 @@ func TestKilledReader(t *testing.T) {
 			pid := readers[i].Cmd.Process.Pid
 			readers[i].Signal(signal)
 			// A bound on hanging; it takes a fifth of a second.
-			harness.Eventually(t, 20*time.Second, fmt.Sprint("end by ", signal), func() bool { return !readers[i].Running() })
+			harness.Eventually(t, time.Minute, fmt.Sprint("end by ", signal), func() bool { return !readers[i].Running() })
 			if harness.Alive(pid) {
 				t.Errorf("%v: process %d is still there", signal, pid)
 			}
@@ -184,7 +184,7 @@ func TestSignalledReader(t *testing.T) {
 			}
 		}
 		readers[1].Signal(syscall.SIGKILL)
-		harness.Eventually(t, 20*time.Second, "end of the killed reader", func() bool { return !readers[1].Running() })
+		harness.Eventually(t, time.Minute, "end of the killed reader", func() bool { return !readers[1].Running() })
 		hold.Release()
 		if r := readers[0].Wait(harness.Limit).Want(t, 0); r.Stdout != "ready\n"+sum+" 0 True\n" {
 			t.Errorf("the reader says %v, want %s, no EINTR, and that the handler ran", r, sum)

@@ -114,6 +114,20 @@ func DropCaches(t testing.TB) {
 	}
 }
 
+// BytesRead returns how many bytes a process has read so far, from whatever.
+func BytesRead(t testing.TB, pid int) int64 {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int64
+	if _, err := fmt.Sscanf(string(data), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Eventually waits until ok and fails the test after limit.
 func Eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
