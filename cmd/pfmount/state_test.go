@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,25 +29,16 @@ func TestStateDirBy(t *testing.T) {
 // TestRemoveSocket has a second mount at the same place put its socket where the first one's was: the end of the first
 // leaves it alone.
 func TestRemoveSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sock")
+	path := filepath.Join(t.TempDir(), "run", "sock")
 	listen := func() *stateServer {
-		l, err := net.Listen("unix", path)
+		s, l, err := listenState(filepath.Dir(path), filepath.Base(path))
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
-		t.Cleanup(func() { l.Close() })
-		file, err := os.Lstat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &stateServer{path: path, file: file}
+		t.Cleanup(func() { l.Close(); s.dir.Close() })
+		return s
 	}
-	first := listen()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	second := listen()
+	first, second := listen(), listen()
 	first.removeSocket()
 	if _, err := os.Lstat(path); err != nil {
 		t.Errorf("the second socket is gone: %v", err)

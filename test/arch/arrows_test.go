@@ -15,13 +15,14 @@ const module = "github.com/pfmount/pfmount"
 // ARCHITECTURE.md draws them.
 var arrows = map[string][]string{
 	"sign":          nil,
-	"cache":         nil,
+	"fetch/safedir": nil,
+	"cache":         {"fetch/safedir"},
 	"fetch/pfimg":   {"sign"},
 	"fetch":         {"fetch/pfimg", "sign"},
 	"fusefs":        {"fetch/pfimg"},
 	"fetch/ahead":   {"fetch/pfimg"},
 	"fetch/capture": {"fetch/pfimg"},
-	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fusefs", "sign"},
+	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fetch/safedir", "fusefs", "sign"},
 }
 
 func TestArrows(t *testing.T) {
