@@ -11,6 +11,7 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -80,6 +81,7 @@ var codes = []struct {
 }{
 	{errUsage, exitUsage},
 	{errAbsent, exitAbsent},
+	{safedir.ErrUnsafe, exitUsage},
 	{fetch.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},
 	{fetch.ErrRef, exitUsage},
