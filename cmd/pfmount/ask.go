@@ -86,8 +86,8 @@ func askIn(ctx context.Context, folder string, m *mountInfo, path string, into a
 	return json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(into)
 }
 
-// openSocket opens a socket of that user's without connecting to it, so that what stands there is what is asked: a
-// symlink there would lead root to a socket that only root may use.
+// openSocket opens a socket of that user's without connecting to it, so that what was checked is
+// what is asked: a symlink in its place would lead root to a socket that only root may use.
 func openSocket(folder, name string, uid int) (int, error) {
 	dir, err := safedir.Open(folder, uid, 0)
 	if err != nil {

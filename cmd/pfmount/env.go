@@ -13,11 +13,12 @@ import (
 
 // folderVars name folders in which this program, or one that it starts, reads settings or writes.
 var folderVars = []string{
-	"HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME",
+	"HOME", "TMPDIR",
+	"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME",
 }
 
-// dropForeignFolders unsets, for root, those of folderVars that lead to a folder of another user, as after sudo -E or
-// su -m: that user could change what is read there, and where it is written.
+// dropForeignFolders unsets, for root, those of folderVars that lead to a folder of another user,
+// as after sudo -E or su -m: that user could change what is read there, and where it is written.
 func dropForeignFolders(warnings io.Writer) {
 	if os.Geteuid() != 0 {
 		return
@@ -29,7 +30,7 @@ func dropForeignFolders(warnings io.Writer) {
 		}
 	}
 	if len(dropped) > 0 {
-		fmt.Fprintf(warnings, "pfmount: warning: not used by root, since another user owns the folder: %s\n",
+		fmt.Fprintf(warnings, "pfmount: warning: root does not use %s: the folder is another user's\n",
 			strings.Join(dropped, ", "))
 	}
 }

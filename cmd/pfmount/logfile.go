@@ -11,14 +11,16 @@ import (
 	"github.com/pfmount/pfmount/fetch/safedir"
 )
 
-// A log of logLimit bytes is renamed to NAME.old, in place of the one before, and a new one is begun.
+// A log of logLimit bytes is renamed to NAME.old, in place of the one before, and a new one is
+// begun.
 const (
 	logLimit = 10 << 20
 	oldLog   = ".old"
 )
 
-// rotatingLog is the log of a mount. Its folder is held by a descriptor, and what is done in it follows no symlink. Other
-// processes may write to the same log and rotate it: the guard does, and another mount may.
+// rotatingLog is the log of a mount. Its folder is held by a descriptor, and what is done in it
+// follows no symlink. Other processes may write to the same log and rotate it: the guard does, and
+// another mount may.
 type rotatingLog struct {
 	dir   *safedir.Dir
 	name  string
@@ -60,8 +62,9 @@ func (l *rotatingLog) Close() error {
 	return errors.Join(l.file.Close(), l.dir.Close())
 }
 
-// makeRoom sees to it that the log stays below its limit with n bytes more. What fails is tried again at the next line,
-// until the file has twice its size, which is what two files would take: then it is emptied.
+// makeRoom sees to it that the log stays below its limit with n bytes more. What fails is tried
+// again at the next line, until the file has twice its size, which is what two files would take:
+// then it is emptied.
 func (l *rotatingLog) makeRoom(n int64) {
 	for range 3 {
 		size, named := l.look()
@@ -95,8 +98,8 @@ func (l *rotatingLog) look() (size int64, named bool) {
 	return held.Size, err == nil && now.Dev == held.Dev && now.Ino == held.Ino
 }
 
-// rotate gives the file its other name. The lock keeps two processes from rotating the same file, the second of which
-// would put a log just begun in place of a full one.
+// rotate gives the file its other name. The lock keeps two processes from rotating the same file,
+// the second of which would put a log just begun in place of a full one.
 func (l *rotatingLog) rotate() error {
 	fd := int(l.file.Fd())
 	switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {

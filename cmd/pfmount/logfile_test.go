@@ -37,8 +37,8 @@ func logLines(t *testing.T, path string) []string {
 	return slices.Collect(strings.Lines(string(text)))
 }
 
-// TestRotation: two processes that write to one log rotate it once, and no line is lost, doubled or broken; after more
-// rotations there are still two files, private and of bounded size.
+// TestRotation: two processes that write to one log rotate it once, and no line is lost, doubled or
+// broken; after more rotations there are still two files, private and of bounded size.
 func TestRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "log")
 	const line, limit, most = len("line 0000 of 0\n"), 100, 190
@@ -87,7 +87,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// TestLogReplaced: a log that was removed or renamed is begun anew; one that cannot be rotated stays bounded.
+// TestLogReplaced: a log that was removed or renamed is begun anew; one that cannot be rotated
+// stays bounded.
 func TestLogReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l := smallLog(t, path, 1000)
@@ -116,8 +117,8 @@ func TestLogReplaced(t *testing.T) {
 	}
 }
 
-// TestLogRace has another user put symlinks to a file of root's in the place of a log that is being rotated, in a folder
-// that all may write to as they may to /tmp.
+// TestLogRace has another user put symlinks to a file of root's in the place of a log that is being
+// rotated, in a folder that all may write to as they may to /tmp.
 func TestLogRace(t *testing.T) {
 	if !canChown(t) {
 		return
@@ -129,7 +130,9 @@ func TestLogRace(t *testing.T) {
 		}
 	}
 	secret, shared := filepath.Join(dir, "secret"), filepath.Join(dir, "shared")
-	if err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o600), os.Mkdir(shared, 0o700), os.Chmod(shared, 0o777|os.ModeSticky)); err != nil {
+	err := errors.Join(os.WriteFile(secret, []byte("secret"), 0o600),
+		os.Mkdir(shared, 0o700), os.Chmod(shared, 0o777|os.ModeSticky))
+	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(shared, "log")
@@ -165,7 +168,8 @@ func TestLogRace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" || st.Mode() != 0o600 || !ownedBy(st, 0) {
+	text, err := os.ReadFile(secret)
+	if err != nil || string(text) != "secret" || st.Mode() != 0o600 || !ownedBy(st, 0) {
 		t.Errorf("the file of root's: %q, %v, %v", text, st, err)
 	}
 }
@@ -179,7 +183,11 @@ func TestNotALog(t *testing.T) {
 	}
 	for path, word := range map[string]string{fifo: "FIFO", "/dev/null": "device", dir: "directory"} {
 		_, err := logFile(path)
-		if !errors.Is(err, safedir.ErrUnsafe) || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "--log-file") {
+		if !errors.Is(err, safedir.ErrUnsafe) {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if text := err.Error(); !strings.Contains(text, word) || !strings.Contains(text, "--log-file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

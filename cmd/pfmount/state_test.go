@@ -55,7 +55,8 @@ func TestRemoveSocket(t *testing.T) {
 
 func ownedBy(fi os.FileInfo, uid int) bool { return int(fi.Sys().(*syscall.Stat_t).Uid) == uid }
 
-// canChown says whether there are other users to give files to: for root, outside a namespace of one user.
+// canChown says whether there are other users to give files to: for root, outside a namespace of
+// one user.
 func canChown(t *testing.T) bool {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
@@ -70,14 +71,16 @@ func strangersLink(t *testing.T) (link, folder string) {
 	t.Helper()
 	dir := t.TempDir()
 	link, folder = filepath.Join(dir, "link"), filepath.Join(dir, "folder")
-	if err := errors.Join(os.Mkdir(folder, 0o700), os.Symlink(folder, link), os.Lchown(link, 12345, 12345)); err != nil {
+	err := errors.Join(os.Mkdir(folder, 0o700), os.Symlink(folder, link),
+		os.Lchown(link, 12345, 12345))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return link, folder
 }
 
-// TestStateSocket: the socket is its user's alone from the start, under any umask, and takes the place of what a dead
-// process left, whatever that is.
+// TestStateSocket: the socket is its user's alone from the start, under any umask, and takes the
+// place of what a dead process left, whatever that is.
 func TestStateSocket(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30)) // longer than a socket's path may be
 	defer syscall.Umask(syscall.Umask(0))
@@ -109,7 +112,8 @@ func TestStateSocket(t *testing.T) {
 	}
 }
 
-// TestForeignState: root neither makes nor removes nor asks a socket where another user's symlink leads.
+// TestForeignState: root neither makes nor removes nor asks a socket where another user's symlink
+// leads.
 func TestForeignState(t *testing.T) {
 	if !canChown(t) {
 		return

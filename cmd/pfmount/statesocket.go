@@ -60,8 +60,9 @@ func listenState(path, name string) (*stateServer, net.Listener, error) {
 	return s, l, nil
 }
 
-// listenAt listens on a socket in dir that only its user may use. The socket gets the mode of its descriptor, so it has
-// it from the start, and neither a chmod nor the umask of the whole process is needed.
+// listenAt listens on a socket in dir that only its user may use. The socket gets the mode of its
+// descriptor, so it has it from the start, and neither a chmod nor the umask of the whole process
+// is needed.
 func listenAt(dir *safedir.Dir, name string) (net.Listener, error) {
 	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -90,8 +91,8 @@ func (s *stateServer) Close() error {
 	return err
 }
 
-// removeSocket removes the socket, unless another mount at the same place, made after a lazy unmount of this one, has put
-// its own there.
+// removeSocket removes the socket, unless another mount at the same place, made after a lazy
+// unmount of this one, has put its own there.
 func (s *stateServer) removeSocket() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,8 @@ func place(t *testing.T) string {
 	return dir
 }
 
-// canChown says whether there are other users to give files to: for root, outside a namespace of one user.
+// canChown says whether there are other users to give files to: for root, outside a namespace of
+// one user.
 func canChown(t *testing.T) bool {
 	name := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(name, nil, 0o600))
@@ -53,10 +55,29 @@ func as(uid int, f func() error) error {
 	return <-done
 }
 
-// TestOpen has every way in which a path can be another user's to divert, and those in which it cannot.
+// TestOpen has every way in which a path can be another user's to divert, and those in which it
+// cannot.
 func TestOpen(t *testing.T) {
 	if !canChown(t) {
 		return
+	}
+	type prepare = func(base string) error
+	mode := func(m fs.FileMode) prepare { return func(b string) error { return os.Chmod(b+"/d", m) } }
+	link := func(to, name string) prepare {
+		return func(b string) error { return os.Symlink(strings.ReplaceAll(to, "BASE", b), b+"/"+name) }
+	}
+	foreign := func(b string) error { return os.Chown(b+"/d", stranger, -1) }
+	hard := func(b string) error { return os.Link(b+"/l", b+"/d/l") }
+	foreignLink := func(name string) prepare {
+		return func(b string) error { return os.Lchown(b+"/"+name, stranger, -1) }
+	}
+	all := func(steps ...prepare) prepare {
+		return func(b string) (err error) {
+			for _, f := range steps {
+				err = errors.Join(err, f(b))
+			}
+			return err
+		}
 	}
 	for _, tt := range []struct {
 		name       string
@@ -68,26 +89,22 @@ func TestOpen(t *testing.T) {
 		{"plain", nil, "d", 0, nil, nil},
 		{"missing", nil, "d/none", 0, fs.ErrNotExist, fs.ErrNotExist},
 		{"missing below a file", nil, "file/none", Create, unix.ENOTDIR, unix.ENOTDIR},
-		{"sticky", func(b string) error { return os.Chmod(b+"/d", 0o777|os.ModeSticky) }, "d/e", 0, nil, nil},
-		{"for all", func(b string) error { return os.Chmod(b+"/d", 0o777) }, "d/e", 0, ErrUnsafe, nil},
-		{"for all, shared", func(b string) error { return os.Chmod(b+"/d", 0o777) }, "d/e", Shared, nil, nil},
-		{"for a group", func(b string) error { return os.Chmod(b+"/d", 0o775) }, "d/e", 0, nil, nil},
-		{"stranger's", func(b string) error { return os.Chown(b+"/d", stranger, -1) }, "d", 0, ErrUnsafe, nil},
-		{"stranger's above", func(b string) error { return os.Chown(b+"/d", stranger, -1) }, "d/e", 0, ErrUnsafe, nil},
-		{"link", func(b string) error { return os.Symlink("d/e", b+"/l") }, "l", 0, nil, nil},
-		{"absolute link", func(b string) error { return os.Symlink(b+"/d", b+"/l") }, "l/e", 0, nil, nil},
-		{"link up", func(b string) error { return os.Symlink("e/..", b+"/d/l") }, "d/l/e", 0, nil, nil},
-		{"link to itself", func(b string) error { return os.Symlink("l", b+"/l") }, "l", 0, unix.ELOOP, unix.ELOOP},
-		{"link to nowhere", func(b string) error { return os.Symlink("x", b+"/l") }, "l", 0, fs.ErrNotExist, fs.ErrNotExist},
-		{"stranger's link", func(b string) error {
-			return errors.Join(os.Symlink("d", b+"/l"), os.Lchown(b+"/l", stranger, -1))
-		}, "l/e", Shared, ErrUnsafe, ErrUnsafe},
-		{"stranger's link in his directory", func(b string) error {
-			return errors.Join(os.Symlink("e", b+"/d/l"), os.Lchown(b+"/d/l", stranger, -1), os.Chown(b+"/d", stranger, -1))
-		}, "d/l", 0, ErrUnsafe, nil},
-		{"root's link that anybody put there", func(b string) error {
-			return errors.Join(os.Symlink("e", b+"/l"), os.Link(b+"/l", b+"/d/l"), os.Chmod(b+"/d", 0o777|os.ModeSticky))
-		}, "d/l", 0, ErrUnsafe, ErrUnsafe},
+		{"sticky", mode(0o777 | os.ModeSticky), "d/e", 0, nil, nil},
+		{"for all", mode(0o777), "d/e", 0, ErrUnsafe, nil},
+		{"for all, shared", mode(0o777), "d/e", Shared, nil, nil},
+		{"for a group", mode(0o775), "d/e", 0, nil, nil},
+		{"stranger's", foreign, "d", 0, ErrUnsafe, nil},
+		{"stranger's above", foreign, "d/e", 0, ErrUnsafe, nil},
+		{"link", link("d/e", "l"), "l", 0, nil, nil},
+		{"absolute link", link("BASE/d", "l"), "l/e", 0, nil, nil},
+		{"link up", link("e/..", "d/l"), "d/l/e", 0, nil, nil},
+		{"link to itself", link("l", "l"), "l", 0, unix.ELOOP, unix.ELOOP},
+		{"link to nowhere", link("x", "l"), "l", 0, fs.ErrNotExist, fs.ErrNotExist},
+		{"stranger's link", all(link("d", "l"), foreignLink("l")), "l/e", Shared, ErrUnsafe, ErrUnsafe},
+		{"stranger's link in his directory", all(link("e", "d/l"), foreignLink("d/l"), foreign),
+			"d/l", 0, ErrUnsafe, nil},
+		{"root's link that anybody put there", all(link("e", "l"), hard, mode(0o777|os.ModeSticky)),
+			"d/l", 0, ErrUnsafe, ErrUnsafe},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			base := place(t)
@@ -145,8 +162,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestFiles: only a regular file that the user can rely on is opened, nothing is waited for, and what happens to the
-// path of the directory does not matter.
+// TestFiles: only a regular file that the user can rely on is opened, nothing is waited for, and
+// what happens to the path of the directory does not matter.
 func TestFiles(t *testing.T) {
 	base := place(t)
 	must(t, os.Mkdir(base+"/d", 0o700))
@@ -165,11 +182,13 @@ func TestFiles(t *testing.T) {
 	l, err := net.Listen("unix", base+"/moved/socket")
 	must(t, err)
 	defer l.Close()
-	must(t, os.WriteFile(secret, []byte("s"), 0o600), os.Symlink(secret, base+"/moved/link"), os.Symlink("x", base+"/moved/dangling"),
-		os.Link(base+"/moved/old", base+"/moved/hard"), unix.Mkfifo(base+"/moved/fifo", 0o600), os.Mkdir(base+"/moved/dir", 0o700))
+	must(t, os.WriteFile(secret, []byte("s"), 0o600), os.Mkdir(base+"/moved/dir", 0o700),
+		os.Symlink(secret, base+"/moved/link"), os.Symlink("x", base+"/moved/dangling"),
+		os.Link(base+"/moved/old", base+"/moved/hard"), unix.Mkfifo(base+"/moved/fifo", 0o600))
 	refused := []string{"link", "dangling", "hard", "old", "fifo", "dir", "socket"}
 	if canChown(t) {
-		must(t, os.WriteFile(base+"/moved/other", nil, 0o666), os.Chown(base+"/moved/other", stranger, -1))
+		other := base + "/moved/other"
+		must(t, os.WriteFile(other, nil, 0o666), os.Chown(other, stranger, -1))
 		must(t, unix.Mknod(base+"/moved/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		refused = append(refused, "other", "null")
 	}
@@ -197,9 +216,11 @@ func TestFiles(t *testing.T) {
 // TestOpenParent: a file may stand behind symlinks of its user's.
 func TestOpenParent(t *testing.T) {
 	base := place(t)
-	must(t, os.MkdirAll(base+"/d/e", 0o755), os.Symlink("d/e/file", base+"/one"), os.Symlink(base+"/one", base+"/two"))
+	must(t, os.MkdirAll(base+"/d/e", 0o755),
+		os.Symlink("d/e/file", base+"/one"), os.Symlink(base+"/one", base+"/two"))
 	for path, want := range map[string]string{
-		"file": "/file", "d/file": "/d/file", "one": "/d/e/file", "two": "/d/e/file", "d/../two": "/d/e/file",
+		"file": "/file", "d/file": "/d/file", "one": "/d/e/file", "two": "/d/e/file",
+		"d/../two": "/d/e/file",
 	} {
 		d, name, err := OpenParent(base+"/"+path, os.Geteuid(), 0)
 		must(t, err)
@@ -216,7 +237,8 @@ func TestOpenParent(t *testing.T) {
 // TestDescriptors: no way through Open keeps a descriptor.
 func TestDescriptors(t *testing.T) {
 	base := place(t)
-	must(t, os.Symlink("nowhere", base+"/l"), os.Symlink("self", base+"/self"), os.WriteFile(base+"/file", nil, 0o600))
+	must(t, os.Symlink("nowhere", base+"/l"), os.Symlink("self", base+"/self"),
+		os.WriteFile(base+"/file", nil, 0o600))
 	count := func() int {
 		names, err := os.ReadDir("/proc/self/fd")
 		must(t, err)
