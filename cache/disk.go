@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -199,7 +200,17 @@ func makeDir(at int, name string) error {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil {
 		return err
 	}
-	return unix.Fchmodat(at, name, 0o700, 0)
+	// Others may have put a symlink in its place since, which chmod would follow.
+	fd, err := rawOpen(at, name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o777 == 0o700 {
+		return err
+	}
+	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), 0o700, 0)
 }
 
 // openState opens a file that processes share, usage or evict.lock, making it when it is missing.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/safedir"
 )
 
 const cacheTag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
@@ -129,11 +131,15 @@ func resolve(dir string) (string, error) {
 
 // openFolder opens the cache folder and what belongs in it, making what is missing.
 func openFolder(path string) (_ *folder, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	// What is private is checked below, so others may write to the directory that it stands in.
+	name := filepath.Base(path)
+	above, err := safedir.Open(filepath.Dir(path), os.Geteuid(), safedir.Create|safedir.Shared)
+	if err != nil {
 		return nil, diskError("make folder", err)
 	}
+	defer above.Close()
 	made := false
-	switch err := makeDir(unix.AT_FDCWD, path); {
+	switch err := makeDir(above.Fd(), name); {
 	case err == nil:
 		made = true
 	case err != unix.EEXIST:
@@ -145,7 +151,7 @@ func openFolder(path string) (_ *folder, err error) {
 			f.close()
 		}
 	}()
-	if f.root, _, err = openDir(unix.AT_FDCWD, path, path); err != nil {
+	if f.root, _, err = openDir(above.Fd(), name, path, 0); err != nil {
 		return nil, err
 	}
 	if err := private(f.root, made); err != nil {
@@ -157,13 +163,13 @@ func openFolder(path string) (_ *folder, err error) {
 	}
 	f.dev, f.ino = uint64(st.Dev), st.Ino
 	fresh := false
-	if f.blobs, fresh, err = openDir(f.root, "blobs", path+"/blobs"); err != nil {
+	if f.blobs, fresh, err = openDir(f.root, "blobs", path+"/blobs", 0o700); err != nil {
 		return nil, err
 	}
-	if f.tmp, _, err = openDir(f.root, "tmp", path+"/tmp"); err != nil {
+	if f.tmp, _, err = openDir(f.root, "tmp", path+"/tmp", 0o700); err != nil {
 		return nil, err
 	}
-	records, _, err := openDir(f.root, "records", path+"/records")
+	records, _, err := openDir(f.root, "records", path+"/records", 0o700)
 	if err != nil {
 		return nil, err
 	}
@@ -175,13 +181,10 @@ func openFolder(path string) (_ *folder, err error) {
 }
 
 // openDir opens a directory that must be the user's own and nobody else's to write, making it when it is missing.
-func openDir(at int, name, path string) (fd int, made bool, err error) {
-	mode := uint32(0o700)
-	if at == unix.AT_FDCWD {
-		mode = 0 // the user's own folder, which may be closed on purpose
-	}
+// One that its owner cannot enter gets the mode back, if mode is not 0.
+func openDir(at int, name, path string, mode uint32) (fd int, made bool, err error) {
 	fd, err = rawOpen(at, name, unix.O_RDONLY|unix.O_DIRECTORY, mode)
-	if err == unix.ENOENT && at != unix.AT_FDCWD {
+	if err == unix.ENOENT {
 		if err = makeDir(at, name); err != nil && err != unix.EEXIST {
 			return -1, false, diskError("make "+path, err)
 		}

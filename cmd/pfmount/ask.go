@@ -10,8 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/safedir"
 )
 
 // askState asks the daemon of a mount for its state.
@@ -32,10 +35,10 @@ func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, in
 	answers := make(chan answer, 1)
 	go func() {
 		var a answer
-		a.err = askIn(ctx, stateDir(m.uid), m.mountpoint, path, &a.data)
+		a.err = askIn(ctx, stateDir(m.uid), m, path, &a.data)
 		if a.err != nil {
 			for _, dir := range otherStateDirs(m.uid) {
-				if err := askIn(ctx, dir, m.mountpoint, path, &a.data); err == nil {
+				if err := askIn(ctx, dir, m, path, &a.data); err == nil {
 					a.err = nil
 					break
 				}
@@ -54,14 +57,14 @@ func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, in
 	}
 }
 
-// askIn asks at the socket in one folder, by way of /proc, since a socket's path may have 107 bytes only (unix(7)).
-func askIn(ctx context.Context, folder, mountpoint, path string, into any) error {
-	fd, err := syscall.Open(folder, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+// askIn asks at the socket of a mount in one folder.
+func askIn(ctx context.Context, folder string, m *mountInfo, path string, into any) error {
+	fd, err := openSocket(folder, socketName(m.mountpoint), m.uid)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: folder, Err: err}
+		return err
 	}
-	defer syscall.Close(fd)
-	socket := fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName(mountpoint))
+	defer unix.Close(fd)
+	socket := fmt.Sprintf("/proc/self/fd/%d", fd)
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -82,6 +85,30 @@ func askIn(ctx context.Context, folder, mountpoint, path string, into any) error
 		return fmt.Errorf("the mount's process answers %s", resp.Status)
 	}
 	return json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(into)
+}
+
+// openSocket opens a socket of that user's without connecting to it, so that what was checked is
+// what is asked: a symlink in its place would lead root to a socket that only root may use.
+func openSocket(folder, name string, uid int) (int, error) {
+	dir, err := safedir.Open(folder, uid, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer dir.Close()
+	fd, err := unix.Openat(dir.Fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: filepath.Join(folder, name), Err: err}
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != uid) {
+		err = fmt.Errorf("it is not a socket of user %d", uid)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, &os.PathError{Op: "use", Path: filepath.Join(folder, name), Err: err}
+	}
+	return fd, nil
 }
 
 // otherStateDirs lists where else the sockets of a user's mounts can be: where the environment of each says, since a

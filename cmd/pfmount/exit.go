@@ -14,6 +14,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -83,6 +84,7 @@ var codes = []struct {
 }{
 	{errUsage, exitUsage},
 	{errAbsent, exitAbsent},
+	{safedir.ErrUnsafe, exitUsage},
 	{local.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},
 	{ref.ErrInvalid, exitUsage},

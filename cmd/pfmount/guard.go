@@ -118,7 +118,7 @@ func runGuard() int {
 	_, _ = io.Copy(io.Discard, pipe) // the rest, until the process is gone
 	log, done := c.logger(report)
 	defer done()
-	_ = os.Remove(string(c.Socket))
+	removeLeftover(string(c.Socket), os.Geteuid())
 	if err := c.unmount(); err != nil {
 		log.Error("the process of a mount crashed, and the mount cannot be detached", "image", c.Image, "mountpoint", string(c.Mountpoint), "error", err)
 		return exitMount

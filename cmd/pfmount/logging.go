@@ -7,11 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-
-	"gopkg.in/natefinch/lumberjack.v2"
 
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
@@ -76,19 +73,6 @@ func consoleLogger(verbose bool) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(newConsole(os.Stderr, level))
-}
-
-// logFile opens the rotating log of a mount: 10 MiB, and one older file.
-func logFile(name string) (*lumberjack.Logger, error) {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return nil, fmt.Errorf("log file: %w", err)
-	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("log file: %w", err)
-	}
-	f.Close()
-	return &lumberjack.Logger{Filename: name, MaxSize: 10, MaxBackups: 1}, nil
 }
 
 // lines is a bounded list of log lines, for `pfmount status`; a text handler writes them.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -54,7 +52,7 @@ func stateDir(uid int) string {
 
 // stateDirBy is where the sockets of a user's process are, by its environment.
 func stateDirBy(uid int, getenv func(string) string) string {
-	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && (uid != 0 || isRootsFolder(dir)) {
 		return filepath.Join(dir, "pfmount")
 	}
 	if uid == 0 {
@@ -82,27 +80,8 @@ func isOwnDir(dir string, uid int) bool {
 
 func socketName(mountpoint string) string { return shortHash(mountpoint) + ".sock" }
 
-// stateServer is the daemon's side.
-type stateServer struct {
-	http *http.Server
-	path string
-	file os.FileInfo // the socket as it was made
-	over chan struct{}
-}
-
 func (d *daemon) serveState() (*stateServer, error) {
-	dir := stateDir(os.Geteuid())
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if !isOwnDir(dir, os.Geteuid()) {
-		return nil, fmt.Errorf("%s is not a folder of this user", dir)
-	}
-	path := filepath.Join(dir, socketName(d.cfg.mountpoint))
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := listenAt(dir, filepath.Base(path))
+	s, l, err := listenState(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint))
 	if err != nil {
 		return nil, err
 	}
@@ -119,52 +98,14 @@ func (d *daemon) serveState() (*stateServer, error) {
 		}
 	})
 	mux.HandleFunc("GET /tag", d.serveTag)
-	file, err := os.Lstat(path)
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
-	s := &stateServer{path: path, file: file, over: make(chan struct{}), http: &http.Server{
+	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: tagLimit + 5*time.Second, MaxHeaderBytes: 16 << 10,
-	}}
+	}
 	go func() {
 		defer close(s.over)
 		_ = s.http.Serve(l) // ends in Close
 	}()
 	return s, nil
-}
-
-// Close removes the socket and ends its server.
-func (s *stateServer) Close() error {
-	s.removeSocket()
-	err := s.http.Close()
-	<-s.over
-	return err
-}
-
-// removeSocket removes the socket, unless another mount at the same place, made after a lazy unmount of this one, has put
-// its own there.
-func (s *stateServer) removeSocket() {
-	// Inode numbers are used again at once; the time tells such files apart.
-	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) && now.ModTime().Equal(s.file.ModTime()) {
-		_ = os.Remove(s.path)
-	}
-}
-
-// listenAt listens on a socket in dir, through /proc, since a socket's path
-// may have 107 bytes only (unix(7)).
-func listenAt(dir, name string) (net.Listener, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name))
-	if err != nil {
-		return nil, err
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // that path is gone with f
-	return l, os.Chmod(filepath.Join(dir, name), 0o600)
 }
 
 func (d *daemon) state() mountState {

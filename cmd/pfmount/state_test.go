@@ -1,9 +1,12 @@
 package main
 
 import (
-	"net"
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -30,25 +33,16 @@ func TestStateDirBy(t *testing.T) {
 // TestRemoveSocket has a second mount at the same place put its socket where the first one's was: the end of the first
 // leaves it alone.
 func TestRemoveSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sock")
+	path := filepath.Join(t.TempDir(), "run", "sock")
 	listen := func() *stateServer {
-		l, err := net.Listen("unix", path)
+		s, l, err := listenState(filepath.Dir(path), filepath.Base(path))
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
-		t.Cleanup(func() { l.Close() })
-		file, err := os.Lstat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &stateServer{path: path, file: file}
+		t.Cleanup(func() { l.Close(); s.dir.Close() })
+		return s
 	}
-	first := listen()
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	second := listen()
+	first, second := listen(), listen()
 	first.removeSocket()
 	if _, err := os.Lstat(path); err != nil {
 		t.Errorf("the second socket is gone: %v", err)
@@ -56,5 +50,134 @@ func TestRemoveSocket(t *testing.T) {
 	second.removeSocket()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("the second socket is still there: %v", err)
+	}
+}
+
+func ownedBy(fi os.FileInfo, uid int) bool { return int(fi.Sys().(*syscall.Stat_t).Uid) == uid }
+
+// canChown says whether there are other users to give files to: for root, outside a namespace of
+// one user.
+func canChown(t *testing.T) bool {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return os.Chown(name, 12345, 12345) == nil
+}
+
+// strangersLink makes a symlink of another user's to a folder of root's.
+func strangersLink(t *testing.T) (link, folder string) {
+	t.Helper()
+	dir := t.TempDir()
+	link, folder = filepath.Join(dir, "link"), filepath.Join(dir, "folder")
+	err := errors.Join(os.Mkdir(folder, 0o700), os.Symlink(folder, link),
+		os.Lchown(link, 12345, 12345))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link, folder
+}
+
+// TestStateSocket: the socket is its user's alone from the start, under any umask, and takes the
+// place of what a dead process left, whatever that is.
+func TestStateSocket(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30)) // longer than a socket's path may be
+	defer syscall.Umask(syscall.Umask(0))
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Symlink("/etc/passwd", dir+"/s")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, l, err := listenState(dir, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	defer s.dir.Close()
+	fi, err := os.Lstat(dir + "/s")
+	if err != nil || fi.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	if after, err := os.Stat("/etc/passwd"); err != nil || after.Mode() != before.Mode() {
+		t.Errorf("the target of what was left: %v, %v", after.Mode(), err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := listenState(dir, "t"); err == nil {
+		t.Error("a socket in a folder that others may write to")
+	}
+}
+
+// TestForeignState: root neither makes nor removes nor asks a socket where another user's symlink
+// leads.
+func TestForeignState(t *testing.T) {
+	if !canChown(t) {
+		return
+	}
+	link, folder := strangersLink(t)
+	s, l, err := listenState(folder, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	defer s.dir.Close()
+	if _, _, err := listenState(link, "t"); err == nil {
+		t.Error("made through the symlink")
+	}
+	for _, uid := range []int{0, 12345} { // whose mount it is said to be
+		removeLeftover(filepath.Join(link, "s"), uid)
+		if _, err := openSocket(link, "s", uid); err == nil {
+			t.Errorf("opened through the symlink for user %d", uid)
+		}
+	}
+	// His own folder, and in it a symlink to root's socket.
+	own := t.TempDir()
+	if err := errors.Join(os.Symlink(folder+"/s", own+"/s"), os.Chown(own, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSocket(own, "s", 12345); err == nil {
+		t.Error("a symlink to root's socket was opened")
+	}
+	if names, err := os.ReadDir(folder); err != nil || len(names) != 1 {
+		t.Errorf("left there: %v, %v", names, err)
+	}
+	removeLeftover(filepath.Join(folder, "s"), 0)
+	if names, err := os.ReadDir(folder); err != nil || len(names) != 0 {
+		t.Errorf("a leftover of root's own stays: %v, %v", names, err)
+	}
+}
+
+// TestForeignFolders: root does not take folders of other users from its environment.
+func TestForeignFolders(t *testing.T) {
+	if !canChown(t) {
+		return
+	}
+	link, folder := strangersLink(t)
+	other := t.TempDir()
+	if err := os.Chown(other, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range folderVars {
+		t.Setenv(name, folder)
+	}
+	t.Setenv("HOME", other)
+	t.Setenv("XDG_STATE_HOME", filepath.Join(link, "state"))
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(other, "not", "made"))
+	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(folder, "not", "made"))
+	var said bytes.Buffer
+	dropForeignFolders(&said)
+	for _, name := range folderVars {
+		_, set := os.LookupEnv(name)
+		foreign := name == "HOME" || name == "XDG_STATE_HOME" || name == "XDG_CACHE_HOME"
+		if set == foreign || strings.Contains(said.String(), name) != foreign {
+			t.Errorf("%s: set %v; said %q", name, set, said.String())
+		}
+	}
+	if got := stateDirBy(0, environ([]byte("XDG_RUNTIME_DIR="+link+"\x00"))); got != "/run/pfmount" {
+		t.Errorf("the sockets of root's mount are looked for in %s", got)
 	}
 }

@@ -59,7 +59,7 @@ func umountAction(c *cli.Context) error {
 		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
 	case state == stale || c.Bool("lazy"):
 		if state == stale { // nobody else will
-			_ = os.Remove(filepath.Join(stateDir(top.uid), socketName(dir)))
+			removeLeftover(filepath.Join(stateDir(top.uid), socketName(dir)), top.uid)
 		}
 		if err := fusefs.Unmount(dir, true); err != nil {
 			return mountf("%s: %w", dir, err)

@@ -15,7 +15,7 @@ const module = "github.com/pfmount/pfmount"
 // ARCHITECTURE.md draws them.
 var arrows = map[string][]string{
 	"sign":             nil,
-	"cache":            nil,
+	"cache":            {"fetch/safedir"},
 	"fetch/safetext":   nil,
 	"fetch/sched":      nil,
 	"fetch/strictjson": {"fetch/safetext"},
@@ -27,7 +27,8 @@ var arrows = map[string][]string{
 	"fusefs":           {"fetch/pfimg"},
 	"fetch/ahead":      {"fetch/pfimg"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"fetch/artifact", "cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"fetch/safedir":    nil,
 }
 
 func TestArrows(t *testing.T) {
