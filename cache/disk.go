@@ -200,16 +200,16 @@ func makeDir(at int, name string) error {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil {
 		return err
 	}
-	// Others may have put a symlink in its place since, which chmod would follow.
+	var st unix.Stat_t
+	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&0o777 == 0o700 {
+		return err // as a rule, and without a descriptor, of which there may be few
+	}
+	// Another process may have put a symlink in its place since, which chmod would follow.
 	fd, err := rawOpen(at, name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o777 == 0o700 {
-		return err
-	}
 	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), 0o700, 0)
 }
 
