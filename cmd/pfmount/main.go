@@ -26,6 +26,7 @@ func main() {
 	case os.Getenv(probeVar) != "":
 		os.Exit(runProbe())
 	}
+	setHome()
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
