@@ -60,7 +60,8 @@ func helperCred(ctx context.Context, name, server string) (auth.Credential, erro
 	cmd := exec.CommandContext(timed, path, "get")
 	cmd.Stdin, cmd.Stdout = strings.NewReader(server+"\n"), out // stderr goes nowhere
 	cmd.Env = helperEnv(os.Environ())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A group to kill, and no terminal to wait for.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = helperGrace
 	err = cmd.Run()

@@ -39,6 +39,7 @@ func TestHelper(t *testing.T) {
 		"errors":  `i=0; while [ $i -lt 3000 ]; do echo S3CRETerr >&2; i=$((i+1)); done; echo '{"Username":"u","Secret":"s"}'`,
 		"orphan":  `sleep 300 & echo '{"Username":"u","Secret":"'$!'"}'`,
 		"killed":  `kill -9 $$`,
+		"session": `[ $(ps -o sid= -p $$) = $$ ] && echo '{"Username":"own","Secret":"s"}'`,
 	})
 	tests := []struct {
 		name, fails string
@@ -48,6 +49,7 @@ func TestHelper(t *testing.T) {
 		{"token", "", auth.Credential{RefreshToken: "idt"}},
 		{"unknown", "", auth.EmptyCredential},
 		{"empty", "", auth.EmptyCredential},
+		{"session", "", auth.Credential{Username: "own", Password: "s"}},
 		{"errors", "", auth.Credential{Username: "u", Password: "s"}},
 		{"fails", "exit status 3", auth.EmptyCredential},
 		{"garbage", "not JSON", auth.EmptyCredential},

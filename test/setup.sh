@@ -45,6 +45,7 @@ if [ "$what" = test ]; then
     need systemd has systemd-analyze
     need systemd-container has systemd-nspawn
     need bubblewrap has bwrap
+    need autofs has automount
     need man-db has man
     need groff-base has groff
     need bash has bash
@@ -90,4 +91,8 @@ fi
     exit 1
 }
 [ "$(stat -c %a /dev/fuse)" = 666 ] || chmod 0666 /dev/fuse
+[ "$what" != test ] || [ -e /dev/autofs ] || modprobe autofs4 2>/dev/null || {
+    echo 'no /dev/autofs: the kernel lacks autofs, or this container may not have it' >&2
+    exit 1
+}
 [ "$what" = demo ] || id $user >/dev/null 2>&1 || PATH=$PATH_OF_TESTS useradd -m $user

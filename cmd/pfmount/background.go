@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// A mount lives in a background process: the command starts itself again in a
-// session of its own and waits on a pipe until the child says that the mount
-// answers, or why it does not. The child keeps the caller's stderr until then,
-// since fusermount3 prints its reasons there.
+// A mount lives in a background process: the command starts itself again and
+// waits on a pipe until the child says that the mount answers, or why it does
+// not. The child keeps the caller's stderr until then, since fusermount3 prints
+// its reasons there. It keeps the caller's process group as well: below an
+// automount (autofs, x-systemd.automount) every lookup of the mount point by a
+// process of another group waits until this very mount is made.
 
 // readyVar names the child's end of the pipe.
 const readyVar = "PFMOUNT_READY_FD"
@@ -55,7 +57,6 @@ func startBackground(ctx context.Context, stdin io.Reader) error {
 	cmd.Stdin, cmd.Stderr = stdin, os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Env = append(os.Environ(), readyVar+"=3")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return mountf("starting the background process: %w", err)
@@ -144,9 +145,18 @@ func (r *reporter) send(err error) error {
 	return werr
 }
 
-// detach lets go of the caller: stdin, stdout and stderr lead nowhere, the working folder is /. A crash, which the Go
-// runtime would write to stderr, is written to the log by the guard, also when the log was rotated in between.
+// terminalSignals are what a terminal sends to the whole process group of a command.
+var terminalSignals = []os.Signal{syscall.SIGINT, syscall.SIGTSTP, syscall.SIGTTOU}
+
+// detach lets go of the caller: the process has a session and a process group of its own and no
+// terminal, stdin, stdout and stderr lead nowhere, the working folder is /. A crash, which the Go
+// runtime would write to stderr, is written to the log by the guard, also when the log was rotated
+// in between. Below an automount, a lookup of the mount point between detach and the report to the
+// parent would never return.
 func detach() error {
+	if _, err := syscall.Setsid(); err != nil {
+		return os.NewSyscallError("setsid", err)
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err

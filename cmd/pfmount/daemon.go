@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -58,6 +61,9 @@ func runForeground(c *cli.Context, cfg *mountConfig) error {
 
 // runChild serves a mount in the background process.
 func runChild(c *cli.Context, cfg *mountConfig) error {
+	// The parent passes on what ends a mount. fusermount3 inherits the ignored signals: killed
+	// between mount(2) and its answer, it would leave a dead mount.
+	signal.Ignore(terminalSignals...)
 	rep, err := newReporter()
 	if err != nil {
 		return err
@@ -76,9 +82,15 @@ func runChild(c *cli.Context, cfg *mountConfig) error {
 		slog.NewTextHandler(kept, &slog.HandlerOptions{Level: level}),
 	))}
 	d.notify = takeNotifier(os.Getppid(), d.log)
+	ctx, interrupt := context.WithCancel(c.Context)
+	defer interrupt()
+	c.Context = ctx
 	ready := func() error {
 		caller.Set(levelOff)
-		return errors.Join(detach(), rep.send(nil))
+		err := detach()
+		sigint, _ := signal.NotifyContext(ctx, syscall.SIGINT)
+		context.AfterFunc(sigint, interrupt)
+		return errors.Join(err, rep.send(nil))
 	}
 	if err := d.run(c, ready); err != nil {
 		caller.Set(levelOff)

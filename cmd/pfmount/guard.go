@@ -62,6 +62,8 @@ func startGuard(c charge) (*guard, error) {
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{r} // becomes 3
 	cmd.Env = helperEnv(guardVar, "1")
+	// Outside the caller's group no mount point may be looked up before the mount is ready (see
+	// background.go); the guard looks up none before its process has died.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the daemon
 	if len(c.LogFile) == 0 {
 		cmd.Stderr = os.Stderr

@@ -27,6 +27,7 @@ func main() {
 		os.Exit(runProbe())
 	}
 	dropForeignFolders(os.Stderr)
+	setHome()
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

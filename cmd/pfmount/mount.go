@@ -154,5 +154,6 @@ func logPath(c *cli.Context, mountpoint string) (string, error) {
 	if os.Geteuid() == 0 {
 		return filepath.Join("/var/log/pfmount", name), nil
 	}
-	return "", usagef("no place for the log: HOME is not set; give one with --log-file")
+	return "", usagef("no place for the log: HOME is not set, and user %d has no home folder in"+
+		" /etc/passwd; give one with --log-file", os.Geteuid())
 }

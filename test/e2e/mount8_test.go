@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -68,10 +69,13 @@ func TestMount8(t *testing.T) {
 // TestMount8User: a user mounts what fstab lets users mount, and unmounts it.
 func TestMount8User(t *testing.T) {
 	t.Parallel()
-	e := installed(t, harness.User, `mount --bind "$HOME/fstab" /etc/fstab`)
+	e := installed(t, harness.User, `mount --bind "$HOME/fstab" /etc/fstab; mount --bind "$HOME" ~`+harness.User)
+	e.Unset("XDG_CACHE_HOME") // mount(8) takes HOME away
+	e.Unset("XDG_STATE_HOME")
 	ref, dir := e.Push(harness.Fixture(t, "minimal")), e.MountDir()
 	e.WriteFile("home/fstab", []byte(ref+" "+dir+" fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user 0 0\n"), 0o644)
-	r := e.Sh(`dir=$1; mount "$dir"; test -s "$dir/manifest.json"; `+flags+wayOut, dir).Want(t, 0)
+	r := e.Sh(`dir=$1; mount "$dir"; test -s "$dir/manifest.json"
+test -d "$HOME/.cache/pfmount/blobs"; `+flags+wayOut, dir).Want(t, 0)
 	if got := strings.TrimSpace(r.Stdout); got != "ro,nosuid,nodev,noexec,relatime" {
 		t.Errorf("mounted %q", got)
 	}
@@ -156,13 +160,19 @@ done
 	}
 }
 
-// TestNoHome: without a HOME, root keeps its cache and logs where the system does; a user is told what to give.
-func TestNoHome(t *testing.T) {
-	t.Parallel()
-	e := installed(t, "", "mount -t tmpfs none /var/cache && mount -t tmpfs none /var/log")
+// noHome takes from an Env what says where a cache and logs are.
+func noHome(e *harness.Env) {
 	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"} {
 		e.Unset(name)
 	}
+}
+
+// TestNoHome: without a HOME, root keeps its cache and logs where the system does, a user in the home
+// folder of the passwd entry; a user without one is told what to give.
+func TestNoHome(t *testing.T) {
+	t.Parallel()
+	e := installed(t, "", "mount -t tmpfs none /var/cache && mount -t tmpfs none /var/log")
+	noHome(e)
 	ref, dir := e.Push(harness.Fixture(t, "minimal")), e.MountDir()
 	for _, command := range []string{`mount -t fuse.pfmount "$ref" "$dir"`, `"$bin" "$ref" "$dir"`} {
 		e.Sh(`ref=$1 dir=$2 bin=$3; `+command+`; test -s "$dir/manifest.json"
@@ -171,13 +181,29 @@ test -d /var/cache/pfmount/blobs; grep -q mounted /var/log/pfmount/*.log; [ "$(s
 	}
 
 	u := harness.New(t, harness.User)
-	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"} {
-		u.Unset(name)
+	noHome(u)
+	home := func(dir string) []string { // the user's in the passwd file
+		return private(fmt.Sprintf(`sed 's,^\(%s:.*\):[^:]*:\([^:]*\)$,\1:%s:\2,' /etc/passwd >%s
+mount --bind %[3]s /etc/passwd`, harness.User, dir, u.Path("passwd")))
 	}
-	ref, dir = u.Push(harness.Fixture(t, "minimal")), u.MountDir()
-	u.Run(ref, dir).Want(t, 1, "HOME", "--log-file")
+	u.WriteFile("passwd", nil, 0o644)
+	u.Prefix = home(u.Path("home"))
+	ref = u.Push(harness.Fixture(t, "minimal"))
+	u.Run("cat", ref, "model/base").Want(t, 0)
+	u.Sh(`test -d "$1/.cache/pfmount/blobs"`, u.Path("home")).Want(t, 0)
+	u.Sh(`"$1" "$2" "$3"; test -s "$3/manifest.json"
+grep -q mounted "$4"/.local/state/pfmount/*.log; "$1" umount "$3"`,
+		u.Bin, ref, u.MountDir(), u.Path("home")).Want(t, 0)
+	u.Prefix = home("/nonexistent")
+	dir = u.MountDir()
+	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--log-file")
 	u.Run("--log-file", u.Path("home/log"), ref, dir).Want(t, 1, "HOME", "--cache-dir")
 	u.Run("cat", ref, "model/base").Want(t, 1, "HOME", "--cache-dir")
+	// No entry at all.
+	u.Prefix = private(fmt.Sprintf(`sed '/^%s:/d' /etc/passwd >%s
+mount --bind %[2]s /etc/passwd`, harness.User, u.Path("passwd")))
+	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--log-file")
+	u.Prefix = nil
 	u.Run("--log-file", u.Path("home/log"), "--cache-dir", u.Path("home/cache"), ref, dir).Want(t, 0)
 	u.Mounted(ref, dir).Unmount()
 }

@@ -52,7 +52,7 @@ func bootGuest(t *testing.T) *guest {
 	defer console.Close()
 	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory="+strings.TrimSpace(string(tree)), "--volatile=overlay",
 		"--boot", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
-		"--machine="+filepath.Base(e.Dir), "--bind=/dev/fuse", "--bind-ro="+stage+":/stage",
+		"--machine="+filepath.Base(e.Dir), "--bind=/dev/fuse", "--bind=/dev/autofs", "--capability=all", "--bind-ro="+stage+":/stage",
 		"--bind-ro="+harness.FixtureDir(t, "layout")+":/images")
 	cmd.Stdout, cmd.Stderr = console, console
 	if err := cmd.Start(); err != nil {

@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/test/harness"
 )
 
 const readable = "ro,nosuid,nodev,relatime" // how a mount's flags read in mountinfo
@@ -19,12 +23,13 @@ func TestSystemd(t *testing.T) {
 		{"service", testService}, {"service that fails", testFailingService}, {"killed", testKilledService},
 		{"watchdog", testWatchdog}, {"unmounted by hand", testUnmountedService}, {"background", testForkingService},
 		{"user's service", testUserService}, {"mount unit", testMountUnit}, {"fstab", testFstab},
+		{"automount", testAutomount}, {"automount that fails", testFailingAutomount}, {"user's fstab", testUsersFstab},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			sub := *g
 			sub.t = t
-			defer sub.try(`systemctl stop pfmount@sess own mnt-sess.mount
-rm -rf /etc/systemd/system/pfmount@*.d /etc/systemd/system/own.service /etc/systemd/system/mnt-sess.mount /etc/fstab
+			defer sub.try(`systemctl stop pfmount@sess own mnt-sess.automount mnt-sess.mount || true
+rm -rf /etc/systemd/system/pfmount@*.d /etc/systemd/system/own.service /etc/systemd/system/mnt-sess.*mount /etc/fstab
 systemctl daemon-reload; systemctl reset-failed`)
 			part.test(t, &sub)
 			sub.nothingLeft()
@@ -210,12 +215,88 @@ func testFstab(t *testing.T, g *guest) {
 		g.nothingLeft()
 	}
 	g.run("ls /var/cache/pfmount/CACHEDIR.TAG /var/log/pfmount/*.log")
-	// Automount does not work in a container: its unit is looked at.
-	g.write("/etc/fstab", "oci-layout:/images:basic /mnt/sess fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user 0 0")
-	units := g.run("mkdir /run/gen && /lib/systemd/system-generators/systemd-fstab-generator /run/gen /run/gen /run/gen && cd /run/gen && cat mnt-sess.automount mnt-sess.mount")
-	for _, line := range []string{"[Automount]", "Where=/mnt/sess", "What=oci-layout:/images:basic", "Type=fuse.pfmount"} {
-		if !strings.Contains(units, line) {
-			t.Errorf("no %s in %s", line, units)
+}
+
+// readmeLines gives the lines of README that have a word, on the image of a fixture.
+func readmeLines(t *testing.T, word string) (lines []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repoDir(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const image = "    ghcr.io/org/repo:tag  /mnt/"
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, image) && strings.Contains(line, word) {
+			lines = append(lines, strings.Replace(strings.TrimSpace(line), "ghcr.io/org/repo:tag",
+				"oci-layout:/images:basic", 1))
 		}
 	}
+	if len(lines) == 0 {
+		t.Fatalf("README has no line of fstab with %s", word)
+	}
+	return lines
+}
+
+// access reads a blob below dir as a user; a reader that waits for an automount is ended in time.
+func (g *guest) access(user, dir string) {
+	g.t.Helper()
+	g.run(fmt.Sprintf("runuser -u %s -- timeout -k 1 60 sha256sum '%s/model/base' | grep -q %s",
+		user, dir, strings.TrimPrefix(harness.Fixture(g.t, "basic").Digest("model/base"), "sha256:")))
+}
+
+// testAutomount: the line of README, one that is for root alone, and the installed examples mount at
+// the first access, again after an unmount, and nothing before.
+func testAutomount(t *testing.T, g *guest) {
+	const units = "mnt-sess.automount mnt-sess.mount"
+	examples := fmt.Sprintf(`cd /usr/local/share/doc/pfmount/examples && cp %s /etc/systemd/system
+sed -i 's,^What=.*,What=oci-layout:/images:basic,; s/^Options=.*/Options=allow_other,_netdev/' \
+	/etc/systemd/system/mnt-sess.mount`, units)
+	const rootsOnly = "oci-layout:/images:basic /mnt/sess fuse.pfmount " +
+		"noauto,x-systemd.automount,_netdev,nofail,user 0 0"
+	for _, line := range append(readmeLines(t, "x-systemd.automount"), rootsOnly, "") {
+		g.write("/etc/fstab", line)
+		start := "systemctl restart remote-fs.target"
+		if line == "" {
+			g.run(examples)
+			start = "systemctl start mnt-sess.automount"
+		}
+		g.run("systemctl daemon-reload && " + start)
+		if state := g.property("mnt-sess.automount", "SubState"); state != "waiting" {
+			t.Errorf("%q: the automount is %s", line, state)
+		}
+		for range 2 {
+			g.access("root", "/mnt/sess")
+			if line != rootsOnly {
+				g.access("nobody", "/mnt/sess")
+			}
+			g.run("systemctl stop mnt-sess.mount")
+			g.nothingLeft()
+		}
+		g.run(fmt.Sprintf("systemctl stop %s; rm -f /etc/fstab; cd /etc/systemd/system && "+
+			"rm -f %[1]s; systemctl daemon-reload", units))
+	}
+}
+
+// testFailingAutomount: an image that cannot be mounted is an error of the access, and a new
+// automount tries again.
+func testFailingAutomount(t *testing.T, g *guest) {
+	g.write("/etc/fstab", "oci-layout:/tmp/later:basic /mnt/sess fuse.pfmount "+
+		"noauto,x-systemd.automount,_netdev 0 0")
+	g.run("systemctl daemon-reload && systemctl start mnt-sess.automount")
+	g.run("! timeout -k 1 60 ls /mnt/sess && [ $? != 124 ]")
+	g.journal("mnt-sess.mount", "/tmp/later")
+	g.run("cp -r /images /tmp/later && systemctl reset-failed && systemctl restart mnt-sess.automount")
+	g.access("root", "/mnt/sess")
+	g.run("systemctl stop mnt-sess.automount mnt-sess.mount")
+}
+
+// testUsersFstab: a user mounts what fstab lets users mount; mount(8) removes HOME, and cache and log
+// are in it.
+func testUsersFstab(t *testing.T, g *guest) {
+	g.write("/etc/fstab", strings.Join(readmeLines(t, ",user"), "\n"))
+	g.run(`id mounter >/dev/null 2>&1 || useradd -m mounter; mkdir -p /mnt/mine; chown mounter /mnt/mine`)
+	g.run("runuser -u mounter -- mount /mnt/mine")
+	g.access("mounter", "/mnt/mine")
+	g.run("ls /home/mounter/.cache/pfmount/CACHEDIR.TAG /home/mounter/.local/state/pfmount/*.log")
+	g.run("runuser -u mounter -- umount /mnt/mine; rm /etc/fstab; systemctl daemon-reload")
 }
