@@ -18,10 +18,11 @@ var arrows = map[string][]string{
 	"cache":         nil,
 	"fetch/pfimg":   {"sign"},
 	"fetch":         {"fetch/pfimg", "sign"},
-	"fusefs":        {"fetch/pfimg"},
+	"fusefs":        {"fetch/pfimg", "fusefs/mounts"},
+	"fusefs/mounts": nil,
 	"fetch/ahead":   {"fetch/pfimg"},
 	"fetch/capture": {"fetch/pfimg"},
-	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fusefs", "sign"},
+	"cmd/pfmount":   {"cache", "fetch", "fetch/ahead", "fetch/capture", "fetch/pfimg", "fusefs", "fusefs/mounts", "sign"},
 }
 
 func TestArrows(t *testing.T) {
