@@ -12,17 +12,19 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // askState asks the daemon of a mount for its state.
-func askState(ctx context.Context, m *mountInfo) (*mountState, error) {
+func askState(ctx context.Context, m *mounts.Mount) (*mountState, error) {
 	s := new(mountState)
 	return s, ask(ctx, m, "/status", statLimit, s)
 }
 
 // ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most limit. The folders to
 // look in belong to the mount's owner, who may have put anything there: also looking is bounded.
-func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, into any) error {
+func ask(ctx context.Context, m *mounts.Mount, path string, limit time.Duration, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	type answer struct {
@@ -32,10 +34,10 @@ func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, in
 	answers := make(chan answer, 1)
 	go func() {
 		var a answer
-		a.err = askIn(ctx, stateDir(m.uid), m.mountpoint, path, &a.data)
+		a.err = askIn(ctx, stateDir(m.UID), m.Point, path, &a.data)
 		if a.err != nil {
-			for _, dir := range otherStateDirs(m.uid) {
-				if err := askIn(ctx, dir, m.mountpoint, path, &a.data); err == nil {
+			for _, dir := range otherStateDirs(m.UID) {
+				if err := askIn(ctx, dir, m.Point, path, &a.data); err == nil {
 					a.err = nil
 					break
 				}
@@ -120,7 +122,7 @@ func environ(block []byte) func(string) string {
 }
 
 // daemonPID returns the process that serves a mount, or 0 when it cannot be asked.
-func daemonPID(ctx context.Context, m *mountInfo) int {
+func daemonPID(ctx context.Context, m *mounts.Mount) int {
 	s, err := askState(ctx, m)
 	if err != nil {
 		return 0
