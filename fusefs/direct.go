@@ -13,7 +13,8 @@ type direct struct{ opts Options }
 
 var _ attacher = direct{}
 
-func (d direct) attach(point string) (int, error) {
+// attach mounts on the directory itself, by way of its descriptor: its path may lead elsewhere by now.
+func (d direct) attach(at *Folder) (int, error) {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, deviceError(err)
@@ -27,33 +28,35 @@ func (d direct) attach(point string) (int, error) {
 	if d.opts.NoExec {
 		flags |= unix.MS_NOEXEC
 	}
-	err = unix.Mount(d.opts.FSName, point, "fuse."+typeName, flags, data)
+	err = unix.Mount(d.opts.FSName, at.magic(), "fuse."+typeName, flags, data)
 	if err == nil {
 		return fd, nil
 	}
 	unix.Close(fd)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return -1, fmt.Errorf("%w: %s", ErrBusy, point)
+		return -1, fmt.Errorf("%w: %s", ErrBusy, at.path)
 	case errors.Is(err, unix.EPERM):
 		return -1, fmt.Errorf("mount(2): %w: it needs CAP_SYS_ADMIN, which a container gives only when asked to", err)
+	case errors.Is(err, unix.ENOENT):
+		return -1, fmt.Errorf("%w: %w: %s was removed", ErrMountPoint, ErrMoved, at.path)
 	case errors.Is(err, unix.ENODEV):
 		return -1, fmt.Errorf("%w: the kernel has no FUSE (modprobe fuse)", ErrDevice)
 	}
 	return -1, fmt.Errorf("mount(2): %w", err)
 }
 
-func (direct) detach(point string, lazy bool) error {
+func (direct) detach(at *spot, lazy bool) error {
 	flags := unix.UMOUNT_NOFOLLOW
 	if lazy {
 		flags |= unix.MNT_DETACH
 	}
-	err := unix.Unmount(point, flags)
+	err := unix.Unmount(at.path(), flags)
 	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("%w: %s: files are open below it, or it is a working directory", ErrBusy, point)
+		return fmt.Errorf("%w: %s: files are open below it, or it is a working directory", ErrBusy, at.point)
 	}
 	if err != nil {
-		return fmt.Errorf("umount2(2): %s: %w", point, err)
+		return fmt.Errorf("umount2(2): %s: %w", at.point, err)
 	}
 	return nil
 }

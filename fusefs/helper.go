@@ -23,7 +23,9 @@ type helper struct{ opts Options }
 
 var _ attacher = helper{}
 
-func (h helper) attach(point string) (int, error) {
+// attach names the directory by its path, since the helper takes no descriptor. The helper goes to the directory, looks
+// whether it is the user's there, and mounts on where it stands.
+func (h helper) attach(at *Folder) (int, error) {
 	if h.opts.AllowOther {
 		if err := checkAllowOther(fuseConf); err != nil {
 			return -1, err
@@ -36,7 +38,7 @@ func (h helper) attach(point string) (int, error) {
 	local, remote := fds[0], os.NewFile(uintptr(fds[1]), "fusermount")
 	defer unix.Close(local)
 	defer remote.Close()
-	if err := runHelper(remote, "-o", h.options(), "--", point); err != nil {
+	if err := runHelper(remote, "-o", h.options(), "--", at.path); err != nil {
 		return -1, explainHelper(err)
 	}
 	return receive(local)
@@ -55,8 +57,8 @@ func (h helper) options() string {
 	return o
 }
 
-func (helper) detach(point string, lazy bool) error {
-	args := []string{"-u", "--", point}
+func (helper) detach(at *spot, lazy bool) error {
+	args := []string{"-u", "--", at.point}
 	if lazy {
 		args = append([]string{"-z"}, args...)
 	}

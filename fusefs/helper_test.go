@@ -33,14 +33,20 @@ func TestHelper(t *testing.T) {
 		im, dir := newImage(t, file("a", "content")), t.TempDir()
 		f := New(im.ix, im.blobs, Options{FSName: name})
 		h := helper{opts: f.opts}
-		fd, err := h.attach(dir)
+		at := hold(t, dir)
+		fd, err := h.attach(at)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newServer(f, dir, h)
-		if err := s.start(fd); err != nil {
+		s := newServer(f, h)
+		root, err := s.land(at)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if err := s.start(fd, root); err != nil {
+			t.Fatal(err)
+		}
+		root.Close()
 		open, err := os.Open(filepath.Join(dir, "world/fs/a"))
 		if err != nil {
 			t.Fatal(err)
@@ -58,7 +64,9 @@ func TestHelper(t *testing.T) {
 		open.Close()
 		s.Wait()
 	}
-	if _, err := (helper{}).attach(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "none") {
+	none := hold(t, t.TempDir())
+	none.path = filepath.Join(none.path, "none")
+	if _, err := (helper{}).attach(none); err == nil || !strings.Contains(err.Error(), "none") {
 		t.Errorf("a mount point that is not there: %v, want the helper's own words", err)
 	}
 }

@@ -1,17 +1,17 @@
 package fusefs
 
 import (
-	"bufio"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 const (
-	mountTable = "/proc/self/mountinfo"
 	// settleTime is how long a change of the mount table is left alone before anybody looks: a plain unmount has ended
 	// the server by then, and where mounts come and go all the time it bounds the looking.
 	settleTime = 300 * time.Millisecond
@@ -31,7 +31,7 @@ func (s *Server) follow(over <-chan struct{}) {
 	case <-over:
 		return
 	}
-	table, err := os.Open(mountTable)
+	table, err := os.Open(mounts.Self)
 	if err != nil {
 		s.fs.opts.Log.Debug("the mount table is not watched", "image", s.fs.opts.Image, "err", err)
 		return
@@ -55,10 +55,10 @@ func (s *Server) watchTable(table *os.File, over <-chan struct{}) {
 				return
 			case <-time.After(wait):
 			}
-			if inTable(mountTable, s.dev, s.point) {
+			if inTable(mounts.Self, &s.mount) {
 				break // and wait for the next change
 			}
-			pid := copyHolder(s.dev, s.point)
+			pid := copyHolder(&s.mount)
 			if pid == "" {
 				close(s.left)
 				return
@@ -66,7 +66,7 @@ func (s *Server) watchTable(table *os.File, over <-chan struct{}) {
 			if !said {
 				said = true
 				s.fs.opts.Log.Warn("unmounted here, but a copy of the mount is in use elsewhere: serving it until it is gone",
-					"image", s.fs.opts.Image, "mountpoint", s.point, "process", pid)
+					"image", s.fs.opts.Image, "mountpoint", s.mount.Point, "process", pid)
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func changed(table *os.File) bool {
 }
 
 // copyHolder returns a process in whose mount table the mount is, "" when there is none that this one may look at.
-func copyHolder(dev, point string) string {
+func copyHolder(m *mounts.Mount) string {
 	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo") // the pattern is well formed
 	seen := make(map[string]bool)
 	for _, name := range tables {
@@ -99,37 +99,24 @@ func copyHolder(dev, point string) string {
 			continue
 		}
 		seen[ns] = err == nil
-		if inTable(name, dev, point) {
+		if inTable(name, m) {
 			return pid
 		}
 	}
 	return ""
 }
 
-// inTable reports whether the file name, a mount table, shows the mount of the device dev, or an overlay that lies over
-// point. What cannot be read shows nothing.
-func inTable(name, dev, point string) bool {
-	f, err := os.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return shows(f, dev, point)
+// inTable reports whether the file name, a mount table, shows the file system of m, or an overlay that lies over it. What
+// cannot be read shows nothing.
+func inTable(name string, m *mounts.Mount) bool {
+	table, err := mounts.ReadFile(name)
+	return err == nil && shows(table, m)
 }
 
-// shows is inTable for a table in the form of proc_pid_mountinfo(5). An overlay has a mount of its own of each lower
-// folder, in no table; only its options name them, in the words of whoever mounted it.
-func shows(table io.Reader, dev, point string) bool {
-	s := bufio.NewScanner(table)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		mount, super, _ := strings.Cut(s.Text(), " - ")
-		if f := strings.SplitN(mount, " ", 4); len(f) == 4 && f[2] == dev {
-			return true
-		}
-		if strings.HasPrefix(super, "overlay ") && strings.Contains(Unescape(super), point) {
-			return true
-		}
-	}
-	return false
+// shows is inTable for a table. An overlay has a mount of its own of each lower folder, in no table; only its options name
+// them, in the words of whatever mounted it.
+func shows(table mounts.Table, m *mounts.Mount) bool {
+	return slices.ContainsFunc(table, func(other mounts.Mount) bool {
+		return other.Dev == m.Dev || other.Type == "overlay" && strings.Contains(other.Super, m.Point)
+	})
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func TestShows(t *testing.T) {
@@ -23,8 +25,9 @@ func TestShows(t *testing.T) {
 		"named by no overlay":  {"40 25 0:50 / /y rw - ext4 /mnt/a\\040b rw\n", false},
 		"no table":             {"rubbish\n36 25\n", false},
 	} {
-		if got := shows(strings.NewReader(tt.table), "0:44", "/mnt/a b"); got != tt.want {
-			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		table, err := mounts.Parse(strings.NewReader(tt.table))
+		if got := shows(table, &mounts.Mount{Dev: "0:44", Point: "/mnt/a b"}); err != nil || got != tt.want {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 const (
@@ -29,47 +29,62 @@ var (
 	ErrHelper     = errors.New("no fusermount3 and no fusermount")
 	ErrAllowOther = errors.New("allow_other is not permitted")
 	ErrMountPoint = errors.New("bad mount point")
-	ErrBusy       = errors.New("busy") // the mount point is in use; of Unmount: files of the mount are
+	ErrMoved      = errors.New("moved meanwhile") // the mount point is not at its path any more
+	ErrBusy       = errors.New("busy")            // the mount point is in use; of Unmount: files of the mount are
 )
 
-// Mount shows ix at the directory dir and returns once the mount answers. It is always read-only, without set-id bits and
-// devices, and the kernel checks permissions. Root mounts by itself, anybody else with the help of fusermount3.
-func Mount(dir string, ix *pfimg.Index, blobs Blobs, o Options) (*Server, error) {
+// Mount shows ix at the directory at and returns once the mount answers. It is always read-only, without set-id bits and
+// devices, and the kernel checks permissions. Root mounts by itself, anybody else with the help of fusermount3. A mount that
+// does not stand at the directory's path is taken back: ErrMoved. The directory stays open.
+func Mount(at *Folder, ix *pfimg.Index, blobs Blobs, o Options) (*Server, error) {
 	fs := New(ix, blobs, o)
-	s, err := fs.mount(dir)
+	s, err := fs.mount(at)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMount, err)
 	}
 	return s, nil
 }
 
-// mount attaches f to dir and begins to serve.
-func (f *FS) mount(dir string) (*Server, error) {
-	point, err := resolve(dir)
+// mount attaches f to the directory and begins to serve.
+func (f *FS) mount(at *Folder) (*Server, error) {
+	if err := at.unmoved(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMountPoint, err)
+	}
+	return f.attachTo(at, newAttacher(f.opts))
+}
+
+// attachTo is mount for a directory that has just been looked at.
+func (f *FS) attachTo(at *Folder, a attacher) (*Server, error) {
+	before, err := mounts.Read()
 	if err != nil {
 		return nil, err
 	}
-	a := newAttacher(f.opts)
-	fd, err := a.attach(point)
+	fd, err := a.attach(at)
 	if err != nil {
 		return nil, err
 	}
-	s := newServer(f, point, a)
-	if err := s.start(fd); err != nil {
-		if derr := a.detach(point, true); derr != nil {
-			err = errors.Join(err, derr)
-		}
-		return nil, err
+	s := newServer(f, a)
+	root, err := s.land(at)
+	if err != nil {
+		unix.Close(fd) // before strays are looked for: now they are dead
+		return nil, errors.Join(err, s.takeBack(at), f.removeStrays(a, before))
+	}
+	defer root.Close()
+	if err = s.start(fd, root); err == nil {
+		err = at.atPath() // a rename that was under way as it was mounted is over by now
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.takeBack(at))
 	}
 	return s, nil
 }
 
 // attacher is a way to mount and unmount.
 type attacher interface {
-	// attach mounts on point and returns the kernel's end of the connection.
-	attach(point string) (fd int, err error)
-	// detach unmounts point; lazy: also when it is in use.
-	detach(point string, lazy bool) error
+	// attach mounts on the directory and returns the kernel's end of the connection.
+	attach(at *Folder) (fd int, err error)
+	// detach unmounts what is seen at the place; lazy: also when it is in use.
+	detach(at *spot, lazy bool) error
 }
 
 // newAttacher is the way that is open to this user.
@@ -78,29 +93,6 @@ func newAttacher(o Options) attacher {
 		return direct{opts: o}
 	}
 	return helper{opts: o}
-}
-
-// Unmount unmounts whatever is mounted on point, an absolute path without symbolic links; ErrBusy while it is in use, unless
-// lazy is set. It is for mounts that another process serves, or none any more.
-func Unmount(point string, lazy bool) error { return newAttacher(Options{}).detach(point, lazy) }
-
-// resolve returns the absolute path of the directory dir, without symbolic links, as the mount table will show it.
-func resolve(dir string) (string, error) {
-	point, err := filepath.Abs(dir)
-	if err == nil {
-		point, err = filepath.EvalSymlinks(point)
-	}
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMountPoint, err)
-	}
-	fi, err := os.Stat(point)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMountPoint, err)
-	}
-	if !fi.IsDir() {
-		return "", fmt.Errorf("%w: %s is not a directory", ErrMountPoint, point)
-	}
-	return point, nil
 }
 
 // fuseOptions returns what go-fuse needs to know. It does not mount: it is given the open connection.
@@ -125,8 +117,8 @@ func (f *FS) fuseOptions() *fuse.MountOptions {
 	}
 }
 
-// start serves the connection fd, which it takes over, and waits until the mount answers.
-func (s *Server) start(fd int) (err error) {
+// start serves the connection fd, which it takes over, and waits until the mount answers, whose root is given.
+func (s *Server) start(fd int, root *os.File) (err error) {
 	// The connection is looked at from beside go-fuse, which keeps the descriptor to itself.
 	watch, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -141,16 +133,11 @@ func (s *Server) start(fd int) (err error) {
 		return fmt.Errorf("the kernel and the file system do not agree: %w", err)
 	}
 	go s.serve()
-	if err := disablePoll(s.point); err != nil {
+	if err := disablePoll(root); err != nil {
 		return fmt.Errorf("the mount does not answer: %w", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(s.point, &st); err != nil {
-		return fmt.Errorf("the mount does not answer: %w", err)
-	}
-	s.dev = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 	close(s.answers)
-	if err := raiseReadAhead(readAheadFile(s.dev)); err != nil { // users may not, and read as well without
+	if err := raiseReadAhead(readAheadFile(s.mount.Dev)); err != nil { // users may not, and read as well without
 		s.fs.opts.Log.Debug("read-ahead stays as it is", "image", s.fs.opts.Image, "err", err)
 	}
 	return nil
@@ -158,8 +145,8 @@ func (s *Server) start(fd int) (err error) {
 
 // disablePoll makes the kernel ask for poll(2) once: go-fuse has a name for it, and answers ENOSYS for good. A Go program
 // that is its own reader could otherwise run out of threads, since its runtime polls every file that it opens.
-func disablePoll(point string) error {
-	fd, err := unix.Open(filepath.Join(point, noPoll), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func disablePoll(root *os.File) error {
+	fd, err := unix.Openat(int(root.Fd()), noPoll, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

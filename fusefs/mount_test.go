@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // TestMain lets the test binary be its own reader: a page fault on the mount would block the thread that has to answer it.
@@ -43,7 +43,7 @@ func testMount(t testing.TB, im *image, o Options) *mount {
 	t.Helper()
 	m := &mount{image: im, dir: t.TempDir(), log: new(lines)}
 	o.Log = slog.New(slog.NewTextHandler(m.log, nil))
-	s, err := Mount(m.dir, im.ix, im.blobs, o)
+	s, err := mountAt(m.dir, im, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,30 @@ func testMount(t testing.TB, im *image, o Options) *mount {
 			t.Error("the server goes on after the unmount")
 		}
 	})
+	return m
+}
+
+// mountAt mounts the image at dir.
+func mountAt(dir string, im *image, o Options) (*Server, error) {
+	at, err := Hold(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	return Mount(at, im.ix, im.blobs, o)
+}
+
+// tableTop returns the mount that is seen at dir.
+func tableTop(t *testing.T, dir string) *mounts.Mount {
+	t.Helper()
+	table, err := mounts.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := table.Top(dir)
+	if m == nil {
+		t.Fatalf("%s is not mounted", dir)
+	}
 	return m
 }
 
@@ -153,8 +177,8 @@ func mountLine(t *testing.T, dir string) tableLine {
 	for line := range strings.Lines(string(b)) {
 		left, right, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		l, r := strings.Split(left, " "), strings.Split(right, " ")
-		if Unescape(l[4]) == dir {
-			return tableLine{flags: l[5], kind: r[0], source: Unescape(r[1]), super: r[2]}
+		if mounts.Unescape(l[4]) == dir {
+			return tableLine{flags: l[5], kind: r[0], source: mounts.Unescape(r[1]), super: r[2]}
 		}
 	}
 	t.Fatalf("%s is not mounted", dir)
@@ -165,34 +189,6 @@ func TestAllowOther(t *testing.T) {
 	m := testMount(t, newImage(t), Options{AllowOther: true})
 	if info := mountLine(t, m.dir); !strings.Contains(info.super, "allow_other") {
 		t.Errorf("options %q: no allow_other", info.super)
-	}
-}
-
-func TestMountErrors(t *testing.T) {
-	im := newImage(t)
-	plain := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(plain, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		name, dir string
-		want      []error
-	}{
-		{"missing", filepath.Join(t.TempDir(), "none"), []error{ErrMount, ErrMountPoint, fs.ErrNotExist}},
-		{"a file", plain, []error{ErrMount, ErrMountPoint}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s, err := Mount(test.dir, im.ix, im.blobs, Options{})
-			if err == nil {
-				s.Detach()
-				t.Fatal("mounted")
-			}
-			for _, want := range test.want {
-				if !errors.Is(err, want) {
-					t.Errorf("%v: is not %v", err, want)
-				}
-			}
-		})
 	}
 }
 
@@ -216,29 +212,6 @@ func TestDeviceError(t *testing.T) {
 				t.Errorf("%v: says nothing of %q", err, want)
 			}
 		}
-	}
-}
-
-// TestMountSymlink mounts through a symbolic link: the mount table names the directory behind it.
-func TestMountSymlink(t *testing.T) {
-	im := newImage(t, file("a", "content"))
-	real, name := t.TempDir(), filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(real, name); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Mount(name, im.ix, im.blobs, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(filepath.Join(name, "world/fs/a")); err != nil || string(b) != "content" {
-		t.Errorf("read: %q, %v", b, err)
-	}
-	if err := s.Unmount(); err != nil {
-		t.Error(err)
-	}
-	s.Wait()
-	if names, err := os.ReadDir(real); err != nil || len(names) != 0 {
-		t.Errorf("after the unmount: %v, %v", names, err)
 	}
 }
 

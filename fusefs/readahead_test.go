@@ -36,7 +36,7 @@ func TestRaiseReadAhead(t *testing.T) {
 // TestReadAhead mounts, where the kernel's setting can be written and where it cannot.
 func TestReadAhead(t *testing.T) {
 	m := testMount(t, newImage(t, file("a", "x")), Options{})
-	name := readAheadFile(m.dev)
+	name := readAheadFile(m.Mounted().Dev)
 	got, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

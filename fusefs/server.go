@@ -9,24 +9,25 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // Server is a mount that is being served. Its methods may be called at any time and from anywhere.
 type Server struct {
 	fs       *FS
-	point    string // absolute
-	dev      string // major:minor of the mount
+	mount    mounts.Mount // set when the mount is made, as is raw
 	attacher attacher
-	raw      *fuse.Server  // set when the mount is made
+	raw      *fuse.Server
 	watch    *os.File      // a second descriptor of the connection, to see whether it is alive
-	answers  chan struct{} // closed when the mount answers and dev is known
+	answers  chan struct{} // closed when the mount answers
 	left     chan struct{}
 	done     chan struct{}
 }
 
-func newServer(f *FS, point string, a attacher) *Server {
+func newServer(f *FS, a attacher) *Server {
 	return &Server{
-		fs: f, point: point, attacher: a,
+		fs: f, attacher: a,
 		answers: make(chan struct{}), left: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -61,6 +62,12 @@ func (s *Server) dead() bool {
 // Done is closed when the mount is gone and every call is answered. After a Detach that is when its last user has left.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
+// Mounted returns the mount as it was made. Once Done is closed the kernel may have given its numbers to another mount.
+func (s *Server) Mounted() *mounts.Mount {
+	m := s.mount
+	return &m
+}
+
 // Wait waits for Done.
 func (s *Server) Wait() { <-s.done }
 
@@ -70,8 +77,8 @@ func (s *Server) Wait() { <-s.done }
 func (s *Server) StopReads(grace time.Duration) <-chan struct{} { return s.fs.gate.stop(grace) }
 
 // Unmount unmounts, which fails with ErrBusy while anything of the mount is in use. It tries for about 100 ms, since the
-// kernel lets go of a file somewhat after its close. It is no error when the mount is gone already, whoever removed it, and
-// somebody else's mount at the same place is left alone.
+// kernel lets go of a file somewhat after its close. It is no error when the mount is gone already, by whatever means. A mount
+// that was moved is found, and another mount at its place is left alone: ErrBusy when that covers it.
 func (s *Server) Unmount() error {
 	err := s.detach(false)
 	for delay := 10 * time.Millisecond; errors.Is(err, ErrBusy) && delay < 100*time.Millisecond; delay *= 2 {
@@ -91,17 +98,7 @@ func (s *Server) detach(lazy bool) error {
 		return nil
 	default:
 	}
-	where, err := standing(s.point, s.dev)
-	if err != nil {
-		return fmt.Errorf("unmount: %w", err)
-	}
-	switch where {
-	case absent:
-		return nil
-	case covered:
-		return fmt.Errorf("unmount: %w: another mount lies over %s", ErrBusy, s.point)
-	}
-	if err := s.attacher.detach(s.point, lazy); err != nil {
+	if err := unmount(s.attacher, &s.mount, lazy); err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
 	return nil

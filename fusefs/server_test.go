@@ -113,6 +113,53 @@ func TestUnmountCovered(t *testing.T) {
 	m.checkGone(t, time.Minute)
 }
 
+// TestUnmountStacked has an older mount moved over this one, so that the table lists the cover first: it is left alone. Once
+// it is gone this mount is moved, and unmounted where it is then.
+func TestUnmountStacked(t *testing.T) {
+	base := t.TempDir() // private: what lies on a shared mount cannot be moved
+	if err := errors.Join(unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m"), unix.Mount("", base, "", unix.MS_PRIVATE, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
+	older, dir, other := base+"/older", base+"/m", base+"/other"
+	if err := errors.Join(os.Mkdir(older, 0o755), os.Mkdir(dir, 0o755), os.Mkdir(other, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("the-cover", older, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	im := newImage(t)
+	s, err := mountAt(dir, im, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(older, dir, "", unix.MS_MOVE, ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, unmount := range map[string]func() error{
+		"Unmount": s.Unmount, "Detach": s.Detach,
+		"of another process": func() error { return Unmount(s.Mounted(), true) },
+	} {
+		if err := unmount(); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "the-cover") {
+			t.Errorf("%s: %v, want ErrBusy that names the cover", name, err)
+		}
+	}
+	if got := mountTop(t, dir); got != "tmpfs" {
+		t.Errorf("on top is %s", got)
+	}
+	if err := errors.Join(unix.Unmount(dir, 0), unix.Mount(dir, other, "", unix.MS_MOVE, "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unmount(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-s.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the mount that was moved is still there")
+	}
+}
+
 // mountTop returns the type of the file system that is seen at dir.
 func mountTop(t *testing.T, dir string) string {
 	t.Helper()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // TestStore: what was stored is read without a question, whole and to the byte, also at the end of a page; what the kernel
@@ -89,7 +91,7 @@ func storeChild(dir string) int {
 	t := &childTB{}
 	im := newImage(t, file("f", "waiting"))
 	im.blobs.stall(t, "waiting")
-	s, err := Mount(dir, im.ix, im.blobs, Options{})
+	s, err := mountAt(dir, im, Options{})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -134,13 +136,9 @@ func TestAbortStore(t *testing.T) {
 		}
 		t.Fatalf("the child never said %q", want)
 	}
-	defer func() { _ = Unmount(dir, true) }()
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
 	until("mounted")
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		t.Fatal(err)
-	}
-	dev := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	m := tableTop(t, dir)
 	read := make(chan error, 1)
 	go func() {
 		data, err := os.ReadFile(dir + "/world/fs/f")
@@ -160,7 +158,7 @@ func TestAbortStore(t *testing.T) {
 	case err := <-read:
 		t.Logf("this kernel lets go of a Store by itself: %v", err)
 	case <-time.After(500 * time.Millisecond):
-		if err := Abort(dir, dev); err != nil {
+		if err := Abort(m); err != nil {
 			t.Fatal(err)
 		}
 		// The Store goes on when the reader's question has failed, and may be in time for him to find its bytes.
@@ -169,7 +167,7 @@ func TestAbortStore(t *testing.T) {
 		}
 	}
 	<-gone
-	if err := Abort(t.TempDir(), "0:0"); err == nil {
+	if err := Abort(&mounts.Mount{ID: -1, Dev: "0:0", Point: t.TempDir()}); err == nil {
 		t.Error("aborted where nothing is mounted")
 	}
 }

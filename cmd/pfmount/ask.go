@@ -12,20 +12,20 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pfmount/pfmount/fetch/safedir"
+	"github.com/pfmount/pfmount/fusefs/mounts"
+	"golang.org/x/sys/unix"
 )
 
 // askState asks the daemon of a mount for its state.
-func askState(ctx context.Context, m *mountInfo) (*mountState, error) {
+func askState(ctx context.Context, m *mounts.Mount) (*mountState, error) {
 	s := new(mountState)
 	return s, ask(ctx, m, "/status", statLimit, s)
 }
 
 // ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most limit. The folders to
 // look in belong to the mount's owner, who may have put anything there: also looking is bounded.
-func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, into any) error {
+func ask(ctx context.Context, m *mounts.Mount, path string, limit time.Duration, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	type answer struct {
@@ -35,9 +35,9 @@ func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, in
 	answers := make(chan answer, 1)
 	go func() {
 		var a answer
-		a.err = askIn(ctx, stateDir(m.uid), m, path, &a.data)
+		a.err = askIn(ctx, stateDir(m.UID), m, path, &a.data)
 		if a.err != nil {
-			for _, dir := range otherStateDirs(m.uid) {
+			for _, dir := range otherStateDirs(m.UID) {
 				if err := askIn(ctx, dir, m, path, &a.data); err == nil {
 					a.err = nil
 					break
@@ -58,8 +58,8 @@ func ask(ctx context.Context, m *mountInfo, path string, limit time.Duration, in
 }
 
 // askIn asks at the socket of a mount in one folder.
-func askIn(ctx context.Context, folder string, m *mountInfo, path string, into any) error {
-	fd, err := openSocket(folder, socketName(m.mountpoint), m.uid)
+func askIn(ctx context.Context, folder string, m *mounts.Mount, path string, into any) error {
+	fd, err := openSocket(folder, socketName(m.Point), m.UID)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func environ(block []byte) func(string) string {
 }
 
 // daemonPID returns the process that serves a mount, or 0 when it cannot be asked.
-func daemonPID(ctx context.Context, m *mountInfo) int {
+func daemonPID(ctx context.Context, m *mounts.Mount) int {
 	s, err := askState(ctx, m)
 	if err != nil {
 		return 0

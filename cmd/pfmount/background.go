@@ -23,6 +23,13 @@ import (
 // readyVar names the child's end of the pipe.
 const readyVar = "PFMOUNT_READY_FD"
 
+// mountpointVar hands the child the mount point as its parent has resolved it.
+// The child opens that path anew, without following a link, checks it again
+// and holds it until it is mounted on: what the arguments lead to may be
+// another folder by then. A descriptor of the parent's would be of no use
+// where a stale mount, which only the child clears, covers the folder.
+const mountpointVar = "PFMOUNT_MOUNTPOINT"
+
 // readiness is what the child sends, once. An end of the pipe without it means
 // that the child died.
 type readiness struct {
@@ -46,7 +53,7 @@ func isChild() bool { return os.Getenv(readyVar) != "" }
 
 // startBackground starts the child and returns when the mount answers. stdin
 // is short enough for a pipe to hold it; nil is /dev/null.
-func startBackground(ctx context.Context, stdin io.Reader) error {
+func startBackground(ctx context.Context, mountpoint string, stdin io.Reader) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -56,7 +63,7 @@ func startBackground(ctx context.Context, stdin io.Reader) error {
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stderr = stdin, os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
-	cmd.Env = append(os.Environ(), readyVar+"=3")
+	cmd.Env = append(os.Environ(), readyVar+"=3", mountpointVar+"="+mountpoint)
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return mountf("starting the background process: %w", err)
@@ -120,7 +127,7 @@ func newReporter() (*reporter, error) {
 	if err != nil || fd < 3 {
 		return nil, fmt.Errorf("%s is not a descriptor", readyVar)
 	}
-	if err := os.Unsetenv(readyVar); err != nil {
+	if err := errors.Join(os.Unsetenv(readyVar), os.Unsetenv(mountpointVar)); err != nil {
 		return nil, err
 	}
 	syscall.CloseOnExec(fd)

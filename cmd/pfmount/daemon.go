@@ -130,25 +130,32 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	}
 	// Again, and now for good: a stale mount is cleared only when the image
 	// is there to take its place.
-	if err := clearMountpoint(d.cfg, d.log); err != nil {
+	at, err := takeMountpoint(c, d.cfg, d.log)
+	if err != nil {
 		return err
 	}
+	defer at.Close()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := d.session.startPrefetch(c, d.cfg.prefetch); err != nil {
 		return err
 	}
-	defer d.guardMount()()
+	guard := d.guardMount(at)
+	defer guard.Close()
 	options := fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
 		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
 	}
 	d.session.prefetch.watch(&options)
 	atSecond(ctx, d.abandon)
-	d.server, err = fusefs.Mount(d.cfg.mountpoint, d.session.index, d.session.blobs(), options)
+	d.server, err = fusefs.Mount(at, d.session.index, d.session.blobs(), options)
+	at.Close() // a held folder would keep the file system below busy
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
+	}
+	if err := guard.tell(d.server.Mounted()); err != nil {
+		d.log.Warn("the guard is gone: a crash would leave the mount behind, to be removed with pfmount umount", "error", err)
 	}
 	d.session.prefetch.showTo(d.server)
 	if d.socket, err = d.serveState(); err != nil {

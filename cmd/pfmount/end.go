@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // How a mount ends: within endLimit of whatever began it, however busy it is.
@@ -23,9 +24,8 @@ func (d *daemon) end(ctx context.Context) error {
 	var hurry <-chan struct{} = d.second
 	select {
 	case <-d.server.Done():
-		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
 		d.limitEnd()
-		return nil
+		return d.ended()
 	case <-d.server.Left():
 		hurry = ctx.Done()
 		d.log.Warn("detached while in use: ending", "mountpoint", d.cfg.mountpoint)
@@ -45,10 +45,11 @@ func (d *daemon) end(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		d.log.Warn("busy: detached, and whoever still uses it gets errors", "mountpoint", d.cfg.mountpoint, "holders", holders(d.cfg.mountpoint, holdersAtEnd))
+		users := holders(d.cfg.mountpoint, holdersAtEnd)
 		if err := d.server.Detach(); err != nil {
 			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
 		}
+		d.log.Warn("busy: detached, and whoever still uses it gets errors", "mountpoint", d.cfg.mountpoint, "holders", users)
 		return nil // the connection ends with this process
 	}
 	select {
@@ -57,6 +58,40 @@ func (d *daemon) end(ctx context.Context) error {
 	case <-hurry:
 	}
 	return nil
+}
+
+// abortGrace is how long the mount may be in the table after its connection has ended: a forced unmount ends the connection
+// first.
+const abortGrace = time.Second
+
+// ended says what the end of the connection was. Where the mount is still there, the connection was aborted, and what is left
+// is dead: it is detached, and the end is a failure.
+func (d *daemon) ended() error {
+	var m *mounts.Mount
+	for end := time.Now().Add(abortGrace); ; time.Sleep(20 * time.Millisecond) {
+		table, err := mounts.Read()
+		if err != nil {
+			return mountf("%s: the connection has ended; whether the mount is gone cannot be told: %w", d.cfg.mountpoint, err)
+		}
+		if m = table.Find(d.server.Mounted()); m == nil {
+			d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
+			return nil
+		}
+		if time.Now().After(end) {
+			break
+		}
+	}
+	if over, err := mountAt(m.Point); err == nil && m.Same(over) && probe(m) != stale {
+		// It is alive: the kernel has given the numbers to another mount.
+		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
+		return nil
+	}
+	const why = "the kernel has dropped the connection while the mount was in use (umount -f, or the abort file of fusectl)"
+	if err := fusefs.Unmount(m, true); err != nil {
+		return mountf("%s: %s; the dead mount cannot be detached: %w", m.Point, why, err)
+	}
+	d.log.Error("aborted: detached the dead mount", "mountpoint", m.Point)
+	return mountf("%s: %s: detached", m.Point, why)
 }
 
 // limitEnd bounds what is left to do, such as ending a fill whose disk hangs: this process ends in time without it.
@@ -74,8 +109,8 @@ func (d *daemon) limitEnd() {
 // abandon detaches what a mount that is being made has mounted: no server is known yet that could.
 func (d *daemon) abandon() {
 	top, err := mountAt(d.cfg.mountpoint)
-	if err == nil && top != nil && top.isPfmount() {
-		_ = fusefs.Unmount(d.cfg.mountpoint, true) // the process ends in any case
+	if err == nil && top != nil && top.Ours() {
+		_ = fusefs.Unmount(top, true) // the process ends in any case
 	}
 }
 

@@ -13,10 +13,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // A mount whose process crashes would stay behind, dead. No process can clean up after its own panic in whatever
@@ -34,9 +36,10 @@ const (
 	crashGrace = 4 * time.Second // how long the kernel may take to end the connection of a dead process
 )
 
-// guard is the daemon's end.
+// guard is the daemon's end. A nil one guards nothing.
 type guard struct {
-	cmd *exec.Cmd
+	cmd  *exec.Cmd
+	pipe *os.File
 }
 
 // charge is what a guard has to know, sent as the pipe's first line: arguments can be seen by everybody.
@@ -47,6 +50,13 @@ type charge struct {
 	Mountpoint []byte
 	LogFile    []byte // empty: stderr
 	Socket     []byte
+	On         int // the mount that holds the mount point
+}
+
+// made is the pipe's second line: which mount it became.
+type made struct {
+	ID  int
+	Dev string
 }
 
 // startGuard starts the guard of a mount that is about to be.
@@ -56,7 +66,6 @@ func startGuard(c charge) (*guard, error) {
 		return nil, err
 	}
 	defer r.Close()
-	defer w.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{"pfmount-guard", fmt.Sprintf("of %d", c.PID)}
 	cmd.Dir = "/"
@@ -68,15 +77,12 @@ func startGuard(c charge) (*guard, error) {
 	if len(c.LogFile) == 0 {
 		cmd.Stderr = os.Stderr
 	}
-	line, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
 	if err := cmd.Start(); err != nil {
+		w.Close()
 		return nil, err
 	}
-	g := &guard{cmd}
-	if _, err := w.Write(append(line, '\n')); err != nil {
+	g := &guard{cmd, w}
+	if err := json.NewEncoder(w).Encode(c); err != nil {
 		g.kill()
 		return nil, err
 	}
@@ -87,15 +93,28 @@ func startGuard(c charge) (*guard, error) {
 	return g, nil
 }
 
+// tell tells the guard which mount it guards.
+func (g *guard) tell(m *mounts.Mount) error {
+	if g == nil {
+		return nil
+	}
+	return json.NewEncoder(g.pipe).Encode(made{m.ID, m.Dev})
+}
+
 // Close ends the guard. What crashes later leaves a stale mount, if any is left.
 func (g *guard) Close() {
-	_ = debug.SetCrashOutput(nil, debug.CrashOptions{}) // closes the pipe
+	if g == nil {
+		return
+	}
+	g.pipe.Close()
+	_ = debug.SetCrashOutput(nil, debug.CrashOptions{}) // closes the runtime's copy
 	t := time.AfterFunc(guardGrace, func() { _ = g.cmd.Process.Kill() })
 	defer t.Stop()
 	_ = g.cmd.Wait()
 }
 
 func (g *guard) kill() {
+	g.pipe.Close()
 	_ = g.cmd.Process.Kill()
 	_ = g.cmd.Wait()
 }
@@ -112,7 +131,13 @@ func runGuard() int {
 	if err != nil {
 		return exitMount
 	}
-	go c.watch()
+	g := &ward{charge: c}
+	go g.watch()
+	if next, _ := pipe.Peek(1); string(next) == "{" { // a report begins otherwise
+		if line, err = pipe.ReadBytes('\n'); err == nil {
+			g.learn(line)
+		}
+	}
 	report, _ := io.ReadAll(io.LimitReader(pipe, maxCrash))
 	if len(report) == 0 {
 		return exitOK
@@ -121,7 +146,7 @@ func runGuard() int {
 	log, done := c.logger(report)
 	defer done()
 	removeLeftover(string(c.Socket), os.Geteuid())
-	if err := c.unmount(); err != nil {
+	if err := g.unmount(); err != nil {
 		log.Error("the process of a mount crashed, and the mount cannot be detached", "image", c.Image, "mountpoint", string(c.Mountpoint), "error", err)
 		return exitMount
 	}
@@ -129,16 +154,46 @@ func runGuard() int {
 	return exitOK
 }
 
+// ward is what a guard guards, as far as it was told.
+type ward struct {
+	charge
+	made atomic.Pointer[made]
+}
+
+// learn takes the pipe's second line.
+func (g *ward) learn(line []byte) {
+	var m made
+	if err := json.Unmarshal(line, &m); err == nil {
+		g.made.Store(&m)
+	}
+}
+
+// find returns the mount as it is now, or nil: the one that was made, or, where the process ended before it could tell, the
+// one that is seen in its place.
+func (g *ward) find() (*mounts.Mount, error) {
+	table, err := mounts.Read()
+	if err != nil {
+		return nil, err
+	}
+	if m := g.made.Load(); m != nil {
+		return table.Find(&mounts.Mount{ID: m.ID, Dev: m.Dev}), nil
+	}
+	if top := table.Top(string(g.Mountpoint)); top != nil && top.Ours() && top.Parent == g.On {
+		return top, nil
+	}
+	return nil, nil
+}
+
 // watch ends the connection of a process that was killed and yet is not gone: the kernel may hold it in the middle of a
-// Store, and readers with it, who would wait for ever.
-func (c charge) watch() {
+// Store, and readers with it, which would wait for ever.
+func (g *ward) watch() {
 	for was := false; ; time.Sleep(guardLook) {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID))
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.PID))
 		dying := bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z")) // its first thread is gone, and not all are
 		if dying && was {
-			top, err := mountAt(string(c.Mountpoint))
-			if err == nil && top != nil && top.isPfmount() && top.probe() != alive { // another mount may be at its place
-				_ = fusefs.Abort(top.mountpoint, top.dev) // nobody is left to tell why not
+			m, err := g.find()
+			if err == nil && m != nil && probe(m) != alive { // another mount may have its numbers by now
+				_ = fusefs.Abort(m) // nobody is left to tell why not
 			}
 		}
 		was = dying
@@ -159,31 +214,28 @@ func (c charge) logger(report []byte) (*slog.Logger, func()) {
 }
 
 // unmount detaches the mount once it is stale. Whatever else is at its place is left alone.
-func (c charge) unmount() error {
+func (g *ward) unmount() error {
 	for end := time.Now().Add(crashGrace); ; time.Sleep(20 * time.Millisecond) {
-		top, err := mountAt(string(c.Mountpoint))
-		if err != nil {
+		m, err := g.find()
+		if err != nil || m == nil {
 			return err
 		}
-		if top == nil || !top.isPfmount() {
-			return nil
-		}
-		if top.probe() == stale {
-			return fusefs.Unmount(string(c.Mountpoint), true)
+		if probe(m) == stale {
+			return fusefs.Unmount(m, true)
 		}
 		if time.Now().After(end) {
-			return errors.New("another live mount is at its place")
+			return errors.New("another mount is at its place or over it")
 		}
 	}
 }
 
-// guardMount starts the guard of a mount. Without one it is served all the same.
-func (d *daemon) guardMount() (done func()) {
+// guardMount starts the guard of a mount at the folder. Without one it is served all the same.
+func (d *daemon) guardMount(at *fusefs.Folder) *guard {
 	socket := filepath.Join(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint))
-	g, err := startGuard(charge{d.cfg.image, os.Getpid(), []byte(d.cfg.mountpoint), []byte(d.guardLog), []byte(socket)})
+	g, err := startGuard(charge{d.cfg.image, os.Getpid(), []byte(d.cfg.mountpoint), []byte(d.guardLog), []byte(socket), at.MountID()})
 	if err != nil {
 		d.log.Warn("no guard: a crash would leave the mount behind, to be removed with pfmount umount", "error", err)
-		return func() {}
+		return nil
 	}
-	return g.Close
+	return g
 }

@@ -81,7 +81,7 @@ func mountAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return startBackground(c.Context, childStdin(password))
+	return startBackground(c.Context, cfg.mountpoint, childStdin(password))
 }
 
 // checkMount does everything of a mount but the mounting.
@@ -120,7 +120,9 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 	if cfg.prefetch, err = parsePrefetch(c); err != nil {
 		return nil, err
 	}
-	if cfg.mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
+	if isChild() {
+		cfg.mountpoint = os.Getenv(mountpointVar)
+	} else if cfg.mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
 		return nil, err
 	}
 	if cfg.logFile, err = logPath(c, cfg.mountpoint); err != nil {

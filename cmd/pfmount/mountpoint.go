@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // resolveMountpoint makes a mount point absolute and free of symlinks, also
@@ -27,7 +28,7 @@ func resolveMountpoint(name string) (string, error) {
 	}
 	dir, dirErr := filepath.EvalSymlinks(filepath.Dir(abs))
 	point := filepath.Join(dir, filepath.Base(abs))
-	if top, err := mountAt(point); dirErr == nil && err == nil && top != nil && top.isFuse() {
+	if top, err := mountAt(point); dirErr == nil && err == nil && top != nil && top.FUSE() {
 		return point, nil // a hung mount would never answer the lstat of EvalSymlinks
 	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
@@ -42,6 +43,26 @@ func resolveMountpoint(name string) (string, error) {
 // checkMountpoint says what is wrong with a mount point before anything is
 // fetched. It changes nothing.
 func checkMountpoint(c *cli.Context, cfg *mountConfig) error {
+	if err := checkApart(c, cfg); err != nil {
+		return err
+	}
+	top, err := mountAt(cfg.mountpoint)
+	if err != nil {
+		return err
+	}
+	if top != nil && top.Ours() && probe(top) == stale {
+		return nil // cleared by the daemon, just before it mounts
+	}
+	at, err := holdFree(cfg.mountpoint)
+	if err != nil {
+		return err
+	}
+	return at.Close()
+}
+
+// checkApart refuses a mount point in the cache or the image's folder, or
+// around them.
+func checkApart(c *cli.Context, cfg *mountConfig) error {
 	cacheDir, err := cacheDir(c)
 	if err != nil {
 		return err
@@ -57,69 +78,82 @@ func checkMountpoint(c *cli.Context, cfg *mountConfig) error {
 			return mountf("%s: the mount point and the %s folder %s lie inside each other: a read would wait for itself; choose another mount point", cfg.mountpoint, what, dir)
 		}
 	}
-	top, err := mountAt(cfg.mountpoint)
-	if err != nil {
-		return err
-	}
-	if top != nil && top.isPfmount() && top.probe() == stale {
-		return nil // cleared by the daemon, just before it mounts
-	}
-	return checkFree(cfg.mountpoint, top)
+	return nil
 }
 
-// clearMountpoint detaches stale mounts of ours and checks that nothing else
-// is in the way.
-func clearMountpoint(cfg *mountConfig, log *slog.Logger) error {
+// takeMountpoint detaches stale mounts of ours, checks the mount point once more, and holds what it has checked until it is
+// mounted on.
+func takeMountpoint(c *cli.Context, cfg *mountConfig, log *slog.Logger) (*fusefs.Folder, error) {
+	if err := checkApart(c, cfg); err != nil {
+		return nil, err
+	}
 	for range 16 { // stacked stale mounts; more than a few is somebody's loop
 		top, err := mountAt(cfg.mountpoint)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if top == nil || !top.isPfmount() || top.probe() != stale {
-			return checkFree(cfg.mountpoint, top)
+		if top == nil || !top.Ours() || probe(top) != stale {
+			return holdFree(cfg.mountpoint)
 		}
-		log.Warn("clearing a stale mount, left by a process that died", "mountpoint", cfg.mountpoint, "image", top.source)
-		if err := fusefs.Unmount(cfg.mountpoint, true); err != nil {
-			return mountf("%s: a stale mount is in the way and cannot be detached: %w", cfg.mountpoint, err)
+		log.Warn("clearing a stale mount, left by a process that died", "mountpoint", cfg.mountpoint, "image", top.Source)
+		if err := fusefs.Unmount(top, true); err != nil {
+			return nil, mountf("%s: a stale mount is in the way and cannot be detached: %w", cfg.mountpoint, err)
 		}
 	}
-	return mountf("%s: too many stale mounts on top of each other", cfg.mountpoint)
+	return nil, mountf("%s: too many stale mounts on top of each other", cfg.mountpoint)
 }
 
-// checkFree refuses a mount point that is in use, is no folder or holds files.
-func checkFree(dir string, top *mountInfo) error {
-	if top != nil && top.isFuse() {
-		state := top.probe()
+// holdFree holds a mount point that is free.
+func holdFree(dir string) (*fusefs.Folder, error) {
+	at, err := fusefs.Hold(dir)
+	if err != nil {
+		fi, serr := os.Stat(dir)
 		switch {
-		case top.isPfmount() && state == alive:
-			return mountf("%s: already mounted (%s); to remount: pfmount umount %s", dir, top.source, shellQuote(dir))
-		case state == hung:
-			return mountf("%s: a mount of %s (%s) is here and does not answer; to detach it: umount -l %s", dir, top.source, top.fstype, shellQuote(dir))
-		case state == stale:
-			return mountf("%s: a stale mount of another program (%s, %s) is here; to clear it: fusermount3 -u -z %s", dir, top.source, top.fstype, shellQuote(dir))
-		default:
-			return mountf("%s: in use by another mount (%s, %s)", dir, top.source, top.fstype)
+		case serr != nil:
+			return nil, mountf("mount point: %w", serr)
+		case !fi.IsDir():
+			return nil, mountf("%s: the mount point is not a folder", dir)
 		}
+		return nil, mountf("mount point: %w", err)
 	}
-	f, err := os.Open(dir)
+	if err := checkFree(at); err != nil {
+		at.Close()
+		return nil, err
+	}
+	return at, nil
+}
+
+// checkFree refuses a mount point that is in use or holds files.
+func checkFree(at *fusefs.Folder) error {
+	table, err := mounts.Read()
 	if err != nil {
+		return err
+	}
+	if m := table.ByID(at.MountID()); m != nil && m.Point == at.Path() && m.FUSE() {
+		return inUse(m)
+	}
+	name, err := at.First()
+	if err == nil {
+		return mountf("%s: the mount point is not empty (it holds %q)", at.Path(), name)
+	}
+	if err != io.EOF {
 		return mountf("mount point: %w", err)
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return mountf("mount point: %w", err)
-	}
-	if !fi.IsDir() {
-		return mountf("%s: the mount point is not a folder", dir)
-	}
-	if names, err := f.Readdirnames(1); err != io.EOF {
-		if err != nil {
-			return mountf("mount point: %w", err)
-		}
-		return mountf("%s: the mount point is not empty (it holds %q)", dir, names[0])
 	}
 	return nil
+}
+
+// inUse says what a FUSE mount at the mount point is.
+func inUse(m *mounts.Mount) error {
+	state := probe(m)
+	switch {
+	case m.Ours() && state == alive:
+		return mountf("%s: already mounted (%s); to remount: pfmount umount %s", m.Point, m.Source, shellQuote(m.Point))
+	case state == hung:
+		return mountf("%s: a mount of %s (%s) is here and does not answer; to detach it: umount -l %s", m.Point, m.Source, m.Type, shellQuote(m.Point))
+	case state == stale:
+		return mountf("%s: a stale mount of another program (%s, %s) is here; to clear it: fusermount3 -u -z %s", m.Point, m.Source, m.Type, shellQuote(m.Point))
+	}
+	return mountf("%s: in use by another mount (%s, %s)", m.Point, m.Source, m.Type)
 }
 
 // within reports whether path is dir or below it.

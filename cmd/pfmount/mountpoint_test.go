@@ -8,25 +8,6 @@ import (
 	"testing"
 )
 
-func TestParseMountInfo(t *testing.T) {
-	for _, tt := range []struct {
-		line string
-		want mountInfo
-		ok   bool
-	}{
-		{`71 1 0:52 / /mnt/a\040b\012c ro,nosuid,nodev - fuse.pfmount ghcr.io/o/r:t ro,user_id=1000,group_id=0`,
-			mountInfo{"/mnt/a b\nc", "fuse.pfmount", "ghcr.io/o/r:t", 1000, 0, "0:52"}, true},
-		{`22 1 0:20 / /proc rw shared:5 - proc proc rw`, mountInfo{"/proc", "proc", "proc", -1, -1, "0:20"}, true},
-		{`22 1 0:20 / /p - fuse.sshfs h:\134x rw`, mountInfo{"/p", "fuse.sshfs", `h:\x`, -1, -1, "0:20"}, true},
-		{`nonsense`, mountInfo{}, false},
-		{``, mountInfo{}, false},
-	} {
-		if got, ok := parseMountInfo(tt.line); ok != tt.ok || got != tt.want {
-			t.Errorf("%q: got %+v, %v, want %+v, %v", tt.line, got, ok, tt.want, tt.ok)
-		}
-	}
-}
-
 func TestWithin(t *testing.T) {
 	for _, tt := range []struct {
 		path, dir string
@@ -41,20 +22,29 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-func TestCheckFree(t *testing.T) {
+func TestHoldFree(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	empty := t.TempDir()
+	link, dangling := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "dangling")
+	if err := errors.Join(os.Symlink(empty, link), os.Symlink("none", dangling)); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct{ dir, want string }{
 		{empty, ""},
 		{dir, `not empty (it holds "file")`},
 		{file, "not a folder"},
 		{filepath.Join(dir, "absent"), "no such file"},
+		{dangling, "no such file"},
+		{link, "moved meanwhile"}, // the caller has resolved links before
 	} {
-		err := checkFree(tt.dir, nil)
+		at, err := holdFree(tt.dir)
+		if err == nil {
+			at.Close()
+		}
 		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, errMount) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.dir, err, tt.want)
 		}

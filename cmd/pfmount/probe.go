@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // statLimit is how long a mount may take to answer statfs before it counts as
@@ -28,8 +31,8 @@ const (
 	hung         // it does not answer; never removed
 )
 
-// probeVar marks the process that asks, and says whom, and as whom: UID:GID:MOUNTPOINT. To others than the mount's owner,
-// also to root, FUSE says that all is well without asking the daemon.
+// probeVar marks the process that asks, and says which mount, and as which user: UID:GID:ID:MOUNTPOINT. To others than the
+// mount's owner, also to root, FUSE says that all is well without asking the daemon.
 const probeVar = "PFMOUNT_PROBE"
 
 // exitStale is the exit code of the process that asks for a stale mount.
@@ -37,11 +40,11 @@ const exitStale = 1
 
 // probe asks a mount for its statfs, for at most statLimit. A process of its own asks: where a daemon has taken a request
 // and hangs, whoever waits for the answer cannot even be killed, and this one could not end.
-func (m *mountInfo) probe() health {
+func probe(m *mounts.Mount) health {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{"pfmount-probe"}
 	cmd.Dir = "/"
-	cmd.Env = helperEnv(probeVar, fmt.Sprintf("%d:%d:%s", m.uid, m.gid, m.mountpoint))
+	cmd.Env = helperEnv(probeVar, fmt.Sprintf("%d:%d:%d:%s", m.UID, m.GID, m.ID, m.Point))
 	if err := cmd.Start(); err != nil {
 		return hung // as far as can be told; never removed
 	}
@@ -76,8 +79,8 @@ func helperEnv(name, value string) []string {
 
 // runProbe asks, and returns the exit code that answers.
 func runProbe() int {
-	f := strings.SplitN(os.Getenv(probeVar), ":", 3)
-	if len(f) < 3 {
+	f := strings.SplitN(os.Getenv(probeVar), ":", 4)
+	if len(f) < 4 {
 		return exitMount
 	}
 	uid, uerr := strconv.Atoi(f[0])
@@ -88,8 +91,15 @@ func runProbe() int {
 			_ = syscall.Setresuid(uid, uid, uid)
 		}
 	}
-	var st unix.Statfs_t
-	switch err := unix.Statfs(f[2], &st); err {
+	at, err := fusefs.Hold(f[3])
+	if err != nil {
+		return exitMount
+	}
+	defer at.Close()
+	if strconv.Itoa(at.MountID()) != f[2] {
+		return exitMount // covered: what lies over it is not what was asked for
+	}
+	switch at.Statfs() {
 	case unix.ENOTCONN, unix.ECONNABORTED:
 		return exitStale
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pfmount/pfmount/fetch/safetext"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func statusCommand() *cli.Command {
@@ -69,12 +70,12 @@ const askers = 16
 
 // mountStates asks every mount of ours that this process can see.
 func mountStates(ctx context.Context, only string, check bool) ([]mountState, error) {
-	all, err := mounts()
+	all, err := mounts.Read()
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(m mountInfo) bool {
-		return !m.isPfmount() || only != "" && m.mountpoint != only
+	all = slices.DeleteFunc(all, func(m mounts.Mount) bool {
+		return !m.Ours() || only != "" && m.Point != only
 	})
 	states := make([]mountState, len(all))
 	var g errgroup.Group
@@ -89,11 +90,11 @@ func mountStates(ctx context.Context, only string, check bool) ([]mountState, er
 }
 
 // stateOf asks one mount. What cannot be asked is told as far as it shows from outside.
-func stateOf(ctx context.Context, m *mountInfo, check bool) mountState {
+func stateOf(ctx context.Context, m *mounts.Mount, check bool) mountState {
 	s, err := askState(ctx, m)
 	if err != nil {
-		h := m.probe()
-		s = &mountState{Mountpoint: m.mountpoint, Image: m.source, Stale: h == stale, LastErrors: []string{}}
+		h := probe(m)
+		s = &mountState{Mountpoint: m.Point, Image: m.Source, Stale: h == stale, LastErrors: []string{}}
 		if h != stale {
 			s.LastErrors = append(s.LastErrors, "its process does not tell its state")
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // tagLimit bounds how long a daemon asks where its image's tag points.
@@ -44,7 +46,7 @@ func (d *daemon) tag(ctx context.Context) tagState {
 }
 
 // askTag asks the daemon of a mount for the state of its tag.
-func askTag(ctx context.Context, m *mountInfo) *tagState {
+func askTag(ctx context.Context, m *mounts.Mount) *tagState {
 	t := new(tagState)
 	if err := ask(ctx, m, "/tag", tagLimit+statLimit, t); err != nil {
 		t.TagError = "its process does not tell: " + err.Error()

@@ -11,7 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func umountCommand() *cli.Command {
@@ -26,8 +28,8 @@ still has files open may read them for a few seconds more.
 
 Example: pfmount umount /mnt/sess
 
-Limitations: only mounts of pfmount; a mount that does not answer is not stale
-and is left alone.`,
+Limitations: only mounts of pfmount that no other mount covers; a mount that
+does not answer is not stale and is left alone.`,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, also when it is in use"}},
 		Action: umountAction,
 	}
@@ -42,31 +44,28 @@ func umountAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	top, err := mountAt(dir)
+	top, err := ownMount(dir)
 	if err != nil {
 		return err
-	}
-	if top == nil || !top.isPfmount() {
-		return mountf("%s: not a mount of pfmount", dir)
 	}
 	pid := daemonPID(c.Context, top)
 	state := alive
 	if pid == 0 {
-		state = top.probe()
+		state = probe(top)
 	}
 	switch {
 	case state == hung:
 		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
 	case state == stale || c.Bool("lazy"):
 		if state == stale { // nobody else will
-			removeLeftover(filepath.Join(stateDir(top.uid), socketName(dir)), top.uid)
+			removeLeftover(filepath.Join(stateDir(top.UID), socketName(dir)), top.UID)
 		}
-		if err := fusefs.Unmount(dir, true); err != nil {
+		if err := fusefs.Unmount(top, true); err != nil {
 			return mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
-	if err := fusefs.Unmount(dir, false); err != nil {
+	if err := fusefs.Unmount(top, false); err != nil {
 		if h := holders(dir, holdersAsked); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
 		}
@@ -76,6 +75,26 @@ func umountAction(c *cli.Context) error {
 		fmt.Fprintf(os.Stderr, "pfmount: warning: unmounted, but process %d still serves it: another mount namespace (a container?) holds a copy\n", pid)
 	}
 	return nil
+}
+
+// ownMount returns the mount of pfmount that is seen at dir. What else is there is left alone, and named when it covers one.
+func ownMount(dir string) (*mounts.Mount, error) {
+	table, err := mounts.Read()
+	if err != nil {
+		return nil, err
+	}
+	top := table.Top(dir)
+	if top != nil && top.Ours() {
+		return top, nil
+	}
+	over := table.Holding(dir)
+	for i := range table {
+		if m := &table[i]; m.Point == dir && m.Ours() && over != nil {
+			return nil, mountf("%s: the mount is covered by another one, %s (%s) on %s; that has to go first: umount %s",
+				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point), shellQuote(over.Point))
+		}
+	}
+	return nil, mountf("%s: not a mount of pfmount", dir)
 }
 
 // waitProcess waits until the daemon of an ended mount is gone too, and says whether it is. A pidfd tells at once, and also

@@ -24,11 +24,12 @@ var arrows = map[string][]string{
 	"fetch/artifact":   {"fetch/pfimg", "fetch/safetext", "fetch/sched", "fetch/strictjson"},
 	"fetch/local":      {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson"},
 	"fetch":            {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "sign"},
-	"fusefs":           {"fetch/pfimg"},
+	"fusefs":           {"fetch/pfimg", "fusefs/mounts"},
 	"fetch/ahead":      {"fetch/pfimg"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "fusefs/mounts", "sign"},
 	"fetch/safedir":    nil,
+	"fusefs/mounts":    nil,
 }
 
 func TestArrows(t *testing.T) {
