@@ -16,8 +16,9 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// client speaks to one registry, or to those who answer for it. It finds out which scheme loopback speaks, logs in, turns
-// what is no success into errors; trying again is not its business, but asking the next one is.
+// client speaks to one registry, or to those who answer for it. It finds out which scheme
+// loopback speaks, logs in, turns what is no success into errors; trying again is not its
+// business, but asking the next one is.
 type client struct {
 	api    string // host[:port] of the registry itself
 	repo   string
@@ -125,8 +126,9 @@ func (c *client) through(ctx context.Context, e *endpoint, what call) (*http.Res
 	return resp, err
 }
 
-// anyScheme sends a request over the endpoint's scheme. Where that is not settled, on loopback, the first request finds
-// it out: HTTP is asked first, and what HTTPS answers counts when HTTP was refused.
+// anyScheme sends a request over the endpoint's scheme. Where that is not settled, on loopback,
+// the first request finds it out: HTTP is asked first, and what HTTPS answers counts when HTTP
+// was refused.
 func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
 	if scheme := e.settled(); scheme != "" {
 		return c.send(ctx, e, scheme, what)

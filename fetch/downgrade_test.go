@@ -41,8 +41,9 @@ func asks(c *client, n int) error {
 	return err
 }
 
-// TestNeverDowngraded: a host that is not this machine gets no request over plain HTTP, whatever it answers and whatever
-// is known of it; nor do the header of its hosts.toml and a login.
+// TestNeverDowngraded: a host that is not this machine gets no request over plain HTTP,
+// whatever it answers and whatever is known of it; nor do the header of its hosts.toml and a
+// login.
 func TestNeverDowngraded(t *testing.T) {
 	var plain atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +105,8 @@ func TestNamedPlain(t *testing.T) {
 	}
 }
 
-// TestNoDowngradeAfterTLS: a registry on this machine that once answered over TLS is not asked over plain HTTP again.
+// TestNoDowngradeAfterTLS: a registry on this machine that once answered over TLS is not asked
+// over plain HTTP again.
 func TestNoDowngradeAfterTLS(t *testing.T) {
 	var plain atomic.Int64
 	for _, code := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound} {

@@ -68,8 +68,9 @@ func (e *endpoint) settled() string {
 	return e.scheme
 }
 
-// pickScheme settles the scheme of an endpoint for which hosts.toml names none. No answer moves an endpoint from HTTPS
-// to HTTP: plain HTTP is for --plain-http and for loopback, where the scheme stays open until the first answer.
+// pickScheme settles the scheme of an endpoint for which hosts.toml names none. No answer moves
+// an endpoint from HTTPS to HTTP: plain HTTP is for --plain-http and for loopback, where the
+// scheme stays open until the first answer.
 func (e *endpoint) pickScheme(plain bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

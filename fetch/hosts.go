@@ -21,7 +21,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
-// Bounds of one hosts.toml. The decoder takes time by the square of a file's tables and worse by their depth.
+// Bounds of one hosts.toml. The decoder takes time by the square of a file's tables and worse
+// by their depth.
 const (
 	maxHostsFile  = 256 << 10 // bytes
 	maxHostsDepth = 16        // of brackets and braces; the format needs two
@@ -130,7 +131,9 @@ func checkHosts(name string, text []byte) error {
 			n, dots = n+1, 0
 		}
 		if depth > maxHostsDepth || dots > maxHostsDots {
-			return configError(name, fmt.Sprintf("line %d: more than %d brackets are open, or it has more than %d dots", n, maxHostsDepth, maxHostsDots))
+			return configError(name, fmt.Sprintf(
+				"line %d: more than %d brackets are open, or it has more than %d dots",
+				n, maxHostsDepth, maxHostsDots))
 		}
 	}
 	return nil

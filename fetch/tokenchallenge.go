@@ -9,7 +9,7 @@ import (
 // Bounds of the challenges in one answer. Registries send some 200 bytes with three parameters.
 const (
 	maxChallenge       = 16 << 10 // bytes
-	maxChallengeParams = 32
+	maxChallengeParams = 32       // and challenges
 )
 
 // challenge is one way in which a registry wants to be told who asks.
@@ -27,7 +27,8 @@ func (c challenge) text() string {
 }
 
 // errChallenge says that challenges are beyond their bounds.
-var errChallenge = fmt.Errorf("a challenge of more than %d bytes or %d parameters", maxChallenge, maxChallengeParams)
+var errChallenge = fmt.Errorf("a challenge of more than %d bytes or %d parameters",
+	maxChallenge, maxChallengeParams)
 
 // parseChallenges takes the values of WWW-Authenticate apart. Each may hold several challenges, separated by the same
 // commas as their parameters.
@@ -57,7 +58,7 @@ func parseChallenges(values []string) ([]challenge, error) {
 			if strings.Contains(rest, "=") {
 				params++
 			}
-			if params > maxChallengeParams {
+			if params > maxChallengeParams || len(list) > maxChallengeParams {
 				return nil, errChallenge
 			}
 		}

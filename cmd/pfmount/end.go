@@ -18,8 +18,8 @@ const (
 )
 
 // end waits until the mount is gone, and makes it go when ctx ends (the first signal) or when it was detached, by
-// whoever, with files open: waiting reads get readGrace, then a plain unmount, then a lazy one. The next signal goes
-// straight to the lazy one.
+// whoever, with files open: waiting reads get readGrace, then a plain unmount, then a lazy one.
+// The next signal goes straight to the lazy one.
 func (d *daemon) end(ctx context.Context) error {
 	var hurry <-chan struct{} = d.second
 	select {
@@ -114,7 +114,8 @@ func (d *daemon) abandon() {
 	}
 }
 
-// leave hurries end, and takes its place after secondGrace: whatever hangs, the process ends and its mount goes.
+// leave hurries end, and takes its place after secondGrace: whatever hangs, the process ends
+// and its mount goes.
 func (d *daemon) leave() {
 	close(d.second)
 	time.Sleep(secondGrace)

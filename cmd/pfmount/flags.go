@@ -38,7 +38,7 @@ func imageFlags() []cli.Flag {
 		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "4GiB"},
 		&cli.DurationFlag{Name: "stall-timeout", Usage: "give up a transfer without progress after `TIME`", Value: 30 * time.Second},
 		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
-		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP to the registry, credentials included (without it only on loopback)"},
+		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP also to a registry elsewhere, credentials included"},
 		&cli.StringFlag{Name: "ca-file", Usage: "believe registries with a certificate by the authorities in `FILE`, too (PEM)"},
 		&cli.StringFlag{Name: "client-cert", Usage: "show the registry the certificate in `FILE` (PEM)"},
 		&cli.StringFlag{Name: "client-key", Usage: "its key is in `FILE` (PEM)", DefaultText: "the certificate's file"},

@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	// secondAfter is the least time between the first signal and the end by a second one: programs such as timeout(1)
-	// send one signal twice, and a command that ends in order by then is left to do so.
+	// secondAfter is the least time between the first signal and the end by a second one:
+	// programs such as timeout(1) send one signal twice, and a command that ends in order by
+	// then is left to do so.
 	secondAfter = 250 * time.Millisecond
-	// secondGrace is how long a mount, or a command that starts one, may take down what outlives its process.
+	// secondGrace is how long a mount, or a command that starts one, may take down what
+	// outlives its process.
 	secondGrace = time.Second
 )
 
-// interrupts are the signals that end a command. The first ends its context, the second ends the process, whatever its
-// goroutines compute or wait for.
+// interrupts are the signals that end a command. The first ends its context, the second ends
+// the process, whatever its goroutines compute or wait for.
 type interrupts struct {
 	mu   sync.Mutex // guards last
 	last func()     // runs before the end by a second signal; nil: nothing does
@@ -26,7 +28,8 @@ type interrupts struct {
 
 type interruptsKey struct{}
 
-// catchInterrupts returns a context that the first SIGINT or SIGTERM ends. The second ends the process with the code.
+// catchInterrupts returns a context that the first SIGINT or SIGTERM ends. The second ends the
+// process with the code.
 func catchInterrupts(code int) (context.Context, context.CancelFunc) {
 	in := new(interrupts)
 	both := make(chan os.Signal, 2)

@@ -14,8 +14,8 @@ import (
 // stuckVar has this binary be a command that is deaf: its value says what it does.
 const stuckVar = "PFMOUNT_TEST_STUCK"
 
-// TestSecondSignal: a second signal ends a process that never stops computing, one with last words, and
-// one whose last words hang.
+// TestSecondSignal: a second signal ends a process that never stops computing, one with last
+// words, and one whose last words hang.
 func TestSecondSignal(t *testing.T) {
 	if how := os.Getenv(stuckVar); how != "" {
 		stuck(how)

@@ -26,8 +26,8 @@ func inCall(exe string, call int) bool {
 	return false
 }
 
-// TestSecondSignal: a second signal ends every command at once that waits in a system call where no context reaches it,
-// also before a mount stands, and nothing is left of it.
+// TestSecondSignal: a second signal ends every command at once that waits in a system call
+// where no context reaches it, also before a mount stands, and nothing is left of it.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{

@@ -127,7 +127,8 @@ func TestClientCertificateFolders(t *testing.T) {
 	}
 }
 
-// TestTLSWithoutTLS: a port that speaks plain HTTP gets not one request, with or without an authority, until
+// TestTLSWithoutTLS: a port that speaks plain HTTP gets not one request, with or without an
+// authority, until
 // --plain-http or hosts.toml allows it.
 func TestTLSWithoutTLS(t *testing.T) {
 	t.Parallel()
@@ -160,7 +161,8 @@ func TestTLSWithoutTLS(t *testing.T) {
 	}
 }
 
-// TestLoopbackWithTLS: what a registry with TLS on this machine says counts, not that it refused HTTP.
+// TestLoopbackWithTLS: what a registry with TLS on this machine says counts, not that it
+// refused HTTP.
 func TestLoopbackWithTLS(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
