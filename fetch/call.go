@@ -20,6 +20,7 @@ type call struct {
 	size   int64                         // of the body, in bytes
 	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again
 	query  string                        // after path
+	of     wireDigest                    // writes: what the answer may name; zero: anything
 }
 
 // writes says that the call changes the registry.
