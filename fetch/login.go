@@ -47,8 +47,13 @@ type usedLogin struct {
 // newLogin returns the login of the endpoint that answers for a repository's registry, its own host (own), or of a
 // mirror, which is never told what was given for the registry.
 func newLogin(host, repo string, own bool, o Options, warn func(string)) (*login, error) {
-	l := &login{host: host, files: credFiles(o.Getenv), keys: credNames(host, repo), warn: warn, tokens: newTokenCache()}
-	l.tokens.login = func(ctx context.Context) (auth.Credential, error) { return l.credential(ctx, host) }
+	l := &login{
+		host: host, files: credFiles(o.Getenv), keys: credNames(host, repo), warn: warn,
+		tokens: newTokenCache(),
+	}
+	l.tokens.login = func(ctx context.Context) (auth.Credential, error) {
+		return l.credential(ctx, host)
+	}
 	if !own {
 		return l, nil
 	}

@@ -20,28 +20,33 @@ var errUnproved = errors.New("not proved")
 // maxPeek is how much of a page is read to see that it is one, in bytes.
 const maxPeek = 512
 
-// proved refuses an answer to a write that says success and cannot be one: a page for browsers, or the digest of
-// something else. It leaves the rest of the body to be read.
+// proved refuses an answer to a write that says success and cannot be one: a page for browsers, or
+// the digest of something else. The rest of the body is left to be read.
 func (c call) proved(resp *http.Response) error {
 	refuse := func(text string) error {
-		return &requestError{target: target(resp.Request), kind: ErrRegistry, cause: errRule, text: text}
+		return &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
+			text: fmt.Sprintf("status %d, but ", resp.StatusCode) + text,
+		}
 	}
 	if isPage(resp) {
-		return refuse(fmt.Sprintf("status %d with a web page (text/html) is no registry's answer: nothing was stored; a login page or a proxy may stand before the registry", resp.StatusCode))
+		return refuse("the body is a web page (text/html), no registry's answer: " +
+			"nothing was stored; a login page or a proxy may stand before the registry")
 	}
 	if c.of == (wireDigest{}) {
 		return nil
 	}
 	for _, name := range []string{"Docker-Content-Digest", "Location"} {
 		if got, ok := namedDigest(resp.Header, name); ok && got != c.of {
-			return refuse(fmt.Sprintf("status %d, but %s names another digest, %s in place of %s", resp.StatusCode, name, got, c.of))
+			return refuse(name + " names another digest, " + got.String() +
+				" in place of " + c.of.String())
 		}
 	}
 	return nil
 }
 
-// isPage says that an answer is a page for browsers. The type alone does not tell: Quay sends text/html with the word
-// OK, or with nothing.
+// isPage says that an answer is a page for browsers. The type alone does not tell: Quay sends
+// text/html with the word OK, or with nothing.
 func isPage(resp *http.Response) bool {
 	if !hasType(resp.Header.Get("Content-Type"), "text/html") {
 		return false
@@ -66,8 +71,8 @@ func namedDigest(h http.Header, name string) (wireDigest, bool) {
 	return wireDigest(d), err == nil
 }
 
-// confirm asks the registry for the manifest that it said it took. What is not there yet may be so soon: some
-// registries store in one place and answer from another.
+// confirm asks the registry for the manifest that it said it took. What is not there yet may be so
+// soon: some registries store in one place and answer from another.
 func (p *pusher) confirm(ctx context.Context) error {
 	retry := retrier{policy: p.c.policy}
 	for {
@@ -79,16 +84,19 @@ func (p *pusher) confirm(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return err
 			}
-			return fmt.Errorf("the registry said that it took the manifest, but asking for it by its digest failed, so the image may not be there: %w", err)
+			return fmt.Errorf("the registry said that it took the manifest, but asking for it by "+
+				"its digest failed, so the image may not be there: %w", err)
 		}
 	}
 }
 
-// confirmOnce asks with HEAD. Where that is refused, or tells no digest, GET brings the bytes to hash.
+// confirmOnce asks with HEAD. Where that is refused, or tells no digest, GET brings the bytes to
+// hash.
 func (p *pusher) confirmOnce(ctx context.Context) error {
 	want := wireDigest(hashOf(p.manifest))
 	ask := call{
-		method: http.MethodHead, path: "manifests/" + want.String(), header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
+		method: http.MethodHead, path: "manifests/" + want.String(),
+		header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
 	}
 	resp, err := p.do(ctx, ask)
 	if err == nil {
@@ -108,14 +116,18 @@ func (p *pusher) confirmOnce(ctx context.Context) error {
 		if status.words != "" {
 			text += " (" + status.words + ")"
 		}
-		return &requestError{target: status.target, kind: ErrRegistry, cause: errUnproved, text: text}
+		return &requestError{
+			target: status.target, kind: ErrRegistry, cause: errUnproved, text: text,
+		}
 	case err != nil:
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	h := sha256.New()
 	if _, err = io.Copy(h, io.LimitReader(resp.Body, int64(len(p.manifest))+1)); err != nil {
-		return &requestError{target: target(resp.Request), kind: ErrRegistry, cause: err, text: plainText(err)}
+		return &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: err, text: plainText(err),
+		}
 	}
 	return sameManifest(resp, want, wireDigest(h.Sum(nil)))
 }

@@ -26,7 +26,7 @@ const (
 // token belongs to the scopes that were asked for, whatever the registry's challenge adds to them.
 type tokenCache struct {
 	now   func() time.Time
-	login func(context.Context) (auth.Credential, error) // asks the login's source; set before use
+	login func(context.Context) (auth.Credential, error) // asks the login's source
 
 	mu     sync.Mutex // guards the fields below, and those of each token
 	scheme auth.Scheme
@@ -236,11 +236,12 @@ func (c *tokenCache) fly(ctx context.Context, t *token, f *tokenFlight, fetch fu
 	close(f.done)
 }
 
-// isDenial says that a token server, or the lack of a login, is the reason. Of 400 an identity token that has expired is
-// one, too: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+// isDenial says that the login, or the lack of one, is why there is no token. An identity token
+// that has expired is answered with 400: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
 func isDenial(err error) bool {
 	var status *statusError
-	return errors.Is(err, ErrDenied) || errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.As(err, &status) && refusal(status.code)
+	return errors.Is(err, ErrDenied) || errors.Is(err, auth.ErrBasicCredentialNotFound) ||
+		errors.As(err, &status) && refusal(status.code)
 }
 
 // errTokenSlow ends a request for a token that takes too long.

@@ -35,7 +35,7 @@ func tokenNoteOf(ctx context.Context) *tokenNote {
 	return note
 }
 
-// uses notes the login that is told to the token server, which must not be quoted with its secrets.
+// uses notes the login that is told to the token server, which is not quoted with its secrets.
 func (n *tokenNote) uses(cred auth.Credential, source string) {
 	if n != nil {
 		n.cred, n.source = cred, source
@@ -74,8 +74,8 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// dropVain takes the challenge from an answer to a password where its source has no other one: auth.Client would send
-// the same again.
+// dropVain takes the challenge from an answer to a password where its source has no other one:
+// auth.Client would send the same again.
 func (t *loginTrip) dropVain(req *http.Request, resp *http.Response) {
 	if scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " "); scheme != "Basic" {
 		return

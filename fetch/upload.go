@@ -130,8 +130,8 @@ func (p *pusher) mount(ctx context.Context, u upload) (opened *http.Response, mo
 	return opened, false, nil
 }
 
-// do sends a request. The client passes on 416 as an answer to reads; here it is an error. So is a success that a write
-// cannot have had.
+// do sends a request. The client passes on 416 as an answer to reads; here it is an error. So is a
+// success that a write cannot have had.
 func (p *pusher) do(ctx context.Context, what call) (*http.Response, error) {
 	resp, err := p.c.do(ctx, what)
 	switch {
