@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
 // call is one request to a registry.
@@ -20,6 +22,7 @@ type call struct {
 	size   int64                         // of the body, in bytes
 	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again
 	query  string                        // after path
+	of     artifact.WireDigest           // writes: what the answer may name; zero: anything
 }
 
 // writes says that the call changes the registry.

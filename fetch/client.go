@@ -56,7 +56,7 @@ func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func
 func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 	a := &auth.Client{
 		Client:     &http.Client{Transport: &loginTrip{next: rt, login: l}, CheckRedirect: checkRedirect},
-		Cache:      newTokenCache(),
+		Cache:      l.tokens,
 		Credential: l.credential,
 		ClientID:   "pfmount",
 	}
@@ -193,6 +193,9 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	req.Header.Set("Accept-Encoding", "identity")
 	e.login.sign(req)
 	resp, err := e.auth.Do(req)
+	if err == nil {
+		ctx, resp, err = e.renew(ctx, req, resp)
+	}
 	if err != nil {
 		return nil, rebuild(ctx, req, e.login.explain(ctx, http.StatusUnauthorized), err)
 	}

@@ -24,6 +24,8 @@ type login struct {
 	keys  credKeys // what the endpoint and the repository are called there
 	warn  func(string)
 
+	tokens *tokenCache
+
 	mu   sync.Mutex // guards used
 	used usedLogin
 }
@@ -45,7 +47,13 @@ type usedLogin struct {
 // newLogin returns the login of the endpoint that answers for a repository's registry, its own host (own), or of a
 // mirror, which is never told what was given for the registry.
 func newLogin(host, repo string, own bool, o Options, warn func(string)) (*login, error) {
-	l := &login{host: host, files: credFiles(o.Getenv), keys: credNames(host, repo), warn: warn}
+	l := &login{
+		host: host, files: credFiles(o.Getenv), keys: credNames(host, repo), warn: warn,
+		tokens: newTokenCache(),
+	}
+	l.tokens.login = func(ctx context.Context) (auth.Credential, error) {
+		return l.credential(ctx, host)
+	}
 	if !own {
 		return l, nil
 	}
@@ -96,8 +104,9 @@ func (l *login) credential(ctx context.Context, hostport string) (auth.Credentia
 		return auth.EmptyCredential, nil
 	}
 	if l.given.user != "" {
-		tokenNoteOf(ctx).hide(l.given.password)
-		return auth.Credential{Username: l.given.user, Password: l.given.password}, nil
+		cred := auth.Credential{Username: l.given.user, Password: l.given.password}
+		tokenNoteOf(ctx).uses(cred, l.given.source)
+		return cred, nil
 	}
 	found, err := findCred(ctx, l.files, l.keys)
 	if ctx.Err() != nil {
@@ -112,7 +121,7 @@ func (l *login) credential(ctx context.Context, hostport string) (auth.Credentia
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used = usedLogin{source: found.source, why: strings.Join(found.problems, "; ")}
-	tokenNoteOf(ctx).hide(found.cred.Password, found.cred.RefreshToken)
+	tokenNoteOf(ctx).uses(found.cred, found.source)
 	return found.cred, nil
 }
 
@@ -142,10 +151,13 @@ func (l *login) explain(ctx context.Context, code int) string {
 	l.mu.Lock()
 	used := l.used
 	l.mu.Unlock()
+	if a := attemptOf(ctx); a.source != "" && tokenNoteOf(ctx) == nil {
+		used.source = a.source // its source may say something else by now
+	}
 	if used.source != "" {
 		text := "asked with " + used.source
 		switch code {
-		case http.StatusUnauthorized:
+		case http.StatusUnauthorized, http.StatusBadRequest:
 			return text + "; it may be wrong, have expired, or lack the right to this repository: log in again"
 		case http.StatusForbidden:
 			return text + "; it may lack the right to do this in this repository"

@@ -48,6 +48,10 @@ func (e *statusError) Unwrap() error {
 	switch e.code {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return ErrDenied
+	case http.StatusBadRequest:
+		if strings.HasPrefix(e.words, "DENIED") || strings.HasPrefix(e.words, "UNAUTHORIZED") {
+			return ErrDenied // Amazon ECR, to a login that has lapsed
+		}
 	case http.StatusNotFound:
 		if !e.tokens {
 			return artifact.ErrNotFound

@@ -80,7 +80,7 @@ func (s *session) closing() *url.URL {
 func (s *session) whole(ctx context.Context) error {
 	body := &uploadBody{ctx: ctx, from: s.u, size: s.u.size, meter: s.p.meter}
 	resp, err := s.p.do(ctx, call{
-		method: http.MethodPut, at: s.closing(), size: s.u.size, body: body.open,
+		method: http.MethodPut, at: s.closing(), size: s.u.size, body: body.open, of: s.u.digest,
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
 	})
 	if err = body.end(err); err != nil {
@@ -131,7 +131,7 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 	case s.off < s.u.size:
 		return false, s.patch(ctx)
 	}
-	resp, err := s.p.do(ctx, call{method: http.MethodPut, at: s.closing()})
+	resp, err := s.p.do(ctx, call{method: http.MethodPut, at: s.closing(), of: s.u.digest})
 	if err != nil {
 		return false, s.judge(err)
 	}

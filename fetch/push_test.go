@@ -27,6 +27,7 @@ import (
 type sinkRegistry struct {
 	*httptest.Server
 	answer func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	quay   bool                                              // answers to writes are of type text/html
 
 	mu        sync.Mutex // guards the fields below
 	blobs     map[string][]byte
@@ -72,6 +73,9 @@ func (s *sinkRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := filepath.Base(r.URL.Path)
+	if s.quay {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	}
 	switch r.Method + " " + kind {
 	case "HEAD blob":
 		s.mu.Lock()
@@ -82,6 +86,22 @@ func (s *sinkRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	case "HEAD manifest", "GET manifest":
+		s.mu.Lock()
+		b, ok := s.manifests[name]
+		for _, m := range s.manifests {
+			if digestOf(m) == name {
+				b, ok = m, true
+			}
+		}
+		s.mu.Unlock()
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", artifact.MediaTypeManifest)
+		w.Header().Set("Docker-Content-Digest", digestOf(b))
+		_, _ = w.Write(b)
 	case "POST upload":
 		w.Header().Set("Location", "/v2/a/blobs/uploads/1?state=a%2Fb%3D")
 		w.WriteHeader(http.StatusAccepted)
@@ -96,6 +116,11 @@ func (s *sinkRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.manifests[name] = b
 		} else {
 			s.blobs[r.URL.Query().Get("digest")], s.query = b, r.URL.RawQuery
+		}
+		if s.quay {
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, "OK")
+			return
 		}
 		w.WriteHeader(http.StatusNoContent) // any 2xx will do
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// putManifest makes the image visible under its tag.
+// putManifest makes the image visible under its tag, and looks whether it is.
 func (p *pusher) putManifest(ctx context.Context) error {
 	name := p.dst.Tag()
 	if name == "" {
@@ -26,10 +26,13 @@ func (p *pusher) putManifest(ctx context.Context) error {
 		resp, err := p.do(ctx, call{
 			method: http.MethodPut, path: "manifests/" + name, size: int64(len(p.manifest)),
 			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p.manifest)), nil },
-			header: http.Header{"Content-Type": {artifact.MediaTypeManifest}},
+			header: http.Header{"Content-Type": {artifact.MediaTypeManifest}}, of: artifact.DigestOf(p.manifest),
 		})
 		if err == nil {
 			finish(resp)
+			if err = p.confirm(ctx); err != nil {
+				return fmt.Errorf("OCI manifest %s: %w", artifact.DigestOf(p.manifest), err)
+			}
 			return nil
 		}
 		if err = retry.again(ctx, err); err != nil {

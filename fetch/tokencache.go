@@ -25,7 +25,8 @@ const (
 // request however many wait; a request that was refused with an old token gets the new one when that is there; and a
 // token belongs to the scopes that were asked for, whatever the registry's challenge adds to them.
 type tokenCache struct {
-	now func() time.Time
+	now   func() time.Time
+	login func(context.Context) (auth.Credential, error) // asks the login's source
 
 	mu     sync.Mutex // guards the fields below, and those of each token
 	scheme auth.Scheme
@@ -45,18 +46,32 @@ type token struct {
 
 	denied   error
 	deniedAt time.Time
+
+	cred   auth.Credential // the login that it was got with
+	source string          // where that comes from, for messages
+	proved bool            // it was good for a request
+	vain   time.Time       // when its source had nothing else, after a refusal
 }
 
 // tokenFlight is one request for a token, and what came of it.
 type tokenFlight struct {
-	done  chan struct{} // closed when the fields below are set
-	value string
-	err   error
-	left  bool // whoever made the request gave up, so err says nothing to others
+	renews bool          // it follows a refusal, and may find that there is nothing new
+	done   chan struct{} // closed when the fields below are set
+	value  string
+	err    error
+	left   bool // whoever made the request gave up, so err says nothing to others
 }
 
 // attempt is what one call of auth.Client.Do has sent.
-type attempt struct{ value string }
+type attempt struct {
+	value  string
+	of     *token // that has or had the value
+	source string // of its login
+	fresh  bool   // its source was asked for this very call
+}
+
+// takes notes the token that is sent. The caller holds the cache's mu.
+func (a *attempt) takes(t *token, value string) { a.of, a.value, a.source = t, value, t.source }
 
 type attemptKey struct{}
 
@@ -100,7 +115,7 @@ func (c *tokenCache) GetToken(ctx context.Context, registry string, scheme auth.
 		fresh, err := c.next(ctx, t, value)
 		switch {
 		case err == nil:
-			value = fresh
+			value, a.fresh = fresh, true
 		case !c.postpone(t):
 			return "", err
 		}
@@ -108,7 +123,9 @@ func (c *tokenCache) GetToken(ctx context.Context, registry string, scheme auth.
 	if value == a.value {
 		return "", errdef.ErrNotFound
 	}
-	a.value = value
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.takes(t, value)
 	return value, nil
 }
 
@@ -125,7 +142,10 @@ func (c *tokenCache) Set(ctx context.Context, registry string, scheme auth.Schem
 	c.mu.Unlock()
 	a := attemptOf(ctx)
 	value, err := c.next(ctx, t, a.value)
-	a.value = value
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.takes(t, value)
+	a.fresh = true
 	return value, err
 }
 
@@ -176,7 +196,7 @@ func (c *tokenCache) next(ctx context.Context, t *token, old string) (string, er
 		c.mu.Unlock()
 		select {
 		case <-f.done:
-			if !f.left {
+			if !f.left && !(f.renews && f.value == old) {
 				return f.value, f.err
 			}
 		case <-ctx.Done():
@@ -198,17 +218,30 @@ func (c *tokenCache) fly(ctx context.Context, t *token, f *tokenFlight, fetch fu
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.flight = nil
+	if f.renews && !f.left && (f.err != nil || f.value == t.value) {
+		t.vain = c.now()
+	}
 	switch {
+	case f.err == nil && f.renews && f.value == t.value:
 	case f.err == nil:
 		t.value, t.denied = f.value, nil
+		t.cred, t.source, t.proved = note.cred, note.source, false
 		if t.scheme == auth.SchemeBearer {
 			t.expires = asked.Add(note.lasts)
 			t.renew = t.expires.Add(-min(tokenAhead, note.lasts/5))
 		}
-	case !f.left && (errors.Is(f.err, ErrDenied) || errors.Is(f.err, auth.ErrBasicCredentialNotFound)):
+	case !f.left && isDenial(f.err):
 		t.denied, t.deniedAt = f.err, c.now()
 	}
 	close(f.done)
+}
+
+// isDenial says that the login, or the lack of one, is why there is no token. An identity token
+// that has expired is answered with 400: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+func isDenial(err error) bool {
+	var status *statusError
+	return errors.Is(err, ErrDenied) || errors.Is(err, auth.ErrBasicCredentialNotFound) ||
+		errors.As(err, &status) && refusal(status.code)
 }
 
 // errTokenSlow ends a request for a token that takes too long.

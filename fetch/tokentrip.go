@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // maxTokenAnswer bounds what a token server says, in bytes: a token must fit into a header, and is there twice at most.
@@ -21,6 +23,8 @@ const maxTokenAnswer = 128 << 10
 type tokenNote struct {
 	lasts   time.Duration // how long the token holds
 	secrets []string      // what was sent to get it
+	cred    auth.Credential
+	source  string // where cred comes from, for messages
 }
 
 type tokenNoteKey struct{}
@@ -31,10 +35,11 @@ func tokenNoteOf(ctx context.Context) *tokenNote {
 	return note
 }
 
-// hide notes what the token server must not be quoted with.
-func (n *tokenNote) hide(secrets ...string) {
+// uses notes the login that is told to the token server, which is not quoted with its secrets.
+func (n *tokenNote) uses(cred auth.Credential, source string) {
 	if n != nil {
-		n.secrets = append(n.secrets, secrets...)
+		n.cred, n.source = cred, source
+		n.secrets = append(n.secrets, cred.Password, cred.RefreshToken)
 	}
 }
 
@@ -60,7 +65,9 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	if note != nil {
 		err = t.token(note, resp)
 	} else if resp.StatusCode == http.StatusUnauthorized {
-		err = pickChallenge(resp)
+		if err = pickChallenge(resp); err == nil {
+			t.dropVain(req, resp)
+		}
 	} else if resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "" {
 		_, err = hop(resp)
 	}
@@ -71,6 +78,17 @@ func (t *loginTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// dropVain takes the challenge from an answer to a password where its source has no other one:
+// auth.Client would send the same again.
+func (t *loginTrip) dropVain(req *http.Request, resp *http.Response) {
+	if scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " "); scheme != "Basic" {
+		return
+	}
+	if again, _ := t.login.renewed(req.Context(), resp); !again {
+		resp.Header.Del("WWW-Authenticate")
+	}
+}
+
 // token checks the answer to a request for a token.
 func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 	if resp.StatusCode/100 == 3 {
@@ -79,7 +97,7 @@ func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		e := newStatusError(resp, serverWords(resp, append(sentSecrets(resp.Request), note.secrets...)...))
 		e.tokens = true
-		if e.Unwrap() == ErrDenied {
+		if refusal(e.code) {
 			e.login = t.login.explain(resp.Request.Context(), e.code)
 		}
 		return e

@@ -217,8 +217,9 @@ func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, fun
 	}
 }
 
-// checkRedirect is http.Client's: at most maxHops, never down from https to http, and no Referer, since the URL of a
-// private repository is nobody's business. Authorization is dropped by auth.Client when the origin changes.
+// checkRedirect is http.Client's: at most maxHops, never down from https to http, no upload that
+// becomes a GET, and no Referer, since the URL of a private repository is nobody's business.
+// Authorization is dropped by auth.Client when the origin changes.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	req.Header.Del("Referer")
 	if !sameOrigin(req.URL, via[0].URL) {
@@ -228,6 +229,11 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	if len(via) > maxHops {
 		return fmt.Errorf("%w to follow more than %d redirects", errRule, maxHops)
+	}
+	if was := via[0].Method; req.Method != was && !isToken(req) {
+		return fmt.Errorf("%w to follow a redirect (%d) to %s, which makes %s a %s and uploads "+
+			"nothing; a login page or a proxy may stand before the registry, or it has moved", errRule,
+			req.Response.StatusCode, clip(req.URL.Host+req.URL.EscapedPath(), 100), was, req.Method)
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead && !sameOrigin(req.URL, via[0].URL) {
 		return fmt.Errorf("%w to upload to another host, %s", errRule, clip(req.URL.Host, 255))

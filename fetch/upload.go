@@ -112,6 +112,7 @@ func (p *pusher) mount(ctx context.Context, u upload) (opened *http.Response, mo
 		rights := auth.AppendScopesForHost(ctx, p.c.api, auth.ScopeRepository(repo, auth.ActionPull))
 		resp, err := p.do(rights, call{
 			method: http.MethodPost, path: "blobs/uploads/", query: "mount=" + u.digest.String() + "&from=" + url.QueryEscape(repo),
+			of: u.digest,
 		})
 		var status *statusError
 		switch {
@@ -130,26 +131,37 @@ func (p *pusher) mount(ctx context.Context, u upload) (opened *http.Response, mo
 	return opened, false, nil
 }
 
-// do sends a request. The client passes on 416 as an answer to reads; here it is an error.
+// do sends a request. The client passes on 416 as an answer to reads; here it is an error. So is a
+// success that a write cannot have had.
 func (p *pusher) do(ctx context.Context, what call) (*http.Response, error) {
 	resp, err := p.c.do(ctx, what)
-	if err != nil || resp.StatusCode/100 == 2 {
-		return resp, err
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode/100 != 2:
+		err = newStatusError(resp, serverWords(resp))
+	case what.writes():
+		err = what.proved(resp)
 	}
-	err = newStatusError(resp, serverWords(resp))
+	if err == nil {
+		return resp, nil
+	}
 	_ = resp.Body.Close()
 	return nil, err
 }
 
 // there asks whether the registry has a blob. An answer to HEAD has no words, so a refusal is left to the upload, which
-// says why.
+// says why, and so is an answer that is not about this blob.
 func (p *pusher) there(ctx context.Context, u upload) (bool, error) {
 	resp, err := p.do(ctx, call{method: http.MethodHead, path: "blobs/" + u.digest.String()})
 	var status *statusError
 	switch {
 	case err == nil:
 		finish(resp)
-		return resp.ContentLength <= 0 || resp.ContentLength == u.size, nil
+		got, named := namedDigest(resp.Header, "Docker-Content-Digest")
+		page := !named && hasType(resp.Header.Get("Content-Type"), "text/html")
+		other := named && got != u.digest || resp.ContentLength > 0 && resp.ContentLength != u.size
+		return !page && !other, nil
 	case errors.As(err, &status) && status.code/100 == 4 && !retriable(err):
 		return false, nil
 	}

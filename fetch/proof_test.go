@@ -1,0 +1,192 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/pfmount/pfmount/fetch/artifact"
+)
+
+// answerTo makes an answer of a sinkRegistry to one kind of request.
+func answerTo(method, part string, answer http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != method || !strings.Contains(r.URL.Path, part) {
+			return false
+		}
+		answer(w, r)
+		return true
+	}
+}
+
+// claims answers a write without doing it; header alternates names and values.
+func claims(code int, body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+const (
+	loginPage = "\n<!DOCTYPE html><html><title>Log in</title></html>"
+	htmlType  = "text/html; charset=utf-8"
+)
+
+// TestPushUnproved: what only looks like a success is an error that says what was seen.
+func TestPushUnproved(t *testing.T) {
+	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	other := digestOf([]byte("other"))
+	page := claims(200, loginPage, "Content-Type", htmlType)
+	moved := func(code int) http.HandlerFunc { return claims(code, "", "Location", "/login?next=SECRET") }
+	tests := []struct {
+		name   string
+		answer func(http.ResponseWriter, *http.Request) bool
+		from   string // repository to mount from
+		says   string
+	}{
+		{"manifest, 301", answerTo("PUT", "manifests", moved(301)), "", "a redirect (301) to"},
+		{"manifest, 302", answerTo("PUT", "manifests", moved(302)), "", "makes PUT a GET"},
+		{"manifest, 303", answerTo("PUT", "manifests", moved(303)), "", "a redirect (303) to"},
+		{"blob, 301", answerTo("PUT", "uploads", moved(301)), "", "makes PUT a GET"},
+		{"upload, 302", answerTo("POST", "uploads", moved(302)), "", "makes POST a GET"},
+		{"mount, 302", answerTo("POST", "uploads", moved(302)), "b", "makes POST a GET"},
+		{"manifest, page", answerTo("PUT", "manifests", page), "", "web page"},
+		{"blob, page", answerTo("PUT", "uploads", page), "", "web page"},
+		{"upload, page", answerTo("POST", "uploads", claims(202, loginPage, "Content-Type", htmlType, "Location", "/x")), "", "web page"},
+		{"mount, page", answerTo("POST", "uploads", claims(201, loginPage, "Content-Type", htmlType)), "b", "web page"},
+		{"all, page", func(w http.ResponseWriter, r *http.Request) bool { page(w, r); return true }, "", "web page"},
+		{"manifest, another digest", answerTo("PUT", "manifests", claims(201, "", "Docker-Content-Digest", other)), "", "Docker-Content-Digest names another digest, " + other},
+		{"manifest, another place", answerTo("PUT", "manifests", claims(201, "", "Location", "https://x/v2/a/manifests/"+other+"?SECRET")), "", "Location names another digest"},
+		{"blob, another digest", answerTo("PUT", "uploads", claims(201, "", "Docker-Content-Digest", other)), "", other},
+		{"blob, another place", answerTo("PUT", "uploads", claims(201, "", "Location", "/v2/a/blobs/sha256%3A"+other[7:])), "", other},
+		{"mount, another digest", answerTo("POST", "uploads", claims(201, "", "Docker-Content-Digest", other)), "b", other},
+		{"manifest not stored", answerTo("PUT", "manifests", claims(201, "")), "", "404 Not Found"},
+		{"HEAD names another", answerTo("HEAD", "manifests", claims(200, "", "Docker-Content-Digest", other)), "", "another manifest, " + other},
+		{"GET has another", func(w http.ResponseWriter, r *http.Request) bool {
+			return answerTo("HEAD", "manifests", claims(405, ""))(w, r) || answerTo("GET", "manifests", claims(200, "other"))(w, r)
+		}, "", "another manifest, " + other},
+		{"reads are pages", func(w http.ResponseWriter, r *http.Request) bool {
+			return answerTo("HEAD", "manifests", page)(w, r) || answerTo("GET", "manifests", page)(w, r)
+		}, "", "web page"},
+		{"reads are refused", func(w http.ResponseWriter, r *http.Request) bool {
+			return answerTo("HEAD", "manifests", claims(403, ""))(w, r) || answerTo("GET", "manifests", claims(403, ""))(w, r)
+		}, "", "may not be there"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSink(t)
+			s.answer = tt.answer
+			o := PushOptions{Options: testOptions()}
+			if tt.from != "" {
+				o.MountFrom = []string{tt.from}
+			}
+			_, err := Push(context.Background(), c, s.ref(t), o)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "SECRET") {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+			if !errors.Is(err, ErrRegistry) && !errors.Is(err, ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
+				t.Errorf("got %v, want ErrRegistry", err)
+			}
+			if n := s.count("GET blob"); n > 0 {
+				t.Errorf("%d requests went on as GET", n)
+			}
+		})
+	}
+}
+
+// TestPushProved: registries that say little, or say it late, still prove what they have, with few requests.
+func TestPushProved(t *testing.T) {
+	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	failed, late := 0, 0
+	for _, tt := range []struct {
+		name       string
+		answer     func(http.ResponseWriter, *http.Request) bool
+		heads, get int
+	}{
+		{"HEAD", nil, 1, 0},
+		{"HEAD is not allowed", answerTo("HEAD", "manifests", claims(405, "")), 1, 1},
+		{"HEAD is refused", answerTo("HEAD", "manifests", claims(403, "")), 1, 1},
+		{"HEAD finds nothing", answerTo("HEAD", "manifests", claims(404, "")), 1, 1},
+		{"HEAD tells no digest", answerTo("HEAD", "manifests", claims(200, "")), 1, 1},
+		{"HEAD fails once", func(w http.ResponseWriter, r *http.Request) bool {
+			return failOnce(&failed, w, r)
+		}, 2, 0},
+		{"late", func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.Contains(r.URL.Path, "/manifests/") && r.Method != http.MethodPut {
+				if late++; late <= 4 { // HEAD and GET, twice
+					w.WriteHeader(http.StatusNotFound)
+					return true
+				}
+			}
+			return false
+		}, 3, 2},
+	} {
+		s := newSink(t)
+		s.answer = tt.answer
+		if _, err := push(t, s, c, ""); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if s.count("PUT manifest") != 1 || s.count("HEAD manifest") != tt.heads || s.count("GET manifest") != tt.get {
+			t.Errorf("%s: %v, want %d HEAD and %d GET", tt.name, s.seen, tt.heads, tt.get)
+		}
+	}
+}
+
+// failOnce answers the first HEAD of a manifest with 503.
+func failOnce(n *int, w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodHead || !strings.Contains(r.URL.Path, "/manifests/") {
+		return false
+	}
+	if *n++; *n > 1 {
+		return false
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return true
+}
+
+// TestPushToQuay: its answers to writes are text/html, with the word OK or empty.
+func TestPushToQuay(t *testing.T) {
+	s := newSink(t)
+	s.quay = true
+	if _, err := push(t, s, openCargo(t, "oci-layout:"+fixtures+"/layout:minimal"), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestThereIsThisBlob: only an answer about the blob spares its upload.
+func TestThereIsThisBlob(t *testing.T) {
+	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	for name, header := range map[string][]string{
+		"page":    {"Content-Type", htmlType},
+		"another": {"Docker-Content-Digest", digestOf([]byte("other"))},
+	} {
+		s := newSink(t)
+		s.answer = answerTo("HEAD", "blobs", claims(200, "", header...))
+		if r, err := push(t, s, c, ""); err != nil || r.Copied != r.Blobs || len(s.blobs) != r.Blobs {
+			t.Errorf("%s: %+v, %v, %d blobs there", name, r, err, len(s.blobs))
+		}
+	}
+}
+
+func TestNamedDigest(t *testing.T) {
+	d := artifact.DigestOf([]byte("x"))
+	for value, want := range map[string]bool{
+		d.String(): true, "/v2/a/blobs/" + d.String(): true, "https://h/v2/a/manifests/" + d.String() + "?x=1": true,
+		"/v2/a/blobs/sha256%3A" + d.Hex(): true, "v2/a/blobs/" + d.String(): true,
+		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.hex(): false,
+		"/v2/a/blobs/uploads/" + d.Hex(): false, "http://[::1/": false, "/" + d.String() + "/data": false,
+	} {
+		got, ok := namedDigest(http.Header{"Location": {value}}, "Location")
+		if ok != want || ok && got != d {
+			t.Errorf("%q: got %s, %t, want %t", value, fmt.Sprint(got), ok, want)
+		}
+	}
+}
