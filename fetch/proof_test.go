@@ -181,7 +181,7 @@ func TestNamedDigest(t *testing.T) {
 	for value, want := range map[string]bool{
 		d.String(): true, "/v2/a/blobs/" + d.String(): true, "https://h/v2/a/manifests/" + d.String() + "?x=1": true,
 		"/v2/a/blobs/sha256%3A" + d.Hex(): true, "v2/a/blobs/" + d.String(): true,
-		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.hex(): false,
+		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.Hex(): false,
 		"/v2/a/blobs/uploads/" + d.Hex(): false, "http://[::1/": false, "/" + d.String() + "/data": false,
 	} {
 		got, ok := namedDigest(http.Header{"Location": {value}}, "Location")
