@@ -191,7 +191,7 @@ func (g *gated) Write(p []byte) (int, error) {
 func TestRooms(t *testing.T) {
 	large, medium, small := part{content: noise(2 << 20)}, part{content: noise(100 << 10)}, part{content: noise(100)}
 	im := layoutWith(t, large, medium, small)
-	rooms := int32(im.options.MaxConns)
+	rooms := int32(im.options.Registry.MaxConns)
 	var inside atomic.Int32
 	var all sync.WaitGroup
 	gate := make(chan struct{})

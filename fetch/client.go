@@ -30,12 +30,12 @@ type client struct {
 }
 
 // newClient makes the client of a registry's reference.
-func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func(string)) (*client, error) {
-	c := &client{api: r.Host(), repo: r.Repo(), plain: o.PlainHTTP, log: o.Log, policy: policy}
+func newClient(r ref.Ref, o RegistryOptions, t *transport, warn func(string)) (*client, error) {
+	c := &client{api: r.Host(), repo: r.Repo(), plain: o.PlainHTTP, log: o.Log, policy: o.Retry}
 	if r.Host() == ref.DockerHub {
 		c.api = ref.DockerAPI
 	}
-	if _, err := Proxies(o.Getenv); err != nil && !o.Offline {
+	if _, err := Proxies(o.Login.Getenv); err != nil && !o.Offline {
 		return nil, err
 	}
 	var err error
@@ -53,7 +53,7 @@ func newClient(r ref.Ref, o Options, policy retryPolicy, t *transport, warn func
 }
 
 // newAuth makes the part of an endpoint's client that logs in.
-func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
+func newAuth(l *login, o RegistryOptions, rt http.RoundTripper) *auth.Client {
 	a := &auth.Client{
 		Client:     &http.Client{Transport: &loginTrip{next: rt, login: l}, CheckRedirect: checkRedirect},
 		Cache:      l.tokens,

@@ -125,7 +125,7 @@ func TestHeaderBound(t *testing.T) {
 				defer srv.Close()
 				o := testOptions()
 				if special {
-					o.HostsDir = writeHosts(t, "_default", "server = \""+srv.URL+"\"\ndial_timeout = \"5s\"\n")
+					o.Registry.TLS.HostsDir = writeHosts(t, "_default", "server = \""+srv.URL+"\"\ndial_timeout = \"5s\"\n")
 				}
 				c, _, err := dialTo(t, strings.TrimPrefix(srv.URL, "http://")+"/a", srv.Listener.Addr().String(), o, nil)
 				if err != nil {

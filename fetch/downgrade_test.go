@@ -63,9 +63,9 @@ func TestNeverDowngraded(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := testOptions()
-			o.Getenv, o.CAFile = env("OCI_BEARER", "S3CRET"), tt.caFile
+			o.Registry.Login.Getenv, o.Registry.TLS.CAFile = env("OCI_BEARER", "S3CRET"), tt.caFile
 			if tt.hosts != "" {
-				o.HostsDir = writeHosts(t, tt.host, tt.hosts)
+				o.Registry.TLS.HostsDir = writeHosts(t, tt.host, tt.hosts)
 			}
 			c, _, err := dialTo(t, tt.host+"/a", server.Listener.Addr().String(), o, nil)
 			if err != nil {
@@ -91,8 +91,8 @@ func TestNamedPlain(t *testing.T) {
 	}))
 	defer server.Close()
 	o := testOptions()
-	o.Getenv = env("OCI_BEARER", "S3CRET")
-	o.HostsDir = writeHosts(t, "registry.test:5000", "server = \"http://registry.test:5000\"\n[header]\nx-site = \"berlin\"\n")
+	o.Registry.Login.Getenv = env("OCI_BEARER", "S3CRET")
+	o.Registry.TLS.HostsDir = writeHosts(t, "registry.test:5000", "server = \"http://registry.test:5000\"\n[header]\nx-site = \"berlin\"\n")
 	c, _, err := dialTo(t, "registry.test:5000/a", server.Listener.Addr().String(), o, nil)
 	if err != nil {
 		t.Fatal(err)

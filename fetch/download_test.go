@@ -210,7 +210,7 @@ func TestProgressResetsTries(t *testing.T) {
 	p := part{content: noise(3 << 20)}
 	wire := p.stored()
 	o := testOptions()
-	o.retry.progress = 200 << 10
+	o.Registry.Retry.progress = 200 << 10
 	f, im := oneBlob(t, p, o)
 	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n == 1 {

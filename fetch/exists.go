@@ -12,9 +12,9 @@ import (
 )
 
 // dial makes the client of a registry, and returns how to give its connections back.
-func dial(r ref.Ref, o Options) (*client, func(), error) {
-	t := newTransport(o, *o.retry, new(artifact.Counters))
-	c, err := newClient(r, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", r.String()) })
+func dial(r ref.Ref, o RegistryOptions) (*client, func(), error) {
+	t := newTransport(o, new(artifact.Counters))
+	c, err := newClient(r, o, t, func(text string) { o.Log.Warn(text, "image", r.String()) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,10 +48,10 @@ func lookFor(ctx context.Context, r ref.Ref, o Options) error {
 }
 
 func lookRemote(ctx context.Context, r ref.Ref, o Options) error {
-	if o.Offline {
+	if o.Registry.Offline {
 		return ErrOffline
 	}
-	c, idle, err := dial(r, o)
+	c, idle, err := dial(r, o.Registry)
 	if err != nil {
 		return err
 	}

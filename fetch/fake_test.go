@@ -31,10 +31,10 @@ const hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 const fixtures = "../test/testdata/fixtures"
 
 // fastRetry is defaultRetry with waits that a test can bear.
-func fastRetry() *retryPolicy {
+func fastRetry() retryPolicy {
 	p := defaultRetry()
 	p.base, p.ceiling, p.probe = time.Millisecond, 4*time.Millisecond, 20*time.Millisecond
-	return &p
+	return p
 }
 
 // fakeRegistry serves blobs and manifests from memory, after asking a script.
@@ -223,7 +223,7 @@ func mustRef(t testing.TB, s string) ref.Ref {
 func noEnv(string) string { return "" }
 
 func testOptions() Options {
-	return Options{Getenv: noEnv, StallTimeout: 30 * time.Second, retry: fastRetry()}
+	return Options{Registry: RegistryOptions{Login: LoginOptions{Getenv: noEnv}, StallTimeout: 30 * time.Second, Retry: fastRetry()}}
 }
 
 func mustOpen(t testing.TB, r ref.Ref, o Options) *Image {

@@ -37,7 +37,7 @@ func writeConfig(t *testing.T, name, text string) string {
 func planOf(t *testing.T, name, root string) (route, []string, error) {
 	t.Helper()
 	o := testOptions()
-	o.HostsDir, o.dockerDir = root, t.TempDir()
+	o.Registry.TLS.HostsDir, o.Registry.TLS.DockerDir = root, t.TempDir()
 	o = o.withDefaults()
 	var warnings []string
 	own := name
@@ -45,7 +45,7 @@ func planOf(t *testing.T, name, root string) (route, []string, error) {
 		own = ref.DockerAPI
 	}
 	r, err := planner{
-		name: name, own: ownEndpoint(own), o: o, t: newTransport(o, *o.retry, new(artifact.Counters)),
+		name: name, own: ownEndpoint(own), o: o.Registry, t: newTransport(o.Registry, new(artifact.Counters)),
 		warn: func(s string) { warnings = append(warnings, s) },
 	}.plan()
 	return r, warnings, err

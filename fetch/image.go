@@ -12,10 +12,8 @@ package fetch
 import (
 	"context"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -26,55 +24,27 @@ import (
 
 // Options say how images are opened. The zero value is usable.
 type Options struct {
-	Policy       sign.Policy
-	Log          *slog.Logger        // nil: nothing is logged
-	Getenv       func(string) string // for OCI_BEARER and other logins, and where login files are; nil: os.Getenv
-	Username     string              // for the image's own registry, unless OCI_BEARER or OCI_USERNAME is set; "": none
-	Password     string              // of Username
-	Meta         Meta                // nil: nothing is kept
-	Offline      bool                // never ask a registry
-	PlainHTTP    bool                // registries speak plain HTTP, and may have credentials over it
-	StallTimeout time.Duration       // a request that brings nothing for so long fails; 0: 30 s
-	MaxConns     int                 // requests at once to a host; 0: 32
-	MaxBlobSize  int64               // decoded bytes of a blob that has no signed size; 0: 4 GiB
-	Version      string              // for the User-Agent pfmount/VERSION
-	CAFile       string              // PEM authorities that registries may have, beside the system's
-	ClientCert   string              // PEM certificate to show the registry; with its key, or ClientKey has it
-	ClientKey    string              // PEM
-	HostsDir     string              // containerd's folder of hosts.toml files; "": none
-	TrustFolder  string              // why a file:// folder without a signature is trusted; "": it is not
-	Likely       Likely              // nil: nothing is fetched before the signature is verified but what that takes
-
-	retry     *retryPolicy // tests; nil: defaultRetry
-	dockerDir string       // tests; "": dockerCerts
+	Policy      sign.Policy
+	Log         *slog.Logger    // nil: nothing is logged
+	Meta        Meta            // nil: nothing is kept
+	MaxBlobSize int64           // decoded bytes of a blob that has no signed size; 0: 4 GiB
+	TrustFolder string          // why a file:// folder without a signature is trusted; "": it is not
+	Likely      Likely          // nil: before the signature is verified only what that takes is fetched
+	Registry    RegistryOptions // how a registry is reached; Log is the one above
 }
 
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Getenv == nil {
-		o.Getenv = os.Getenv
-	}
 	if o.Meta == nil {
 		o.Meta = noMeta{}
-	}
-	if o.StallTimeout <= 0 {
-		o.StallTimeout = 30 * time.Second
-	}
-	if o.MaxConns <= 0 {
-		o.MaxConns = 32
 	}
 	if o.MaxBlobSize <= 0 {
 		o.MaxBlobSize = 4 << 30
 	}
-	if o.dockerDir == "" {
-		o.dockerDir = dockerCerts
-	}
-	if o.retry == nil {
-		p := defaultRetry()
-		o.retry = &p
-	}
+	o.Registry.Log = o.Log
+	o.Registry = o.Registry.withDefaults()
 	return o
 }
 

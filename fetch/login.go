@@ -46,9 +46,9 @@ type usedLogin struct {
 
 // newLogin returns the login of the endpoint that answers for a repository's registry, its own host (own), or of a
 // mirror, which is never told what was given for the registry.
-func newLogin(host, repo string, own bool, o Options, warn func(string)) (*login, error) {
+func newLogin(host, repo string, own bool, o RegistryOptions, warn func(string)) (*login, error) {
 	l := &login{
-		host: host, files: credFiles(o.Getenv), keys: credNames(host, repo), warn: warn,
+		host: host, files: credFiles(o.Login.Getenv), keys: credNames(host, repo), warn: warn,
 		tokens: newTokenCache(),
 	}
 	l.tokens.login = func(ctx context.Context) (auth.Credential, error) {
@@ -67,19 +67,19 @@ func newLogin(host, repo string, own bool, o Options, warn func(string)) (*login
 
 // givenLogin reads the reference tool's variables, then the options: OCI_BEARER, else OCI_USERNAME with OCI_PASSWORD,
 // else Options.Username with Options.Password.
-func givenLogin(o Options) (given, error) {
-	if token := o.Getenv("OCI_BEARER"); token != "" {
+func givenLogin(o RegistryOptions) (given, error) {
+	if token := o.Login.Getenv("OCI_BEARER"); token != "" {
 		if !isToken68(token) {
 			return given{}, &loginError{"OCI_BEARER: it holds characters that no token has"}
 		}
 		return given{bearer: token, source: "the token in OCI_BEARER"}, nil
 	}
-	user, password := o.Getenv("OCI_USERNAME"), o.Getenv("OCI_PASSWORD")
+	user, password := o.Login.Getenv("OCI_USERNAME"), o.Login.Getenv("OCI_PASSWORD")
 	switch {
 	case user != "" && password != "":
 		return given{user: user, password: password, source: "the user " + clip(user, 100) + " of OCI_USERNAME"}, nil
-	case o.Username != "":
-		return given{user: o.Username, password: o.Password, source: "the user " + clip(o.Username, 100) + " of --username"}, nil
+	case o.Login.Username != "":
+		return given{user: o.Login.Username, password: o.Login.Password, source: "the user " + clip(o.Login.Username, 100) + " of --username"}, nil
 	case user != "":
 		return given{half: "OCI_USERNAME is set, OCI_PASSWORD is not"}, nil
 	case password != "":

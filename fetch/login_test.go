@@ -86,7 +86,7 @@ func TestToken(t *testing.T) {
 		f.serve(t, p)
 		a := withTokens(t, f, tt.basic)
 		o := testOptions()
-		o.Getenv = tt.env
+		o.Registry.Login.Getenv = tt.env
 		im := mustOpen(t, f.ref(t), o)
 		if a.issued.Load() != 1 || f.count("*") != 4 {
 			t.Errorf("%s: %d tokens, %d requests, want 1 and 4", tt.name, a.issued.Load(), f.count("*"))
@@ -149,7 +149,7 @@ func TestTokenRefused(t *testing.T) {
 		var asked atomic.Int64
 		a.answer = func(w http.ResponseWriter, r *http.Request) { asked.Add(1); tt.answer(w, r) }
 		o := testOptions()
-		o.Getenv = env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
+		o.Registry.Login.Getenv = env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
 		_, err := Open(context.Background(), f.ref(t), o)
 		if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
@@ -192,7 +192,7 @@ func TestBearerAndBasic(t *testing.T) {
 			return true
 		})
 		o := testOptions()
-		o.Getenv = tt.env
+		o.Registry.Login.Getenv = tt.env
 		mustOpen(t, f.ref(t), o)
 		if n := f.count("*"); n != tt.requests {
 			t.Errorf("%s: %d requests, want %d", tt.name, n, tt.requests)
@@ -202,7 +202,7 @@ func TestBearerAndBasic(t *testing.T) {
 			text string
 		}{{noEnv, "no credentials"}, {env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {env("OCI_BEARER", "a b"), "OCI_BEARER"},
 			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong, have expired"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
-			o.Getenv = bad.env
+			o.Registry.Login.Getenv = bad.env
 			_, err := Open(context.Background(), f.ref(t), o)
 			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {
 				t.Errorf("%s: got %v, want ErrDenied with %q", tt.name, err, bad.text)
@@ -227,7 +227,7 @@ func TestSecretsStayIn(t *testing.T) {
 		for _, login := range []func(string) string{env("OCI_BEARER", "SECRETTOKEN"), env("OCI_USERNAME", "u", "OCI_PASSWORD", "SECRETPASS")} {
 			var log bytes.Buffer
 			o := testOptions()
-			o.Getenv = login
+			o.Registry.Login.Getenv = login
 			o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 8}))
 			f := newFake(t)
 			f.serve(t, p)
@@ -310,7 +310,7 @@ func TestIdentityToken(t *testing.T) {
 			fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
 		}
 		o := testOptions()
-		o.Getenv = env("REGISTRY_AUTH_FILE", writeFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
+		o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", writeFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
 		_, err := Open(context.Background(), f.ref(t), o)
 		if (tt.text == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), secret)) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.text)
@@ -333,11 +333,11 @@ func TestLoginOrder(t *testing.T) {
 	dir := t.TempDir()
 	file := writeFile(t, dir+"/auth.json", auths("h", "file:1", "mirror", "mirror:2"), 0o600)
 	vars := []string{"OCI_BEARER", "token", "OCI_USERNAME", "env", "OCI_PASSWORD", "3"}
-	o := Options{Username: "option", Password: "4"}
+	o := RegistryOptions{Login: LoginOptions{Username: "option", Password: "4"}}
 	for _, tt := range []struct {
 		name       string
 		env        []string
-		o          Options
+		o          RegistryOptions
 		host       string
 		own        bool
 		user, sent string
@@ -345,13 +345,13 @@ func TestLoginOrder(t *testing.T) {
 		{"bearer", vars, o, "h", true, "", "Bearer token"},
 		{"variables", vars[2:], o, "h", true, "env", ""},
 		{"option", vars[2:4], o, "h", true, "option", ""},
-		{"half a login", vars[2:4], Options{}, "h", true, "file", ""},
-		{"file", nil, Options{}, "h", true, "file", ""},
+		{"half a login", vars[2:4], RegistryOptions{}, "h", true, "file", ""},
+		{"file", nil, RegistryOptions{}, "h", true, "file", ""},
 		{"mirror", vars, o, "mirror", false, "mirror", ""},
 		{"mirror without a login", vars, o, "mirror2", false, "", ""},
 		{"mirror of the same name on another port", vars, o, "h:5000", false, "", ""},
 	} {
-		tt.o.Getenv = env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
+		tt.o.Login.Getenv = env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
 		l, err := newLogin(tt.host, "a", tt.own, tt.o, func(text string) { t.Errorf("%s: warned of %s", tt.name, text) })
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)

@@ -58,8 +58,8 @@ func withMirror(t *testing.T, table string, parts ...part) *mirrored {
 	m.up.serve(t, parts...)
 	m.mirror.serve(t, parts...)
 	m.options.Log = slog.New(slog.NewTextHandler(m.log, nil))
-	m.options.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+table)
-	m.options.retry.spare = 100 * time.Millisecond
+	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+table)
+	m.options.Registry.Retry.spare = 100 * time.Millisecond
 	return m
 }
 
@@ -92,8 +92,8 @@ func TestMirror(t *testing.T) {
 	}
 	for _, tt := range tests {
 		m := withMirror(t, tt.table+"[host.\"http://127.0.0.9\"]\n[host.\"http://127.0.0.9\".header]\nx-other = \"SECRET\"\n", part{content: []byte("content")})
-		m.options.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
-		m.options.Getenv = env("OCI_BEARER", "tok")
+		m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
+		m.options.Registry.Login.Getenv = env("OCI_BEARER", "tok")
 		im := mustOpen(t, m.up.ref(t), m.options)
 		if failed := m.read(t, im); failed != 0 {
 			t.Errorf("%q: a read failed", tt.table)
@@ -160,7 +160,7 @@ func TestMirrorFails(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := withMirror(t, "", parts...)
-			m.options.retry.spare = time.Hour
+			m.options.Registry.Retry.spare = time.Hour
 			m.mirror.do(func(_ int, w http.ResponseWriter, _ *http.Request) bool { tt.answer(t, w); return true })
 			im := mustOpen(t, m.up.ref(t), m.options)
 			if failed := m.read(t, im); failed != 0 {
@@ -213,8 +213,8 @@ func TestMirrorBreaksBodies(t *testing.T) {
 	p, next := part{content: noise(2 << 20)}, part{content: []byte("next")}
 	for _, stall := range []bool{false, true} {
 		m := withMirror(t, "", p, next)
-		m.options.retry.spare = time.Hour
-		m.options.StallTimeout = 10 * time.Second
+		m.options.Registry.Retry.spare = time.Hour
+		m.options.Registry.StallTimeout = 10 * time.Second
 		free := make(chan struct{})
 		m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if !stall {
@@ -319,7 +319,7 @@ func TestAllFail(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	none := testOptions()
-	none.HostsDir = writeHosts(t, m.up.host(), "capabilities = [\"pull\"]\n")
+	none.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "capabilities = [\"pull\"]\n")
 	if _, err := Open(context.Background(), m.up.ref(t), none); err == nil || !strings.Contains(err.Error(), "capability") {
 		t.Errorf("nobody may resolve tags: got %v", err)
 	}
@@ -329,7 +329,7 @@ func TestAllFail(t *testing.T) {
 func TestHeadersOnRedirect(t *testing.T) {
 	p := part{content: []byte("content")}
 	m := withMirror(t, "", p)
-	m.options.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
+	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
 	var hits atomic.Int64
 	store := otherHost(t, func(w http.ResponseWriter, r *http.Request) {
 		hits.Add(1)
@@ -358,8 +358,8 @@ func TestPushThroughHosts(t *testing.T) {
 	}{{"[\"pull\", \"resolve\"]", false}, {"[\"push\"]", true}} {
 		own, mirror := newSink(t), newSink(t)
 		c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
-		o := PushOptions{Options: testOptions()}
-		o.HostsDir = writeHosts(t, strings.TrimPrefix(own.URL, "http://"), "[host.\""+mirror.URL+"\"]\ncapabilities = "+tt.capabilities+"\n")
+		o := PushOptions{Registry: testOptions().Registry}
+		o.Registry.TLS.HostsDir = writeHosts(t, strings.TrimPrefix(own.URL, "http://"), "[host.\""+mirror.URL+"\"]\ncapabilities = "+tt.capabilities+"\n")
 		if _, err := Push(context.Background(), c, own.ref(t), o); err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 // this reference, verified again under the policy of now.
 func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 	o = o.withDefaults()
-	im := &Image{ref: r, options: o, traffic: new(artifact.Counters), decoders: artifact.NewDecoders(max(o.MaxConns, 2))}
+	im := &Image{ref: r, options: o, traffic: new(artifact.Counters), decoders: artifact.NewDecoders(max(o.Registry.MaxConns, 2))}
 	im.use.ctx, im.use.end = context.WithCancelCause(context.Background())
 	im.use.idle = func() {}
 	if err := im.open(ctx); err != nil {
@@ -84,8 +84,8 @@ func (im *Image) verify(r *artifact.Root) (sign.Verified, error) {
 
 func (im *Image) openRegistry(ctx context.Context) error {
 	o := im.options
-	t := newTransport(o, *o.retry, im.traffic)
-	c, err := newClient(im.ref, o, *o.retry, t, func(text string) { o.Log.Warn(text, "image", im.ref.String()) })
+	t := newTransport(o.Registry, im.traffic)
+	c, err := newClient(im.ref, o.Registry, t, func(text string) { o.Log.Warn(text, "image", im.ref.String()) })
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	reg := &registry{ref: im.ref, c: c, meta: meta, log: o.Log, limiter: t.limiter}
 	im.early, im.limiter = &early{Source: reg}, t.limiter
 	im.src = im.early
-	if o.Offline {
+	if o.Registry.Offline {
 		reg.down = ErrOffline
 		return im.reopen(ctx, reg, ErrOffline)
 	}

@@ -84,8 +84,8 @@ func TestPushMounts(t *testing.T) {
 				w.WriteHeader(tt.answer[from])
 				return true
 			}
-			o := PushOptions{Options: testOptions(), MountFrom: tt.from}
-			o.MaxConns = 1
+			o := PushOptions{Registry: testOptions().Registry, MountFrom: tt.from}
+			o.Registry.MaxConns = 1
 			if tt.err != nil {
 				p := (&pieceRegistry{sinkRegistry: s}).pusher(t)
 				p.parents = &mountSources{repos: tt.from}

@@ -105,7 +105,7 @@ func (u *up) where(w http.ResponseWriter, code int) {
 // pusher is a push to the registry.
 func (p *pieceRegistry) pusher(t *testing.T) *pusher {
 	t.Helper()
-	c, idle, err := dial(p.ref(t), testOptions().withDefaults())
+	c, idle, err := dial(p.ref(t), testOptions().withDefaults().Registry)
 	if err != nil {
 		t.Fatal(err)
 	}

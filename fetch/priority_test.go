@@ -22,7 +22,7 @@ func TestReaderPassesReadahead(t *testing.T) {
 	f := newFake(t)
 	f.serve(t, parts...)
 	o := testOptions()
-	o.MaxConns, o.StallTimeout = 1, time.Minute
+	o.Registry.MaxConns, o.Registry.StallTimeout = 1, time.Minute
 	im := mustOpen(t, f.ref(t), o)
 	l := im.limiter
 	hold, begun := make(chan struct{}), make(chan struct{})

@@ -84,7 +84,7 @@ func TestPushUnproved(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSink(t)
 			s.answer = tt.answer
-			o := PushOptions{Options: testOptions()}
+			o := PushOptions{Registry: testOptions().Registry}
 			if tt.from != "" {
 				o.MountFrom = []string{tt.from}
 			}

@@ -30,7 +30,7 @@ func TestProxies(t *testing.T) {
 		f := newFake(t)
 		f.serve(t)
 		o := testOptions()
-		o.Getenv = env(tt.vars...)
+		o.Registry.Login.Getenv = env(tt.vars...)
 		im, err := Open(context.Background(), f.ref(t), o)
 		if err == nil {
 			_ = im.Close()

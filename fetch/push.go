@@ -28,9 +28,9 @@ const minWorkers = 8
 
 // PushOptions say how an image is pushed.
 type PushOptions struct {
-	Options          // of the registry; Policy and Meta are not used
-	Key     sign.Key // sign anew with it; empty: the image's own signature, else one by the public default key
-	Meter   *Meter   // nil: nobody watches
+	Registry RegistryOptions
+	Key      sign.Key // sign anew with it; empty: the image's own signature, else one by the public default key
+	Meter    *Meter   // nil: nobody watches
 	// MaxManifest is the longest OCI manifest that is pushed, in bytes; 0: 4 MiB, what registries take.
 	MaxManifest int64
 	// MountFrom are repositories of the same registry, with or without its host, that may have blobs of the image already:
@@ -45,7 +45,7 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 	if o.Meter == nil {
 		o.Meter = new(Meter)
 	}
-	o.Options = o.withDefaults()
+	o.Registry = o.Registry.withDefaults()
 	if dst.Kind() != ref.Registry {
 		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", clip(dst.String(), maxWords), ref.ErrInvalid)
 	}
@@ -60,7 +60,7 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 	if err = p.pack(ctx, o.Key); err != nil {
 		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
 	}
-	client, idle, err := dial(dst, o.Options)
+	client, idle, err := dial(dst, o.Registry)
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
 	}
@@ -157,7 +157,7 @@ func (p *pusher) send(ctx context.Context) error {
 	p.meter.begin(int64(len(p.parts)), all)
 	p.meter.uploading.Store(true)
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(p.o.MaxConns, minWorkers))
+	g.SetLimit(max(p.o.Registry.MaxConns, minWorkers))
 	for _, u := range p.parts {
 		if gctx.Err() != nil {
 			break

@@ -143,7 +143,7 @@ func openCargo(t *testing.T, ref string) Cargo {
 
 func push(t *testing.T, s *sinkRegistry, c Cargo, key string) (Report, error) {
 	t.Helper()
-	return Push(context.Background(), c, s.ref(t), PushOptions{Options: testOptions(), Key: sign.Key(key)})
+	return Push(context.Background(), c, s.ref(t), PushOptions{Registry: testOptions().Registry, Key: sign.Key(key)})
 }
 
 func TestPushIsTheReferences(t *testing.T) {
@@ -252,8 +252,8 @@ func TestPushManyAtOnce(t *testing.T) {
 		return false
 	}
 	o := testOptions()
-	o.StallTimeout = 2 * time.Minute
-	_, err := Push(context.Background(), openCargo(t, "oci-layout:"+fixtures+"/layout:basic"), s.ref(t), PushOptions{Options: o})
+	o.Registry.StallTimeout = 2 * time.Minute
+	_, err := Push(context.Background(), openCargo(t, "oci-layout:"+fixtures+"/layout:basic"), s.ref(t), PushOptions{Registry: o.Registry})
 	if err != nil || s.peak < minWorkers {
 		t.Errorf("%v, at most %d requests at once", err, s.peak)
 	}
@@ -338,9 +338,9 @@ func TestPushSlowUpload(t *testing.T) {
 		return true
 	}
 	o := testOptions()
-	o.StallTimeout = 10 * time.Second
+	o.Registry.StallTimeout = 10 * time.Second
 	o = o.withDefaults()
-	c, idle, err := dial(s.ref(t), o)
+	c, idle, err := dial(s.ref(t), o.Registry)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func TestPushMaxManifest(t *testing.T) {
 		is    error
 	}{{size / 2, ErrTooLarge}, {size - 1, ErrTooLarge}, {size, nil}, {0, nil}} {
 		s := newSink(t)
-		_, err := Push(context.Background(), c, s.ref(t), PushOptions{Options: testOptions(), MaxManifest: tt.limit})
+		_, err := Push(context.Background(), c, s.ref(t), PushOptions{Registry: testOptions().Registry, MaxManifest: tt.limit})
 		if !errors.Is(err, tt.is) || err == nil != (tt.is == nil) || err != nil && len(s.seen) > 0 {
 			t.Errorf("limit %d: got %v after %v, want %v", tt.limit, err, s.seen, tt.is)
 		}

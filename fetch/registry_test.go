@@ -303,9 +303,9 @@ func TestOpenIsCancelled(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	o := testOptions()
-	o.StallTimeout = time.Minute
+	o.Registry.StallTimeout = time.Minute
 	_, err := Open(ctx, mustRef(t, strings.TrimPrefix(f.URL, "http://")+"/a"), o)
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) >= o.StallTimeout {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) >= o.Registry.StallTimeout {
 		t.Errorf("got %v after %s", err, time.Since(start))
 	}
 }

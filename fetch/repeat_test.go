@@ -23,7 +23,7 @@ func TestIdleConnectionsDie(t *testing.T) {
 	f := newFake(t)
 	f.serve(t, parts...)
 	o := testOptions()
-	o.MaxConns = idle
+	o.Registry.MaxConns = idle
 	im := mustOpen(t, f.ref(t), o)
 	// All at once, so that as many connections are idle afterwards.
 	var wg, together sync.WaitGroup
@@ -138,7 +138,7 @@ func TestExpiredRedirect(t *testing.T) {
 				return true
 			})
 			o := testOptions()
-			o.MaxConns = 1
+			o.Registry.MaxConns = 1
 			there, err := Exists(context.Background(), f.ref(t), o)
 			if there == always || (err == nil) != (!always || status == 404) {
 				t.Errorf("%d, always %v: exists: %v, %v", status, always, there, err)
@@ -209,7 +209,7 @@ func TestHTTP2(t *testing.T) {
 		return false
 	})
 	o := testOptions()
-	o.CAFile = writeConfig(t, t.TempDir()+"/ca.pem", a.pem)
+	o.Registry.TLS.CAFile = writeConfig(t, t.TempDir()+"/ca.pem", a.pem)
 	im := mustOpen(t, mustRef(t, s.Listener.Addr().String()+"/a"), o)
 	var b buffer
 	if err := im.Blob(context.Background(), p.logical(), 2<<20, &b); err != nil || b.Len() != 2<<20 {

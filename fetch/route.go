@@ -49,7 +49,7 @@ func (r route) after(e *endpoint) int { return slices.Index(r, e) + 1 }
 type planner struct {
 	name string // of the registry, as references have it
 	own  *endpoint
-	o    Options
+	o    RegistryOptions
 	t    *transport
 	warn func(string)
 }
@@ -59,7 +59,7 @@ func (p planner) plan() (route, error) {
 	if p.o.Offline {
 		return route{p.own}, nil // nobody will be asked
 	}
-	dir := hostsFolder(p.o.HostsDir, p.name)
+	dir := hostsFolder(p.o.TLS.HostsDir, p.name)
 	if dir == "" {
 		return route{p.own}, p.equip(p.own, certs{}, 0)
 	}
@@ -122,18 +122,18 @@ func (e *endpoint) same(other *endpoint) bool {
 // equip gives an endpoint its certificates and time-outs. The command line's authorities are for all, its client
 // certificate and what Docker keeps only for the registry itself.
 func (p planner) equip(e *endpoint, c certs, dial time.Duration) error {
-	if p.o.CAFile != "" {
-		c.roots = append(c.roots, p.o.CAFile)
+	if p.o.TLS.CAFile != "" {
+		c.roots = append(c.roots, p.o.TLS.CAFile)
 	}
 	if e.mirror() {
 		if dial == 0 {
 			dial = mirrorDial
 		}
 	} else {
-		if p.o.ClientCert != "" {
-			c.clients = slices.Insert(c.clients, 0, keyPair{p.o.ClientCert, p.o.ClientKey})
+		if p.o.TLS.ClientCert != "" {
+			c.clients = slices.Insert(c.clients, 0, keyPair{p.o.TLS.ClientCert, p.o.TLS.ClientKey})
 		}
-		docker, err := certFolder(filepath.Join(p.o.dockerDir, p.name), p.warn)
+		docker, err := certFolder(filepath.Join(p.o.TLS.DockerDir, p.name), p.warn)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func elsewhere(t *testing.T, ref, addr string, o Options, mod func(*http.Transpo
 func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) func(string)) (*client, *transport, error) {
 	t.Helper()
 	o = o.withDefaults()
-	tr := newTransport(o, *o.retry, new(artifact.Counters))
+	tr := newTransport(o.Registry, new(artifact.Counters))
 	base := tr.base.(*http.Transport)
 	base.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
@@ -45,7 +45,7 @@ func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) 
 	if prepare != nil {
 		warn = prepare(tr)
 	}
-	c, err := newClient(mustRef(t, ref), o, *o.retry, tr, warn)
+	c, err := newClient(mustRef(t, ref), o.Registry, tr, warn)
 	t.Cleanup(tr.CloseIdleConnections)
 	return c, tr, err
 }
@@ -100,8 +100,8 @@ func TestSchemes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			sawAuth.Store(false)
 			o := testOptions()
-			o.PlainHTTP = tt.plainHTTP
-			o.Getenv = env("OCI_BEARER", "tok")
+			o.Registry.PlainHTTP = tt.plainHTTP
+			o.Registry.Login.Getenv = env("OCI_BEARER", "tok")
 			c, warnings := elsewhere(t, tt.host+"/a", tt.server.Listener.Addr().String(), o, tt.mod)
 			for range 2 {
 				resp, err := c.get(context.Background(), "manifests/x", nil)
@@ -174,7 +174,7 @@ func TestRealm(t *testing.T) {
 	}))
 	defer reg.Close()
 	o := testOptions()
-	o.PlainHTTP = true
+	o.Registry.PlainHTTP = true
 	c, _ := elsewhere(t, "registry.test:5000/a", reg.Listener.Addr().String(), o, nil)
 	_, err := c.get(context.Background(), "manifests/x", nil)
 	if !errors.Is(err, ErrDenied) || asked.Load() != 0 || strings.Contains(err.Error(), "leak") {

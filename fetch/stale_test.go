@@ -37,7 +37,7 @@ func TestOffline(t *testing.T) {
 	o := testOptions()
 	o.Meta = newMemMeta()
 	offline := o
-	offline.Offline = true
+	offline.Registry.Offline = true
 	if _, err := Open(context.Background(), f.ref(t), offline); !errors.Is(err, ErrOffline) {
 		t.Errorf("nothing cached: got %v, want ErrOffline", err)
 	}

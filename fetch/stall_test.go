@@ -18,7 +18,7 @@ func TestStall(t *testing.T) {
 	defer close(release)
 	for _, sent := range []int{-1, 0, 1000} { // no header, no body, some body
 		o := testOptions()
-		o.StallTimeout = 5 * time.Second
+		o.Registry.StallTimeout = 5 * time.Second
 		f, im := oneBlob(t, p, o)
 		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if sent >= 0 {
@@ -44,7 +44,7 @@ func TestTrickle(t *testing.T) {
 	t.Parallel() // it waits
 	p := part{content: noise(24 << 10)}
 	o := testOptions()
-	o.StallTimeout = 10 * time.Second
+	o.Registry.StallTimeout = 10 * time.Second
 	f, im := oneBlob(t, p, o)
 	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		wire := p.stored()
@@ -65,7 +65,7 @@ func TestTrickle(t *testing.T) {
 func TestRetryIsCancelled(t *testing.T) {
 	p := part{content: []byte("content")}
 	o := testOptions()
-	o.retry.base, o.retry.ceiling = time.Hour, time.Hour
+	o.Registry.Retry.base, o.Registry.Retry.ceiling = time.Hour, time.Hour
 	f, im := oneBlob(t, p, o)
 	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(503)

@@ -42,15 +42,15 @@ func Look(ctx context.Context, r ref.Ref, o Options) (Survey, error) {
 			s.Warnings = append(s.Warnings, text)
 		}
 	}
-	t := newTransport(o, *o.retry, new(artifact.Counters))
+	t := newTransport(o.Registry, new(artifact.Counters))
 	defer t.CloseIdleConnections()
-	if dir := hostsFolder(o.HostsDir, r.Host()); dir != "" {
+	if dir := hostsFolder(o.Registry.TLS.HostsDir, r.Host()); dir != "" {
 		s.HostsFile = dir
 		if name := filepath.Join(dir, "hosts.toml"); isFile(name) {
 			s.HostsFile = name
 		}
 	}
-	c, err := newClient(r, o, *o.retry, t, warn)
+	c, err := newClient(r, o.Registry, t, warn)
 	if err != nil {
 		return s, err
 	}

@@ -110,7 +110,7 @@ func TestCertificates(t *testing.T) {
 	caFile, certFile, keyFile := put("ca.pem", a.pem), put("user.cert", cert), put("user.key", key)
 	both := put("both.pem", cert+key)
 	empty := put("empty.pem", "no PEM\n")
-	docker := func(o *Options) { o.dockerDir = filepath.Join(dir, "docker") }
+	docker := func(o *Options) { o.Registry.TLS.DockerDir = filepath.Join(dir, "docker") }
 	put("docker/registry.test:5000/ca.crt", a.pem)
 	put("docker/registry.test:5000/user.cert", cert)
 	put("docker/registry.test:5000/user.key", key)
@@ -129,23 +129,25 @@ func TestCertificates(t *testing.T) {
 		want    string // in the error; "": none
 	}{
 		{"nothing", func(*Options) {}, false, "certificate signed by unknown authority"},
-		{"ca file", func(o *Options) { o.CAFile = caFile }, false, ""},
-		{"another ca file", func(o *Options) { o.CAFile = put("other.pem", stranger.pem) }, false, "unknown authority"},
-		{"ca file that is none", func(o *Options) { o.CAFile = empty }, false, "no certificate"},
-		{"ca file that is not there", func(o *Options) { o.CAFile = dir + "/none" }, false, "does not exist"},
-		{"ca file that is a folder", func(o *Options) { o.CAFile = dir }, false, "is a directory"},
-		{"no client certificate", func(o *Options) { o.CAFile = caFile }, true, "--client-cert"},
-		{"client certificate", func(o *Options) { o.CAFile, o.ClientCert, o.ClientKey = caFile, certFile, keyFile }, true, ""},
-		{"client certificate in one file", func(o *Options) { o.CAFile, o.ClientCert = caFile, both }, true, ""},
-		{"client certificate, unasked", func(o *Options) { o.CAFile, o.ClientCert = caFile, both }, false, ""},
-		{"client certificate of a stranger", func(o *Options) { o.CAFile, o.ClientCert = caFile, dir+"/bad.pem" }, true, "none of the authorities"},
-		{"client certificate without its key", func(o *Options) { o.CAFile, o.ClientCert = caFile, certFile }, true, "key"},
-		{"client certificate with another key", func(o *Options) { o.ClientCert, o.ClientKey = certFile, dir+"/bad.pem" }, true, "does not match"},
+		{"ca file", func(o *Options) { o.Registry.TLS.CAFile = caFile }, false, ""},
+		{"another ca file", func(o *Options) { o.Registry.TLS.CAFile = put("other.pem", stranger.pem) }, false, "unknown authority"},
+		{"ca file that is none", func(o *Options) { o.Registry.TLS.CAFile = empty }, false, "no certificate"},
+		{"ca file that is not there", func(o *Options) { o.Registry.TLS.CAFile = dir + "/none" }, false, "does not exist"},
+		{"ca file that is a folder", func(o *Options) { o.Registry.TLS.CAFile = dir }, false, "is a directory"},
+		{"no client certificate", func(o *Options) { o.Registry.TLS.CAFile = caFile }, true, "--client-cert"},
+		{"client certificate", func(o *Options) {
+			o.Registry.TLS.CAFile, o.Registry.TLS.ClientCert, o.Registry.TLS.ClientKey = caFile, certFile, keyFile
+		}, true, ""},
+		{"client certificate in one file", func(o *Options) { o.Registry.TLS.CAFile, o.Registry.TLS.ClientCert = caFile, both }, true, ""},
+		{"client certificate, unasked", func(o *Options) { o.Registry.TLS.CAFile, o.Registry.TLS.ClientCert = caFile, both }, false, ""},
+		{"client certificate of a stranger", func(o *Options) { o.Registry.TLS.CAFile, o.Registry.TLS.ClientCert = caFile, dir+"/bad.pem" }, true, "none of the authorities"},
+		{"client certificate without its key", func(o *Options) { o.Registry.TLS.CAFile, o.Registry.TLS.ClientCert = caFile, certFile }, true, "key"},
+		{"client certificate with another key", func(o *Options) { o.Registry.TLS.ClientCert, o.Registry.TLS.ClientKey = certFile, dir+"/bad.pem" }, true, "does not match"},
 		{"docker's folder", docker, true, ""},
-		{"docker's folder without the key", func(o *Options) { o.dockerDir = dir + "/keyless" }, true, "user.key is missing"},
-		{"containerd's folder", func(o *Options) { o.HostsDir = dir + "/containerd" }, true, ""},
-		{"hosts.toml", func(o *Options) { o.HostsDir = dir + "/toml" }, true, ""},
-		{"hosts.toml, skip_verify", func(o *Options) { o.HostsDir = dir + "/skip" }, true, ""},
+		{"docker's folder without the key", func(o *Options) { o.Registry.TLS.DockerDir = dir + "/keyless" }, true, "user.key is missing"},
+		{"containerd's folder", func(o *Options) { o.Registry.TLS.HostsDir = dir + "/containerd" }, true, ""},
+		{"hosts.toml", func(o *Options) { o.Registry.TLS.HostsDir = dir + "/toml" }, true, ""},
+		{"hosts.toml, skip_verify", func(o *Options) { o.Registry.TLS.HostsDir = dir + "/skip" }, true, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,7 +164,7 @@ func TestCertificates(t *testing.T) {
 				fmt.Fprint(w, "{}")
 			})
 			o := testOptions()
-			o.dockerDir = t.TempDir()
+			o.Registry.TLS.DockerDir = t.TempDir()
 			tt.set(&o)
 			err := getOnce(t, "registry.test:5000/a", s.Listener.Addr().String(), o)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
@@ -202,8 +204,8 @@ func TestNewClientCertificate(t *testing.T) {
 	})
 	o := testOptions()
 	cert, key := users.client(t)
-	o.CAFile = writeConfig(t, filepath.Join(t.TempDir(), "ca.pem"), a.pem)
-	o.ClientCert = writeConfig(t, filepath.Join(t.TempDir(), "user.pem"), cert+key)
+	o.Registry.TLS.CAFile = writeConfig(t, filepath.Join(t.TempDir(), "ca.pem"), a.pem)
+	o.Registry.TLS.ClientCert = writeConfig(t, filepath.Join(t.TempDir(), "user.pem"), cert+key)
 	c, tr, err := dialTo(t, "registry.test:5000/a", s.Listener.Addr().String(), o, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -215,13 +217,13 @@ func TestNewClientCertificate(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		cert, key = users.client(t)
-		writeConfig(t, o.ClientCert, cert+key)
+		writeConfig(t, o.Registry.TLS.ClientCert, cert+key)
 		tr.CloseIdleConnections()
 	}
 	if len(seen) != 2 || seen[0] == seen[1] {
 		t.Errorf("certificates %v", seen)
 	}
-	if err := os.Remove(o.ClientCert); err != nil {
+	if err := os.Remove(o.Registry.TLS.ClientCert); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.get(context.Background(), "manifests/x", nil); err == nil || !strings.Contains(err.Error(), "user.pem") || retriable(err) {
@@ -239,8 +241,8 @@ func TestSkipVerify(t *testing.T) {
 	})
 	for _, plain := range []bool{false, true} {
 		o := testOptions()
-		o.PlainHTTP, o.Getenv = plain, env("OCI_BEARER", "tok")
-		o.HostsDir = writeHosts(t, "registry.test", "server = \"https://registry.test:443\"\nskip_verify = true\n")
+		o.Registry.PlainHTTP, o.Registry.Login.Getenv = plain, env("OCI_BEARER", "tok")
+		o.Registry.TLS.HostsDir = writeHosts(t, "registry.test", "server = \"https://registry.test:443\"\nskip_verify = true\n")
 		if err := getOnce(t, "registry.test/a", s.Listener.Addr().String(), o); err != nil || sawAuth.Load() != plain {
 			t.Errorf("--plain-http %v: %v, credentials sent: %v", plain, err, sawAuth.Load())
 		}
@@ -252,7 +254,7 @@ func TestUserAgent(t *testing.T) {
 	f := newFake(t)
 	f.serve(t)
 	o := testOptions()
-	o.Version = "1.2.3"
+	o.Registry.Version = "1.2.3"
 	mustOpen(t, f.ref(t), o)
 	for _, r := range f.asked() {
 		if got := r.Header.Get("User-Agent"); got != "pfmount/1.2.3" || r.Header.Get("Accept-Encoding") != "identity" {

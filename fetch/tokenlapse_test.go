@@ -64,7 +64,7 @@ func (p *passwords) count(password string) int64 {
 
 // aged lets a second pass for an image's logins.
 func aged(im *Image) {
-	tokens := im.src.(*registry).c.route[0].auth.Cache.(*tokenCache)
+	tokens := im.early.Source.(*registry).c.route[0].auth.Cache.(*tokenCache)
 	tokens.mu.Lock()
 	defer tokens.mu.Unlock()
 	now := tokens.now
@@ -107,7 +107,7 @@ func TestLoginLapses(t *testing.T) {
 			p := &passwords{lapsed: lapsed}
 			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
 			o := testOptions()
-			o.Getenv = src.env
+			o.Registry.Login.Getenv = src.env
 			src.set("first")
 			p.valid.Store("first")
 			im := mustOpen(t, f.ref(t), o)
@@ -158,7 +158,7 @@ func TestLapseAsksOnce(t *testing.T) {
 		p := &passwords{lapsed: lapses[1]}
 		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
 		o := testOptions()
-		o.Getenv, o.MaxConns = src.env, 32
+		o.Registry.Login.Getenv, o.Registry.MaxConns = src.env, 32
 		src.set("first")
 		p.valid.Store("first")
 		im := mustOpen(t, f.ref(t), o)
@@ -208,7 +208,7 @@ func TestLapseWithoutSource(t *testing.T) {
 				return lapsed || r.Header.Get("Authorization") == "" && name == "user"
 			})
 			o := testOptions()
-			o.Getenv = vars
+			o.Registry.Login.Getenv = vars
 			im := mustOpen(t, f.ref(t), o)
 			f.forget()
 			lapsed = true
@@ -246,7 +246,7 @@ func TestTokenLapses(t *testing.T) {
 		return true
 	})
 	o := testOptions()
-	o.Getenv = env("REGISTRY_AUTH_FILE", file("p"))
+	o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", file("p"))
 	im := mustOpen(t, f.ref(t), o)
 	for i, step := range []struct {
 		name             string
@@ -305,7 +305,7 @@ func TestTokenServerRefuses(t *testing.T) {
 				fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
 			}
 			o := testOptions()
-			o.Getenv = env("REGISTRY_AUTH_FILE", file("first"))
+			o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", file("first"))
 			im := mustOpen(t, f.ref(t), o)
 			valid = "second"
 			a.valid.Store(99)
@@ -345,8 +345,8 @@ func TestPushLapses(t *testing.T) {
 				return p.refuse(w, r)
 			}
 			o := testOptions()
-			o.Getenv = src.env
-			r, err := Push(context.Background(), c, s.ref(t), PushOptions{Options: o})
+			o.Registry.Login.Getenv = src.env
+			r, err := Push(context.Background(), c, s.ref(t), PushOptions{Registry: o.Registry})
 			if err != nil || len(s.blobs) != r.Blobs || len(s.manifests) != 1 {
 				t.Errorf("%d at %s: %v, %d blobs of %d there", lapsed.code, at, err, len(s.blobs), r.Blobs)
 			}

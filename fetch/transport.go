@@ -55,7 +55,7 @@ type host struct {
 var _ http.RoundTripper = (*transport)(nil)
 
 // newTransport returns the transport and the http.Client around it.
-func newTransport(o Options, policy retryPolicy, traffic *artifact.Counters) *transport {
+func newTransport(o RegistryOptions, traffic *artifact.Counters) *transport {
 	dialer := &net.Dialer{Timeout: o.StallTimeout, KeepAlive: 15 * time.Second}
 	return &transport{
 		base: &http.Transport{
@@ -71,7 +71,7 @@ func newTransport(o Options, policy retryPolicy, traffic *artifact.Counters) *tr
 			// A connection that died quietly is noticed before a retry runs into it.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		},
-		plain: o.PlainHTTP, stall: o.StallTimeout, policy: policy, traffic: traffic, hosts: map[string]*host{},
+		plain: o.PlainHTTP, stall: o.StallTimeout, policy: o.Retry, traffic: traffic, hosts: map[string]*host{},
 		limiter: sched.NewLimiter(o.MaxConns, max(1, o.MaxConns-1)), // a reader always finds a place
 	}
 }

@@ -67,7 +67,7 @@ func TestRedirectToAnotherHost(t *testing.T) {
 			return true
 		})
 		o := testOptions()
-		o.Getenv = login
+		o.Registry.Login.Getenv = login
 		im := mustOpen(t, f.ref(t), o)
 		var b buffer
 		if err := im.Blob(context.Background(), p.logical(), 1<<20, &b); err != nil || !bytes.Equal(b.Bytes(), p.content) {
@@ -139,7 +139,7 @@ func TestMaxConns(t *testing.T) {
 	f := newFake(t)
 	f.serve(t, parts...)
 	o := testOptions()
-	o.MaxConns = 4
+	o.Registry.MaxConns = 4
 	im := mustOpen(t, f.ref(t), o)
 	var now, most atomic.Int64
 	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -182,8 +182,8 @@ func TestPlaceIsGivenBack(t *testing.T) {
 	f := newFake(t)
 	f.serve(t, small, large)
 	o := testOptions()
-	o.MaxConns = 1
-	o.StallTimeout = 10 * time.Second
+	o.Registry.MaxConns = 1
+	o.Registry.StallTimeout = 10 * time.Second
 	im := mustOpen(t, f.ref(t), o)
 	release := make(chan struct{})
 	defer close(release)
@@ -227,8 +227,8 @@ func TestHostDown(t *testing.T) {
 	f := newFake(t)
 	f.serve(t, parts...)
 	o := testOptions()
-	o.MaxConns = 8
-	o.retry.probe = 150 * time.Millisecond
+	o.Registry.MaxConns = 8
+	o.Registry.Retry.probe = 150 * time.Millisecond
 	im := mustOpen(t, f.ref(t), o)
 	var down atomic.Bool
 	var sent atomic.Int64
@@ -258,7 +258,7 @@ func TestHostDown(t *testing.T) {
 		t.Errorf("%d of 60 reads failed", n)
 	}
 	// All who were under way when it went down, and then one an interval; without a gate it is 300.
-	if limit := 8 + 3 + int64(time.Since(start)/o.retry.probe) + 2; sent.Load() > limit {
+	if limit := 8 + 3 + int64(time.Since(start)/o.Registry.Retry.probe) + 2; sent.Load() > limit {
 		t.Errorf("%d requests to a host that is down in %s, want at most %d", sent.Load(), time.Since(start), limit)
 	}
 	down.Store(false)

@@ -147,12 +147,16 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, meta fetch.Meta, log *slog.L
 		return o, err
 	}
 	return fetch.Options{
-		Policy: policy, Log: log, Getenv: os.Getenv, Username: user, Password: password, Meta: meta,
-		Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
-		CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
-		ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),
-		StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
-		MaxBlobSize: maxBlob, Version: version,
+		Policy: policy, Log: log, Meta: meta, MaxBlobSize: maxBlob,
+		Registry: fetch.RegistryOptions{
+			Version: version, Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
+			StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
+			Login: fetch.LoginOptions{Getenv: os.Getenv, Username: user, Password: password},
+			TLS: fetch.TLSOptions{
+				CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
+				ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),
+			},
+		},
 	}, nil
 }
 

@@ -80,7 +80,7 @@ func pullAction(c *cli.Context) error {
 	}
 	meter := new(fetch.Meter)
 	p := startProgress(c, meter, "fetching", "fetching")
-	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: o.MaxConns, Meter: meter})
+	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: o.Registry.MaxConns, Meter: meter})
 	p.stop()
 	return t.end(c, report, err)
 }

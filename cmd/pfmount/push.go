@@ -74,7 +74,7 @@ func pushAction(c *cli.Context) error {
 	if o.Policy.Require && len(key) == 0 {
 		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s", dst.SignKeyVar())
 	}
-	push := fetch.PushOptions{Options: o, Key: key, Meter: new(fetch.Meter), MountFrom: c.StringSlice("mount-from")}
+	push := fetch.PushOptions{Registry: o.Registry, Key: key, Meter: new(fetch.Meter), MountFrom: c.StringSlice("mount-from")}
 	if push.MaxManifest, err = parseSize(c, "max-manifest-size"); err != nil {
 		return err
 	}
