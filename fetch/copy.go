@@ -67,18 +67,18 @@ func (m *Meter) begin(blobs, bytes int64) {
 	m.allBytes.Store(bytes)
 }
 
-// stored counts stored bytes that came.
-func (m *Meter) stored(n int64) { m.bytes.Add(n) }
+// Stored counts stored bytes that came.
+func (m *Meter) Stored(n int64) { m.bytes.Add(n) }
 
-// skip notes a blob that was there already.
-func (m *Meter) skip(size int64) {
+// Skipped notes a blob that was there already.
+func (m *Meter) Skipped(size int64) {
 	m.skipped.Add(1)
 	m.blobs.Add(1)
 	m.bytes.Add(size)
 }
 
-// copy notes a blob that was copied; its bytes were counted as they went.
-func (m *Meter) copy(size int64) {
+// Copied notes a blob that was copied; its bytes were counted as they went.
+func (m *Meter) Copied(size int64) {
 	m.copied.Add(1)
 	m.blobs.Add(1)
 	m.copiedBytes.Add(size)

@@ -87,8 +87,8 @@ func TestPushMounts(t *testing.T) {
 			o := PushOptions{Registry: testOptions().Registry, MountFrom: tt.from}
 			o.Registry.MaxConns = 1
 			if tt.err != nil {
-				p := (&pieceRegistry{sinkRegistry: s}).pusher(t)
-				p.parents = &mountSources{repos: tt.from}
+				p, _ := (&pieceRegistry{sinkRegistry: s}).uploader(t)
+				p.sources = &mountSources{repos: tt.from}
 				if err := p.put(context.Background(), bytesUpload([]byte("x"))); !errors.Is(err, tt.err) {
 					t.Errorf("got %v, want %v", err, tt.err)
 				}
@@ -145,9 +145,9 @@ func TestPushRenewsToken(t *testing.T) {
 		}
 		return false
 	}
-	p := (&pieceRegistry{sinkRegistry: s}).pusher(t)
+	p, sent := (&pieceRegistry{sinkRegistry: s}).uploader(t)
 	p.c.write = true
-	p.parents = &mountSources{repos: []string{"base"}}
+	p.sources = &mountSources{repos: []string{"base"}}
 	blob := []byte(strings.Repeat("0123456789", 100_000))
 	if err := p.put(context.Background(), bytesUpload(blob)); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestPushRenewsToken(t *testing.T) {
 	if !slices.ContainsFunc(scopes, func(s string) bool { return strings.Contains(s, "repository:base:pull") }) {
 		t.Errorf("scopes %q, want one to read base", scopes)
 	}
-	if n := p.meter.Now().StoredBytes; n != int64(len(blob)) {
+	if n := sent.sent.Load(); n != int64(len(blob)) {
 		t.Errorf("%d bytes counted of %d", n, len(blob))
 	}
 }

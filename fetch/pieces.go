@@ -20,7 +20,7 @@ const pieceSize = 16 << 20
 // it, did not take that, larger blobs go up in pieces: a PATCH each, then an empty PUT.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks
 type session struct {
-	p     *pusher
+	up    *uploader
 	u     upload
 	piece int64    // bytes of one PATCH
 	at    *url.URL // where the next request goes; nil: the registry forgot the upload
@@ -43,7 +43,7 @@ func leastPiece(h http.Header) int64 {
 }
 
 // divided says that the blob goes up in pieces from the start, since another did not pass whole.
-func (s *session) divided() bool { return s.u.size > s.piece && s.p.inPieces.Load() }
+func (s *session) divided() bool { return s.u.size > s.piece && s.up.inPieces.Load() }
 
 // divide says that the blob, and those to come, may pass in pieces, after the answer to the whole.
 func (s *session) divide(err error) bool {
@@ -62,7 +62,7 @@ func (s *session) divide(err error) bool {
 	case !errors.As(err, &broken) || !retriable(err):
 		return false
 	}
-	s.p.inPieces.Store(true)
+	s.up.inPieces.Store(true)
 	return true
 }
 
@@ -78,8 +78,8 @@ func (s *session) closing() *url.URL {
 
 // whole sends all of the blob by one request.
 func (s *session) whole(ctx context.Context) error {
-	body := &uploadBody{ctx: ctx, from: s.u, size: s.u.size, meter: s.p.meter}
-	resp, err := s.p.do(ctx, call{
+	body := &uploadBody{ctx: ctx, from: s.u, size: s.u.size, progress: s.up.progress}
+	resp, err := s.up.do(ctx, call{
 		method: http.MethodPut, at: s.closing(), size: s.u.size, body: body.open, of: s.u.digest,
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
 	})
@@ -88,21 +88,21 @@ func (s *session) whole(ctx context.Context) error {
 	}
 	finish(resp)
 	s.moved(s.u.size)
-	s.p.meter.copy(s.u.size)
+	s.up.progress.Copied(s.u.size)
 	return nil
 }
 
 // moved notes that the registry has the bytes up to off.
 func (s *session) moved(off int64) {
 	s.off = off
-	s.p.meter.bytes.Add(off - s.count)
+	s.up.progress.Stored(off - s.count)
 	s.count = off
 }
 
 // pieces sends the blob piece by piece. After a failure it asks how far the registry came and goes on from there, or
 // from the start when the registry forgot. Only bytes that go further than ever are progress to the retrier.
 func (s *session) pieces(ctx context.Context) error {
-	retry := retrier{policy: s.p.c.policy}
+	retry := retrier{policy: s.up.c.policy}
 	for {
 		done, err := s.step(ctx)
 		if done {
@@ -131,24 +131,24 @@ func (s *session) step(ctx context.Context) (done bool, err error) {
 	case s.off < s.u.size:
 		return false, s.patch(ctx)
 	}
-	resp, err := s.p.do(ctx, call{method: http.MethodPut, at: s.closing(), of: s.u.digest})
+	resp, err := s.up.do(ctx, call{method: http.MethodPut, at: s.closing(), of: s.u.digest})
 	if err != nil {
 		return false, s.judge(err)
 	}
 	finish(resp)
-	s.p.meter.copy(s.u.size)
+	s.up.progress.Copied(s.u.size)
 	return true, nil
 }
 
 // reopen starts anew, unless the blob is there by now: then only the last answer was lost.
 func (s *session) reopen(ctx context.Context) (done bool, err error) {
-	anew, err := s.p.start(ctx, s.u)
+	anew, err := s.up.start(ctx, s.u)
 	if err != nil {
 		return false, err
 	}
 	if anew == nil {
 		s.moved(s.u.size)
-		s.p.meter.copy(s.u.size)
+		s.up.progress.Copied(s.u.size)
 		return true, nil
 	}
 	s.at, s.piece, s.doubt = anew.at, anew.piece, false
@@ -159,8 +159,8 @@ func (s *session) reopen(ctx context.Context) (done bool, err error) {
 // patch sends the next piece.
 func (s *session) patch(ctx context.Context) error {
 	n := min(s.piece, s.u.size-s.off)
-	body := &uploadBody{ctx: ctx, from: s.u, off: s.off, size: n, meter: s.p.meter}
-	resp, err := s.p.do(ctx, call{
+	body := &uploadBody{ctx: ctx, from: s.u, off: s.off, size: n, progress: s.up.progress}
+	resp, err := s.up.do(ctx, call{
 		method: http.MethodPatch, at: s.at, size: n, body: body.open,
 		header: http.Header{
 			"Content-Type":  {"application/octet-stream"},
@@ -187,7 +187,7 @@ func (s *session) patch(ctx context.Context) error {
 
 // ask learns how far the registry came.
 func (s *session) ask(ctx context.Context) error {
-	resp, err := s.p.do(ctx, call{method: http.MethodGet, at: s.at})
+	resp, err := s.up.do(ctx, call{method: http.MethodGet, at: s.at})
 	if err != nil {
 		var status *statusError
 		if errors.As(err, &status) && !retriable(err) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
@@ -102,15 +103,23 @@ func (u *up) where(w http.ResponseWriter, code int) {
 	w.WriteHeader(code)
 }
 
-// pusher is a push to the registry.
-func (p *pieceRegistry) pusher(t *testing.T) *pusher {
+// progress counts what an uploader tells.
+type progress struct{ sent, copied, copiedBytes, skipped atomic.Int64 }
+
+func (p *progress) Stored(n int64)     { p.sent.Add(n) }
+func (p *progress) Copied(size int64)  { p.copied.Add(1); p.copiedBytes.Add(size) }
+func (p *progress) Skipped(size int64) { p.skipped.Add(1); p.sent.Add(size) }
+
+// uploader is a push to the registry.
+func (p *pieceRegistry) uploader(t *testing.T) (*uploader, *progress) {
 	t.Helper()
-	c, idle, err := dial(p.ref(t), testOptions().withDefaults().Registry)
+	sent := new(progress)
+	up, err := newUploader(p.ref(t), testOptions().withDefaults().Registry, new(mountSources), sent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(idle)
-	return &pusher{c: c, dst: p.ref(t), meter: new(Meter), parents: new(mountSources)}
+	t.Cleanup(up.close)
+	return up, sent
 }
 
 func bytesUpload(b []byte) upload {
@@ -282,7 +291,7 @@ func TestPieces(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newPieces(t)
 			s.least, s.fault = tt.least, tt.fault
-			p := s.pusher(t)
+			p, sent := s.uploader(t)
 			err := p.put(context.Background(), bytesUpload(tt.blob))
 			if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want %q", err, tt.says)
@@ -296,7 +305,7 @@ func TestPieces(t *testing.T) {
 			} else if !bytes.Equal(s.blobs[digestOf(tt.blob)], tt.blob) {
 				t.Error("the blob did not arrive whole")
 			}
-			if n := p.meter.Now().StoredBytes; n != want {
+			if n := sent.sent.Load(); n != want {
 				t.Errorf("%d bytes counted, want %d", n, want)
 			}
 		})
@@ -318,7 +327,7 @@ func TestPiecesLastAnswer(t *testing.T) {
 		w.WriteHeader(http.StatusGatewayTimeout)
 		return true
 	})
-	p := s.pusher(t)
+	p, sent := s.uploader(t)
 	if err := p.put(context.Background(), bytesUpload(blob)); err != nil {
 		t.Fatal(err)
 	}
@@ -326,8 +335,8 @@ func TestPiecesLastAnswer(t *testing.T) {
 	if !slices.Equal(s.log, want) {
 		t.Errorf("requests %q, want %q", s.log, want)
 	}
-	if r := p.meter.report(); r.Copied != 1 || r.Bytes != int64(len(blob)) {
-		t.Errorf("%+v, want one blob copied", r)
+	if n, bytes := sent.copied.Load(), sent.copiedBytes.Load(); n != 1 || bytes != int64(len(blob)) {
+		t.Errorf("%d blobs of %d bytes copied, want one", n, bytes)
 	}
 }
 
@@ -335,7 +344,7 @@ func TestPiecesLastAnswer(t *testing.T) {
 func TestPiecesAreRemembered(t *testing.T) {
 	s := newPieces(t)
 	s.fault = whole(1, http.StatusRequestEntityTooLarge)
-	p := s.pusher(t)
+	p, _ := s.uploader(t)
 	for _, b := range [][]byte{bytes.Repeat([]byte("a"), pieceSize+1), bytes.Repeat([]byte("b"), pieceSize+1), []byte("c")} {
 		if err := p.put(context.Background(), bytesUpload(b)); err != nil {
 			t.Fatal(err)
@@ -350,7 +359,7 @@ func TestPiecesAreRemembered(t *testing.T) {
 // TestPiecesOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
 func TestPiecesOfBrokenSource(t *testing.T) {
 	s := newPieces(t)
-	p := s.pusher(t)
+	p, _ := s.uploader(t)
 	p.inPieces.Store(true)
 	u := bytesUpload(bytes.Repeat([]byte("a"), pieceSize+1))
 	gone := errors.New("the disk is gone")

@@ -74,10 +74,10 @@ func namedDigest(h http.Header, name string) (artifact.WireDigest, bool) {
 
 // confirm asks the registry for the manifest that it said it took. What is not there yet may be so
 // soon: some registries store in one place and answer from another.
-func (p *pusher) confirm(ctx context.Context) error {
-	retry := retrier{policy: p.c.policy}
+func (up *uploader) confirm(ctx context.Context, manifest []byte) error {
+	retry := retrier{policy: up.c.policy}
 	for {
-		err := p.confirmOnce(ctx)
+		err := up.confirmOnce(ctx, manifest)
 		if err == nil {
 			return nil
 		}
@@ -93,13 +93,13 @@ func (p *pusher) confirm(ctx context.Context) error {
 
 // confirmOnce asks with HEAD. Where that is refused, or tells no digest, GET brings the bytes to
 // hash.
-func (p *pusher) confirmOnce(ctx context.Context) error {
-	want := artifact.DigestOf(p.manifest)
+func (up *uploader) confirmOnce(ctx context.Context, manifest []byte) error {
+	want := artifact.DigestOf(manifest)
 	ask := call{
 		method: http.MethodHead, path: "manifests/" + want.String(),
 		header: http.Header{"Accept": {accepted}}, check: manifestAnswer,
 	}
-	resp, err := p.do(ctx, ask)
+	resp, err := up.do(ctx, ask)
 	if err == nil {
 		finish(resp)
 		if got, ok := namedDigest(resp.Header, "Docker-Content-Digest"); ok {
@@ -109,7 +109,7 @@ func (p *pusher) confirmOnce(ctx context.Context) error {
 		return err
 	}
 	ask.method = http.MethodGet
-	resp, err = p.do(ctx, ask)
+	resp, err = up.do(ctx, ask)
 	var status *statusError
 	switch {
 	case errors.As(err, &status) && status.code == http.StatusNotFound:
@@ -125,7 +125,7 @@ func (p *pusher) confirmOnce(ctx context.Context) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	h := sha256.New()
-	if _, err = io.Copy(h, io.LimitReader(resp.Body, int64(len(p.manifest))+1)); err != nil {
+	if _, err = io.Copy(h, io.LimitReader(resp.Body, int64(len(manifest))+1)); err != nil {
 		return &requestError{
 			target: target(resp.Request), kind: ErrRegistry, cause: err, text: plainText(err),
 		}

@@ -101,14 +101,14 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 		return artifact.StoredBlob{}, err
 	}
 	if it, ok := p.have(ctx, d, size, layers[0]); ok {
-		p.meter.skip(it.Size)
+		p.meter.Skipped(it.Size)
 		return it, nil
 	}
 	f, err := p.to.Create()
 	if err != nil {
 		return artifact.StoredBlob{}, err
 	}
-	keep := artifact.NewHashingWriter(f, p.meter.stored)
+	keep := artifact.NewHashingWriter(f, p.meter.Stored)
 	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
@@ -121,7 +121,7 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 		_ = keep.Forget()
 		return artifact.StoredBlob{}, err
 	}
-	p.meter.copy(it.Size)
+	p.meter.Copied(it.Size)
 	return it, nil
 }
 

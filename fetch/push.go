@@ -3,13 +3,14 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dustin/go-humanize"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
@@ -53,23 +54,12 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 		o.MaxManifest = maxPush
 	}
 	p := &pusher{cargo: c, dst: dst, o: o, meter: o.Meter}
-	var err error
-	if p.parents, err = newMountSources(dst, c.Image.ref, o.MountFrom); err != nil {
-		return Report{}, err
-	}
-	if err = p.pack(ctx, o.Key); err != nil {
-		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
-	}
-	client, idle, err := dial(dst, o.Registry)
-	if err != nil {
-		return Report{}, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
-	}
-	defer idle()
-	client.write = true
-	p.c = client
-	err = p.send(ctx)
+	err := p.run(ctx)
 	report := o.Meter.report()
-	report.Digest, report.Warnings = artifact.DigestOf(p.manifest).String(), p.warnings
+	report.Warnings = p.warnings
+	if p.manifest != nil {
+		report.Digest = artifact.DigestOf(p.manifest).String()
+	}
 	if err != nil {
 		return report, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
 	}
@@ -78,16 +68,29 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 
 // pusher is one push.
 type pusher struct {
+	up       *uploader // nil until all is proved
 	cargo    Cargo
 	dst      ref.Ref
 	o        PushOptions
-	c        *client
 	meter    *Meter
-	parents  *mountSources // where the registry may have blobs already
-	inPieces atomic.Bool   // a blob did not pass whole
-	manifest []byte        // the OCI manifest
+	manifest []byte // the OCI manifest
 	parts    []upload
 	warnings []string
+}
+
+func (p *pusher) run(ctx context.Context) error {
+	sources, err := newMountSources(p.dst, p.cargo.Image.ref, p.o.MountFrom)
+	if err != nil {
+		return err
+	}
+	if err = p.pack(ctx, p.o.Key); err != nil {
+		return err
+	}
+	if p.up, err = newUploader(p.dst, p.o.Registry, sources, p.meter); err != nil {
+		return err
+	}
+	defer p.up.close()
+	return p.send(ctx)
 }
 
 // pack proves every blob and makes the OCI manifest, so that size and number are known before the first upload.
@@ -99,7 +102,7 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
 	im := p.cargo.Image
 	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
-		it, err := im.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.stored))
+		it, err := im.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.Stored))
 		if err == nil {
 			p.meter.blobs.Add(1)
 		}
@@ -162,7 +165,7 @@ func (p *pusher) send(ctx context.Context) error {
 		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return p.put(gctx, u) })
+		g.Go(func() error { return p.up.put(gctx, u) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -170,5 +173,21 @@ func (p *pusher) send(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return p.putManifest(ctx)
+	return p.explain(p.up.putManifest(ctx, p.dst.Tag(), p.manifest))
+}
+
+// tooLarge refuses an image that no registry takes.
+func (p *pusher) tooLarge(size int64, about string) error {
+	return fmt.Errorf("the image has %d blobs, which makes an OCI manifest of %s%s; registries take %s (--max-manifest-size allows more, for one that does); keep it as oci-layout:DIR, file:///DIR or in a store (pfmount pull %s DEST): %w",
+		p.cargo.Index.Stats().Blobs, about, humanize.IBytes(uint64(size)), humanize.IBytes(uint64(p.o.MaxManifest)), p.cargo.Image.name(), ErrTooLarge)
+}
+
+// explain says what to do about a manifest that the registry does not take.
+func (p *pusher) explain(err error) error {
+	if !errors.Is(err, ErrTooLarge) {
+		return err
+	}
+	return fmt.Errorf("an image of %d layers: %w; keep it as oci-layout:DIR, file:///DIR or in a store "+
+		"(pfmount pull %s DEST), or push to a registry that takes more",
+		1+p.cargo.Index.Stats().Blobs, err, p.cargo.Image.name())
 }

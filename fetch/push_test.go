@@ -340,12 +340,12 @@ func TestPushSlowUpload(t *testing.T) {
 	o := testOptions()
 	o.Registry.StallTimeout = 10 * time.Second
 	o = o.withDefaults()
-	c, idle, err := dial(s.ref(t), o.Registry)
+	sent := new(progress)
+	p, err := newUploader(s.ref(t), o.Registry, new(mountSources), sent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer idle()
-	p := &pusher{c: c, dst: s.ref(t), meter: new(Meter), parents: new(mountSources)}
+	defer p.close()
 	body := bytes.Repeat([]byte("x"), 24<<20)
 	u := upload{what: "blob", digest: artifact.DigestOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(body)), nil
@@ -353,7 +353,7 @@ func TestPushSlowUpload(t *testing.T) {
 	if err := p.put(context.Background(), u); err != nil {
 		t.Errorf("a slow upload: %v", err)
 	}
-	if n := p.meter.Now().StoredBytes; n != int64(len(body)) {
+	if n := sent.sent.Load(); n != int64(len(body)) {
 		t.Errorf("%d bytes counted of %d", n, len(body))
 	}
 }
