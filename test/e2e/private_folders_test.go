@@ -51,8 +51,7 @@ func (s secret) untouched() {
 // ownPlaces is a mount namespace with empty folders where root has its log, cache and sockets
 // without an environment.
 func ownPlaces() []string {
-	return private(`mount -t tmpfs none /var/log && mount -t tmpfs none /var/cache &&
-mkdir -p /run/pfmount && mount -t tmpfs -o mode=700 none /run/pfmount`)
+	return private(`for d in /var/log /var/cache /run; do mount -t tmpfs -o mode=755 none $d; done`)
 }
 
 // TestRootLogForeign: a log of root's in a folder of another user, who has put a symlink there, is
