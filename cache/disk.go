@@ -184,16 +184,18 @@ func makeDir(at int, name string) error {
 	if err := unix.Mkdirat(at, name, 0o700); err != nil {
 		return err
 	}
-	// Others may have put a symlink in its place since, which chmod would follow.
+	var st unix.Stat_t
+	err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&0o777 == 0o700 {
+		return err
+	}
+	// Others may have put a symlink in its place since, which chmod would follow. Only here is a
+	// descriptor needed, which the process may be short of.
 	fd, err := rawOpen(at, name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o777 == 0o700 {
-		return err
-	}
 	return unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), 0o700, 0)
 }
 
