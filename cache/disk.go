@@ -201,10 +201,12 @@ func makeDir(at int, name string) error {
 		return err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&0o777 == 0o700 {
-		return err // as a rule, and without a descriptor, of which there may be few
+	err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&0o777 == 0o700 {
+		return err
 	}
-	// Another process may have put a symlink in its place since, which chmod would follow.
+	// Others may have put a symlink in its place since, which chmod would follow. Only here is a
+	// descriptor needed, which the process may be short of.
 	fd, err := rawOpen(at, name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err

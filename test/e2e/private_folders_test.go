@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -50,8 +51,7 @@ func (s secret) untouched() {
 // ownPlaces is a mount namespace with empty folders where root has its log, cache and sockets
 // without an environment.
 func ownPlaces() []string {
-	return private(`mount -t tmpfs none /var/log && mount -t tmpfs none /var/cache &&
-mkdir -p /run/pfmount && mount -t tmpfs -o mode=700 none /run/pfmount`)
+	return private(`for d in /var/log /var/cache /run; do mount -t tmpfs -o mode=755 none $d; done`)
 }
 
 // TestRootLogForeign: a log of root's in a folder of another user, who has put a symlink there, is
@@ -146,22 +146,32 @@ while True:
 	for range 10 {
 		os.Remove(shared + "/log.old")
 		os.Remove(shared + "/log")
-		for f, err := (*os.File)(nil), error(nil); f == nil; {
-			if f, err = os.OpenFile(shared+"/log", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err == nil {
-				_, err = f.WriteString(full)
-				if err := f.Close(); err != nil {
-					t.Fatal(err)
-				}
-			} else if !os.IsExist(err) {
-				t.Fatal(err)
-			}
-		}
+		writeNew(t, shared+"/log", full)
 		e.Mount(ref, "--log-file", shared+"/log").Unmount()
 		s.untouched()
 		fi, err := os.Lstat(shared + "/log.old")
 		if err != nil || fi.Mode() != 0o600 || fi.Size() < int64(len(full)) {
 			t.Fatalf("the log before: %v, %v", fi, err)
 		}
+	}
+}
+
+// writeNew makes a file as soon as nothing else is in its place.
+func writeNew(t *testing.T, path, text string) {
+	t.Helper()
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if os.IsExist(err) {
+			continue
+		}
+		if err == nil {
+			_, err = f.WriteString(text)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
 	}
 }
 
