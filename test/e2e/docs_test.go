@@ -282,12 +282,13 @@ done | paste -s -d ' '`).Stdout)
 // empty fails the test unless the examples unmounted what they mounted.
 func (w *workshop) empty() {
 	w.t.Helper()
-	left := w.e.Sh(`awk -v home="$HOME/" '/ fuse.pfmount / && ($5 ~ "^/mnt/" || index($5, home) == 1)' \
-  /proc/self/mountinfo`).Stdout
+	left := w.e.Sh(`awk -v home="$HOME/" '
+/ fuse.pfmount / && ($5 ~ "^/mnt/" || index($5, home) == 1)' /proc/self/mountinfo`).Stdout
 	if left != "" {
-		w.t.Errorf("left mounted: %s", left)
+		w.t.Fatalf("left mounted: %s", left)
 	}
-	harness.Eventually(w.t, harness.Limit, "end of the processes", func() bool { return w.pids() == "" })
+	gone := func() bool { return w.pids() == "" }
+	harness.Eventually(w.t, harness.Limit, "end of the processes", gone)
 }
 
 // TestDocsLinks follows every relative link between the documents, headings included, and holds
@@ -375,7 +376,8 @@ func TestDocsMessages(t *testing.T) {
 	}
 	for _, row := range rows {
 		for _, part := range strings.Split(row[1], "…") {
-			if !slices.Contains(foreign, part) && !strings.Contains(source.String(), strings.TrimSpace(part)) {
+			known := strings.Contains(source.String(), strings.TrimSpace(part))
+			if !known && !slices.Contains(foreign, part) {
 				t.Errorf("no source has %q of the message %q", part, row[1])
 			}
 		}
