@@ -41,6 +41,7 @@ if [ "$what" != demo ]; then
 fi
 if [ "$what" = test ]; then
     need make has make
+    need curl has curl
     need debootstrap has debootstrap
     need systemd has systemd-analyze
     need systemd-container has systemd-nspawn

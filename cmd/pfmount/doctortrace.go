@@ -116,13 +116,16 @@ func (w *wayIn) end(l *leg, host string, err error, m meeting) {
 	}
 }
 
-// Bytes runs fill. What has a size is named by the manifest, which is there then.
+// Bytes runs fill, if there is one. What has a size is named by the manifest, which is there then.
 func (w *wayIn) Bytes(ctx context.Context, _ [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
 	w.mu.Lock()
 	if size >= 0 && w.manifest == 0 {
 		w.manifest = time.Since(w.start)
 	}
 	w.mu.Unlock()
+	if fill == nil {
+		return nil, fs.ErrNotExist
+	}
 	var b memorySink
 	err := fill(ctx, &b)
 	return b.Buffer.Bytes(), err

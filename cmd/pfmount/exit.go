@@ -19,7 +19,7 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// The exit codes, part of the command's contract (README, Exit codes).
+// The exit codes, part of the command's contract (docs/operating.md, Exit codes).
 const (
 	exitOK          = 0
 	exitUsage       = 1

@@ -25,7 +25,10 @@ func cacheFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cache-dir", Usage: "keep verified blobs in `DIR`, shared by all mounts and commands", DefaultText: "$XDG_CACHE_HOME/pfmount"},
 		&cli.StringFlag{Name: "cache-size", Usage: "let the cache grow to `SIZE`", Value: "10GiB"},
 		&cli.StringFlag{Name: "cache-min-free", Usage: "leave `PERCENT` of the cache's file system free", Value: "5%"},
-		&cli.StringFlag{Name: "cache-verify", Usage: "hash cached blobs `WHEN`: first (use in a process), always, never", Value: "first"},
+		&cli.StringFlag{
+			Name: "cache-verify", Value: "first",
+			Usage: "hash cached blobs again `WHEN`: first (at a process's first use), always, never",
+		},
 	}
 }
 
@@ -36,13 +39,28 @@ func imageFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "require-key", Usage: "refuse the public default key, which proves nothing about the author"},
 		&cli.BoolFlag{Name: "insecure-skip-verify", Usage: "skip the signature (never a digest)"},
 		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "4GiB"},
-		&cli.DurationFlag{Name: "stall-timeout", Usage: "give up a transfer without progress after `TIME`", Value: 30 * time.Second},
+		&cli.DurationFlag{
+			Name: "stall-timeout", Value: 30 * time.Second,
+			Usage: "give up a transfer that brings no byte for `TIME`",
+		},
 		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
 		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP also to a registry elsewhere, credentials included"},
-		&cli.StringFlag{Name: "ca-file", Usage: "believe registries with a certificate by the authorities in `FILE`, too (PEM)"},
-		&cli.StringFlag{Name: "client-cert", Usage: "show the registry the certificate in `FILE` (PEM)"},
-		&cli.StringFlag{Name: "client-key", Usage: "its key is in `FILE` (PEM)", DefaultText: "the certificate's file"},
-		&cli.StringFlag{Name: "hosts-dir", Usage: "find mirrors and certificates as containerd does in `DIR`", Value: "/etc/containerd/certs.d"},
+		&cli.StringFlag{
+			Name:  "ca-file",
+			Usage: "trust the certificate authorities in `FILE`, beside the system's (PEM)",
+		},
+		&cli.StringFlag{
+			Name:  "client-cert",
+			Usage: "authenticate with the client certificate in `FILE` (PEM)",
+		},
+		&cli.StringFlag{
+			Name: "client-key", DefaultText: "the certificate's file",
+			Usage: "use the key in `FILE` with the client certificate (PEM)",
+		},
+		&cli.StringFlag{
+			Name: "hosts-dir", Value: "/etc/containerd/certs.d",
+			Usage: "read mirrors and certificates from `DIR`, as containerd does",
+		},
 		&cli.BoolFlag{Name: "offline", Usage: "use only what is in the cache"},
 	}, loginFlags()...)
 }

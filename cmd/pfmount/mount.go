@@ -21,7 +21,10 @@ func mountCommand() *cli.Command {
 		&cli.BoolFlag{Name: "noexec", Usage: "let no program be executed from the mount"},
 		&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, too, as far as modes allow"},
 		&cli.StringFlag{Name: "prefetch", Usage: "fetch `WHAT` before it is read: auto (what comes next where files are read in order), none, all", Value: prefetchAuto},
-		&cli.BoolFlag{Name: "no-hints", Usage: "neither note in which order files are read nor use what earlier mounts noted"},
+		&cli.BoolFlag{
+			Name:  "no-hints",
+			Usage: "neither record nor use the order in which files are read",
+		},
 		&cli.StringFlag{Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)", DefaultText: "$XDG_STATE_HOME/pfmount/MOUNTPOINT.log"},
 		verboseFlag(),
 	}, append(imageFlags(), cacheFlags()...)...)

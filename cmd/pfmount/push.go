@@ -45,7 +45,10 @@ directory needs room for its compressed files in $TMPDIR.`,
 // pushFlags say what of the registry a push counts on.
 func pushFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "mount-from", Usage: "let the registry take blobs from `REPOSITORY`, which it has too: a parent's (may repeat)"},
+		&cli.StringSliceFlag{
+			Name:  "mount-from",
+			Usage: "do not upload what the registry has in `REPOSITORY`, a parent's say (may repeat)",
+		},
 		&cli.StringFlag{Name: "max-manifest-size", Usage: "push an OCI manifest of up to `SIZE`, for registries that take more than others", Value: "4MiB"},
 	}
 }

@@ -22,9 +22,9 @@ func umountCommand() *cli.Command {
 		Aliases:   []string{"unmount"},
 		Usage:     "unmount, also a stale mount whose process died",
 		ArgsUsage: "MOUNTPOINT",
-		Description: `Unmounts and waits until the background process is gone. A mount in use is
-left alone and its holders are named; --lazy detaches it all the same, and who
-still has files open may read them for a few seconds more.
+		Description: `Unmounts, and waits until the background process is gone. A mount in use is left
+alone, and the processes that use it are named. --lazy detaches it all the same;
+open files can then be read for a few seconds more.
 
 Example: pfmount umount /mnt/sess
 

@@ -123,6 +123,7 @@ func TestAlreadyMounted(t *testing.T) {
 		if err := syscall.Kill(m.PID, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		harness.Eventually(t, time.Minute, "the stop", func() bool { return harness.State(m.PID) == "T" })
 		refused(t, e, 6, []string{"does not answer"}, second, m.Dir)
 		if err := syscall.Kill(m.PID, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
