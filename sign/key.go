@@ -10,8 +10,8 @@ import (
 // hidden is what every way of printing a key shows instead of it.
 const hidden = "[key]"
 
-// Key is a shared secret. No way of printing, logging or encoding it shows its bytes, also as part of a larger
-// value; only verbs that go vet refuses (%p, %w) would.
+// Key is a shared secret. No way of printing, logging or encoding it shows its bytes, also as part
+// of a larger value; only verbs that go vet refuses (%p, %w) would.
 type Key []byte
 
 var (
@@ -37,8 +37,8 @@ func (Key) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 // public reports whether k is the key that everybody knows.
 func (k Key) public() bool { return string(k) == DefaultKey }
 
-// KeyFromFile returns the key that a key file's content holds: all of it but one final newline ("\n" or
-// "\r\n"), which editors add. An empty key is ErrKey.
+// KeyFromFile returns the key that a key file's content holds: all of it but one final newline
+// ("\n" or "\r\n"), which editors add. An empty key is ErrKey.
 func KeyFromFile(content []byte) (Key, error) {
 	if cut, ok := bytes.CutSuffix(content, []byte("\n")); ok {
 		content = bytes.TrimSuffix(cut, []byte("\r"))
@@ -49,16 +49,18 @@ func KeyFromFile(content []byte) (Key, error) {
 	return bytes.Clone(content), nil
 }
 
-// KeyFromEnv returns the key in the environment variable name, taken as it is; lookup is os.LookupEnv. ok is
-// false when the variable is not set. Set to nothing is ErrKey: the reference tool signs with an empty key
-// then, which anybody can do, so it is more likely a mistake than a wish.
+// KeyFromEnv returns the key in the environment variable name, taken as it is; lookup is
+// os.LookupEnv. ok is false when the variable is not set. Set to nothing is ErrKey: the reference
+// tool signs with an empty key then, which anybody can do, so it is more likely a mistake than a
+// wish.
 func KeyFromEnv(name string, lookup func(string) (string, bool)) (key Key, ok bool, err error) {
 	value, set := lookup(name)
 	switch {
 	case !set:
 		return nil, false, nil
 	case value == "":
-		return nil, false, fmt.Errorf("%s: it is set but empty (give it a key, or unset it): %w", name, ErrKey)
+		return nil, false, fmt.Errorf("%s: it is set but empty (give it a key, or unset it): %w",
+			name, ErrKey)
 	}
 	return Key(value), true, nil
 }

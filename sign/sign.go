@@ -1,7 +1,7 @@
-// Package sign says whose image a ProcessFork manifest is: signature algorithms, keys, and the policy that
-// chooses among them. It promises that a Verified value exists only for bytes whose signature was checked
-// before anything parsed them, or that were let through loudly by Unverified. It does no I/O, keeps no state,
-// and knows neither registries nor what a manifest says.
+// Package sign says whose image a ProcessFork manifest is: signature algorithms, keys, and the
+// policy that chooses among them. It promises that a Verified value exists only for bytes whose
+// signature was checked before anything parsed them, or that were let through loudly by Unverified.
+// It does no I/O, keeps no state, and knows neither registries nor what a manifest says.
 package sign
 
 import (
@@ -12,29 +12,31 @@ import (
 	"fmt"
 )
 
-// HMACSHA256 is the algorithm of every signature that the reference tool writes: HMAC-SHA256 over the
-// manifest's bytes, in lower-case hex. "cosign-key" and "cosign-keyless" are names reserved upstream.
+// HMACSHA256 is the algorithm of every signature that the reference tool writes: HMAC-SHA256 over
+// the manifest's bytes, in lower-case hex. "cosign-key" and "cosign-keyless" are names reserved
+// upstream.
 const HMACSHA256 = "hmac-sha256"
 
-// DefaultKey is the key that the reference tool signs and verifies with when none is given. It is public, so
-// a signature by it proves that the bytes are whole and nothing about who wrote them.
+// DefaultKey is the key that the reference tool signs and verifies with when none is given. It is
+// public, so a signature by it proves that the bytes are whole and nothing about who wrote them.
 const DefaultKey = "processfork-default-self-sign-key.v1"
 
 // maxBytes bounds manifest and signature: 1 MiB each. Real ones have about 1 KB and 191 bytes.
 const maxBytes = 1 << 20
 
 var (
-	// ErrSignature says that a signature does not verify: missing, malformed, or made over other bytes or
-	// with another key.
+	// ErrSignature says that a signature does not verify: missing, malformed, or made over other
+	// bytes or with another key.
 	ErrSignature = errors.New("signature does not verify")
-	// ErrAlgorithm says that a signature uses an algorithm that is not supported; the message names it.
+	// ErrAlgorithm says that a signature uses an algorithm that is not supported; the message names
+	// it.
 	ErrAlgorithm = errors.New("signature algorithm not supported")
 	// ErrKey says that a key is unusable or missing: a mistake of the caller, not of the image.
 	ErrKey = errors.New("unusable key")
 )
 
-// Sign returns the signature of manifest as JSON, byte for byte as the reference tool writes it. As in a
-// Policy without keys, an empty key stands for DefaultKey.
+// Sign returns the signature of manifest as JSON, byte for byte as the reference tool writes it. As
+// in a Policy without keys, an empty key stands for DefaultKey.
 func Sign(manifest []byte, key Key) []byte {
 	if len(key) == 0 {
 		key = Key(DefaultKey)

@@ -13,9 +13,9 @@ import (
 // signature is manifest.json.sig, decoded.
 type signature struct{ digest, mac []byte }
 
-// parse reads a signature's JSON. Names match case-sensitively; a duplicate name, invalid UTF-8, a value that
-// is no string and bytes after the object are ErrSignature. "bundle" and unknown names are ignored. The
-// algorithm is looked at before the rest, since others may have other fields.
+// parse reads a signature's JSON. Names match case-sensitively; a duplicate name, invalid UTF-8, a
+// value that is no string and bytes after the object are ErrSignature. "bundle" and unknown names
+// are ignored. The algorithm is looked at before the rest, since others may have other fields.
 func parse(raw []byte) (signature, error) {
 	if len(raw) == 0 {
 		return signature{}, fmt.Errorf("signature: the image has none: %w", ErrSignature)
@@ -97,7 +97,8 @@ func hash(fields map[string]string, name string) ([]byte, error) {
 	}
 	sum, err := hex.DecodeString(text)
 	if err != nil || len(sum) != 32 {
-		return nil, fmt.Errorf("signature: %s %.100q is not 64 hex digits: %w", name, text, ErrSignature)
+		return nil, fmt.Errorf("signature: %s %.100q is not 64 hex digits: %w", name, text,
+			ErrSignature)
 	}
 	return sum, nil
 }

@@ -17,24 +17,31 @@ const (
 	SignerNone Signer = "none"
 )
 
-// Verified is a manifest that may be parsed. Only Policy.Verify and Unverified make one that holds bytes, so a
-// parser that takes a Verified cannot see bytes that nobody decided about.
+// Verified is a manifest that may be parsed. Only Policy.Verify and Unverified make one that holds
+// bytes, so a parser that takes a Verified cannot see bytes that nobody decided about.
 type Verified struct {
 	manifest, signature []byte
 	signer              Signer
 	why                 string
 }
 
-// Unverified lets a manifest through whose signature nobody checked. It is for local stores (which have none),
-// for --insecure-skip-verify, and for fuzz targets; why goes to the user. sig may be nil.
+// Unverified lets a manifest through whose signature nobody checked. It is for local stores (which
+// have none), for --insecure-skip-verify, and for fuzz targets; why goes to the user. sig may be
+// nil.
 func Unverified(manifest, sig []byte, why string) Verified {
-	return Verified{manifest: bytes.Clone(manifest), signature: bytes.Clone(sig), signer: SignerNone, why: why}
+	return Verified{
+		manifest:  bytes.Clone(manifest),
+		signature: bytes.Clone(sig),
+		signer:    SignerNone,
+		why:       why,
+	}
 }
 
 // Bytes returns the manifest, verbatim. It is shared: do not change it.
 func (v Verified) Bytes() []byte { return v.manifest }
 
-// Signature returns the signature's JSON, verbatim, nil when there is none. It is shared: do not change it.
+// Signature returns the signature's JSON, verbatim, nil when there is none. It is shared: do not
+// change it.
 func (v Verified) Signature() []byte { return v.signature }
 
 // ID returns the SHA-256 of the manifest: the image's id.

@@ -1,15 +1,18 @@
-// Package ahead decides which files to fetch before anybody asks for them: those that a walk of the tree meets next, or
-// that came next at another time. It does for the files of a tree what the kernel does for the pages of a file. It
-// promises that one file read alone, and reads in no order, cause nothing, and that what is fetched and not read yet stays
-// within a number of files and bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
+// Package ahead decides which files to fetch before anybody asks for them: those that a walk of the
+// tree meets next, or that came next at another time. It does for the files of a tree what the
+// kernel does for the pages of a file. It promises that one file read alone, and reads in no order,
+// cause nothing, and that what is fetched and not read yet stays within a number of files and
+// bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
 //
-// A file that is at hand can be shown to its reader before he asks. Then it is not seen who reads it: files that are not
-// shown stand between those that are, and who comes to one of them has read what was shown before it. What is fetched for a
-// reader is shown to him as well once he has read many files and left out none.
+// A file that is at hand can be shown to its reader before he asks. Then it is not seen who reads
+// it: files that are not shown stand between those that are, and who comes to one of them has read
+// what was shown before it. What is fetched for a reader is shown to him as well once he has read
+// many files and left out none.
 //
-// A window follows each reader. It opens once three files were read in the order of a walk, or two of which the first is
-// the first of a directory that the same reader listed, and then says which k files come next. k doubles with each of them
-// that is read, and halves with each that is passed over.
+// A window follows each reader. It opens once three files were read in the order of a walk, or two
+// of which the first is the first of a directory that the same reader listed, and then says which k
+// files come next. k doubles with each of them that is read, and halves with each that is passed
+// over.
 package ahead
 
 import (
@@ -21,13 +24,16 @@ import (
 
 // The numbers of the windows.
 const (
-	maxStarts  = 64        // directories listed and not entered that are remembered
-	maxWindows = 16        // readers followed; the one that was idle longest is forgotten
-	opens      = 3         // Config.Opens
-	firstK     = 8         // files fetched ahead at first
-	straight   = 64        // files read in order, none left out, after which what is fetched is shown, too
-	slack      = 8         // files that may be skipped or come late: several processes share a list, or some names match
-	idle       = 100       // reads of others after which a window's files are not waited for when there is no more room
+	maxStarts  = 64 // directories listed and not entered that are remembered
+	maxWindows = 16 // readers followed; the one that was idle longest is forgotten
+	opens      = 3  // Config.Opens
+	firstK     = 8  // files fetched ahead at first
+	// files read in order, none left out, after which what is fetched is shown, too
+	straight = 64
+	// files that may be skipped or come late: several processes share a list, or some names match
+	slack = 8
+	// reads of others after which a window's files are not waited for when there is no more room
+	idle       = 100
 	firstBytes = 256 << 10 // bytes fetched ahead at first; then twice what was read in order
 )
 
@@ -38,10 +44,11 @@ type Order func(r pfimg.Row) (pfimg.Row, bool)
 type Plan uint8
 
 const (
-	Leave     Plan = iota
-	Fetch          // its reader will be seen
-	Show           // it is at hand; its reader will not be seen, and nothing is lost when there is none
-	FetchShow      // both; only a Policy says so
+	Leave Plan = iota
+	Fetch      // its reader will be seen
+	// It is at hand; its reader will not be seen, and nothing is lost when there is none
+	Show
+	FetchShow // both; only a Policy says so
 )
 
 // Next is a file that comes next.
@@ -52,12 +59,17 @@ type Next struct {
 
 // Config says what to fetch ahead of.
 type Config struct {
-	Orders []Order                                // one or two; a window begins with the first
-	Opens  int                                    // reads in order that open a window; 0: 3, since two come by chance in a tree that is read at random
-	Want   func(r pfimg.Row) (size int64, p Plan) // what to do about a file, and its bytes; asked once as it comes into a window
-	Shown  int64                                  // bytes of the largest file that is shown when it was fetched; 0: none is
-	Files  int                                    // most files ahead of one reader; four times as many ahead of all
-	Bytes  int64                                  // most bytes ahead of all readers
+	Orders []Order // one or two; a window begins with the first
+	// reads in order that open a window; 0: 3, since two come by chance in a tree that is read at
+	// random
+	Opens int
+	// what to do about a file, and its bytes; asked once as it comes into a window
+	Want func(r pfimg.Row) (size int64, p Plan)
+	// bytes of the largest file that is shown when it was fetched; 0: none is
+	Shown int64
+	// most files ahead of one reader; four times as many ahead of all
+	Files int
+	Bytes int64 // most bytes ahead of all readers
 }
 
 // Policy follows readers. It is safe for concurrent use.
@@ -101,8 +113,8 @@ func (p *Policy) Stats() Stats {
 	return p.stats
 }
 
-// Read notes that who reads a file, and returns which files to fetch or show now, in order, and which were read before it and
-// not seen.
+// Read notes that who reads a file, and returns which files to fetch or show now, in order, and
+// which were read before it and not seen.
 func (p *Policy) Read(r pfimg.Row, who uint32) (next []Next, before []pfimg.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,8 +146,9 @@ type start struct {
 	who uint32
 }
 
-// Start notes that who listed the directory of r, its first file: when the same reader reads r and the file after it, it
-// is on a walk, and its window opens. Who lists and lets another read, as a shell does for a person, is on none. 0 is nobody.
+// Start notes that who listed the directory of r, its first file: when the same reader reads r and
+// the file after it, it is on a walk, and its window opens. Who lists and lets another read, as a
+// shell does for a person, is on none. 0 is nobody.
 func (p *Policy) Start(r pfimg.Row, who uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +163,8 @@ func (p *Policy) open(r pfimg.Row, who uint32) *window {
 	}
 	w := &window{edge: r}
 	if who != 0 && slices.Contains(p.starts[:], start{r, who}) {
-		w.run = p.config.Opens - 2 // one more in order opens the window; who lists and reads one file only is on no walk
+		// One more in order opens the window; who lists and reads one file only is on no walk
+		w.run = p.config.Opens - 2
 	}
 	p.windows = append(p.windows, w)
 	return w

@@ -2,7 +2,8 @@ package ahead
 
 import "github.com/pfmount/pfmount/fetch/pfimg"
 
-// Tree is what is read of an image's index. The names of a directory are neighbours: their rows follow each other.
+// Tree is what is read of an image's index. The names of a directory are neighbours: their rows
+// follow each other.
 type Tree interface {
 	Parent(r pfimg.Row) pfimg.Row
 	Child(dir pfimg.Row, i int) (r pfimg.Row, name string, ok bool)
@@ -11,10 +12,10 @@ type Tree interface {
 
 var _ Tree = (*pfimg.Index)(nil)
 
-// Walks returns the orders in which programs walk a tree. Names come as they are listed, which is also the order of inode
-// numbers, so it does not matter whether a program sorts by these. What differs is when it enters a directory: as it meets
-// it, between files (find, tar, cp -r, grep -r, du, zip), or after all the files beside it (rsync, os.walk, most build
-// tools).
+// Walks returns the orders in which programs walk a tree. Names come as they are listed, which is
+// also the order of inode numbers, so it does not matter whether a program sorts by these. What
+// differs is when it enters a directory: as it meets it, between files (find, tar, cp -r, grep -r,
+// du, zip), or after all the files beside it (rsync, os.walk, most build tools).
 func Walks(t Tree) []Order {
 	return []Order{
 		func(r pfimg.Row) (pfimg.Row, bool) { return (&walk{t, maxSteps}).mixed(r) },
@@ -22,7 +23,8 @@ func Walks(t Tree) []Order {
 	}
 }
 
-// First returns the first file in a directory; ok is false when it has none but in directories of its own.
+// First returns the first file in a directory; ok is false when it has none but in directories of
+// its own.
 func First(t Tree, dir pfimg.Row) (r pfimg.Row, ok bool) {
 	return (&walk{t, maxSteps}).first(dir, pfimg.File)
 }
@@ -41,8 +43,8 @@ type walk struct {
 	steps int
 }
 
-// kind returns what a row is, 0 beyond the last one or when enough was looked at. An empty file is none, since nobody
-// has to ask for its content.
+// kind returns what a row is, 0 beyond the last one or when enough was looked at. An empty file is
+// none, since nobody has to ask for its content.
 func (w *walk) kind(r pfimg.Row) pfimg.Kind {
 	if w.steps--; w.steps < 0 {
 		return 0

@@ -44,8 +44,8 @@ const (
 	seen      = -3 // could be shown, and is not, so that its reader is seen
 )
 
-// hit notes that a guess was right: k doubles. What was passed over before it is kept for a while, then halves k. It returns
-// what was read unseen before it.
+// hit notes that a guess was right: k doubles. What was passed over before it is kept for a while,
+// then halves k. It returns what was read unseen before it.
 func (p *Policy) hit(w *window, r pfimg.Row) (before []pfimg.Row) {
 	i := slices.IndexFunc(w.guesses, func(g guess) bool { return g.row == r })
 	before = p.unseen(w, i)
@@ -83,7 +83,8 @@ func (p *Policy) hit(w *window, r pfimg.Row) (before []pfimg.Row) {
 	return before
 }
 
-// unseen takes out and returns what was shown before the guess i, since it was read. None of it was passed over.
+// unseen takes out and returns what was shown before the guess i, since it was read. None of it was
+// passed over.
 func (p *Policy) unseen(w *window, i int) (read []pfimg.Row) {
 	kept := w.guesses[:0]
 	for j, g := range w.guesses {
@@ -105,7 +106,8 @@ func (p *Policy) unseen(w *window, i int) (read []pfimg.Row) {
 	return read
 }
 
-// turn begins a window's guesses anew behind r, in the other order. What was fetched comes later then.
+// turn begins a window's guesses anew behind r, in the other order. What was fetched comes later
+// then.
 func (p *Policy) turn(w *window, r pfimg.Row) {
 	p.stats.Wasted -= int64(p.drop(w, len(w.guesses)))
 	w.order, w.edge, w.all, w.blind = 1-w.order, r, 0, 0
@@ -137,8 +139,8 @@ func (w *window) guessed(r pfimg.Row) bool {
 	return slices.ContainsFunc(w.guesses, func(g guess) bool { return g.row == r })
 }
 
-// extend looks further until k files are ahead, and returns those that are new, several at a time. What another window
-// expects is taken over: it is this reader who comes there.
+// extend looks further until k files are ahead, and returns those that are new, several at a time.
+// What another window expects is taken over: it is this reader who comes there.
 func (p *Policy) extend(w *window) (next []Next) {
 	if w.out.files > w.k-w.k/4 {
 		return nil

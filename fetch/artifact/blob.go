@@ -19,8 +19,8 @@ type wanted struct {
 	blob  pfimg.Digest // the logical digest
 }
 
-// Blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is signed. The bytes are right
-// when it returns nil; whatever it wrote before an error is void.
+// Blob writes a blob's decoded bytes to w. size is its signed size in bytes, -1 when none is
+// signed. The bytes are right when it returns nil; whatever it wrote before an error is void.
 func (r *Reader) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {
 	layers := r.root.Find(d)
 	if len(layers) == 0 {
@@ -75,13 +75,15 @@ func (r *Reader) blobFrom(ctx context.Context, l Layer, d pfimg.Digest, size int
 		}
 	}
 	if l.Size > maxWire(want.limit) {
-		return fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.Size, want.limit, pfimg.ErrIntegrity)
+		return fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.Size, want.limit,
+			pfimg.ErrIntegrity)
 	}
 	return r.fill(ctx, l, want, w)
 }
 
-// fill decodes a layer into w. Wrong bytes from a network are asked for once more, past every cache, and then from
-// each further place; a frame that needs a large window makes it start over with a decoder for that.
+// fill decodes a layer into w. Wrong bytes from a network are asked for once more, past every
+// cache, and then from each further place; a frame that needs a large window makes it start over
+// with a decoder for that.
 func (r *Reader) fill(ctx context.Context, l Layer, want wanted, w Sink) error {
 	again, big := 0, false
 	for {
@@ -92,8 +94,8 @@ func (r *Reader) fill(ctx context.Context, l Layer, want wanted, w Sink) error {
 			big = true
 		case errors.As(err, &wrong) && again < r.root.Places:
 			again++
-			r.Log.Warn("wrong bytes, asking once more past every cache", "image", r.Image,
-				"blob", want.blob.String(), "layer", l.Wire.String(), "from", wrong.From, "cause", err)
+			r.Log.Warn("wrong bytes, asking once more past every cache", "image", r.Image, "blob",
+				want.blob.String(), "layer", l.Wire.String(), "from", wrong.From, "cause", err)
 		default:
 			return err
 		}
@@ -146,7 +148,10 @@ func (r *Reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 	wire := s.wire[:from.Size]
 	if n, err := io.ReadFull(from, wire); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return &WrongBytes{Text: fmt.Sprintf("%d stored bytes, not %d", n, from.Size), From: from.From()}
+			return &WrongBytes{
+				Text: fmt.Sprintf("%d stored bytes, not %d", n, from.Size),
+				From: from.From(),
+			}
 		}
 		return err
 	}
@@ -169,18 +174,22 @@ func (r *Reader) trySmall(ctx context.Context, p pass, want wanted, w io.Writer)
 }
 
 func wrongHash(got WireDigest, from *Stored, n int64) error {
-	return &WrongBytes{Text: fmt.Sprintf("the %d stored bytes hash to %s", n, got), From: from.From()}
+	return &WrongBytes{
+		Text: fmt.Sprintf("the %d stored bytes hash to %s", n, got),
+		From: from.From(),
+	}
 }
 
-// aheadFrom is the stored size from which download, decoding and writing run side by side, in bytes. Below it the
-// goroutines cost more than they bring.
+// aheadFrom is the stored size from which download, decoding and writing run side by side, in
+// bytes. Below it the goroutines cost more than they bring.
 const aheadFrom = 256 << 10
 
-// maxDrain is how many stored bytes are read after a decoding error to learn whether they are the right ones.
+// maxDrain is how many stored bytes are read after a decoding error to learn whether they are the
+// right ones.
 const maxDrain = 4 << 20
 
-// stream decodes a layer to w and returns how many bytes that made and what they hash to. Without an error the stored
-// bytes have proved right, too. The caller judges the content.
+// stream decodes a layer to w and returns how many bytes that made and what they hash to. Without
+// an error the stored bytes have proved right, too. The caller judges the content.
 func (r *Reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.Digest, error) {
 	ctx, cancel := context.WithCancel(ctx) // ends a read that is under way when decoding fails
 	defer cancel()
@@ -197,7 +206,8 @@ func (r *Reader) stream(ctx context.Context, p pass, w io.Writer) (int64, pfimg.
 	in := newWireReader(from, wireHash, &r.Decoders.chunks, ahead)
 	out := newBlobWriter(w, &r.Decoders.chunks, p.limit, ahead)
 	err = r.decode(ctx, in, out, p.big)
-	if err != nil && in.err == nil && from.Size-in.total <= maxDrain && !errors.Is(err, errBigWindow) {
+	if err != nil && in.err == nil && from.Size-in.total <= maxDrain &&
+		!errors.Is(err, errBigWindow) {
 		_, _ = io.Copy(io.Discard, in)
 	}
 	cancel()
@@ -239,8 +249,8 @@ func (w wanted) check(n int64, got pfimg.Digest) error {
 // scratch holds the buffers of one small blob.
 type scratch struct{ wire, out []byte }
 
-// scratchSmall is the stored and decoded size up to which scratch comes from a pool of its own, in bytes: buffers for
-// the many small files of a tree must not all grow to the largest.
+// scratchSmall is the stored and decoded size up to which scratch comes from a pool of its own, in
+// bytes: buffers for the many small files of a tree must not all grow to the largest.
 const scratchSmall = 64 << 10
 
 func (d *Decoders) scratch(wire, out int64) (*scratch, *sync.Pool) {

@@ -10,8 +10,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// outlet takes decoded bytes, never more than limit, hashes them and writes them on in large pieces; with ahead in a
-// goroutine of its own.
+// outlet takes decoded bytes, never more than limit, hashes them and writes them on in large
+// pieces; with ahead in a goroutine of its own.
 type blobWriter struct {
 	w     io.Writer
 	hash  hash.Hash
@@ -31,7 +31,8 @@ type blobWriter struct {
 func newBlobWriter(w io.Writer, pool *sync.Pool, limit int64, ahead bool) *blobWriter {
 	o := &blobWriter{w: w, hash: sha256.New(), pool: pool, limit: limit, buf: pool.Get().(*chunk)}
 	if ahead {
-		o.full, o.free, o.dead = make(chan *filledChunk, 1), make(chan *chunk, 2), make(chan struct{})
+		o.full, o.free = make(chan *filledChunk, 1), make(chan *chunk, 2)
+		o.dead = make(chan struct{})
 		for range cap(o.free) {
 			o.free <- pool.Get().(*chunk)
 		}

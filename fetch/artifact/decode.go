@@ -17,17 +17,19 @@ import (
 
 // Bounds of decoding, in bytes.
 const (
-	smallBlob     = 1 << 20   // signed sizes up to this are decoded in memory, into a buffer of exactly that size
-	PooledWindow  = 8 << 20   // what the reference tool writes, and the largest window a pooled decoder keeps
+	// signed sizes up to this are decoded in memory, into a buffer of exactly that size
+	smallBlob = 1 << 20
+	// what the reference tool writes, and the largest window a pooled decoder keeps
+	PooledWindow  = 8 << 20
 	largestWindow = 128 << 20 // what zstd --ultra -22 needs; larger is an error
 )
 
-// maxWire is how many stored bytes a blob of at most so many decoded bytes may have. zstd makes nothing twice as long;
-// the rest would be skippable frames, which decode to nothing for ever.
+// maxWire is how many stored bytes a blob of at most so many decoded bytes may have. zstd makes
+// nothing twice as long; the rest would be skippable frames, which decode to nothing for ever.
 func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 
-// Decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large windows are made one
-// at a time and closed after use.
+// Decoders are the zstd decoders of an image. A stream decoder keeps its window, so those for large
+// windows are made one at a time and closed after use.
 type Decoders struct {
 	all    *zstd.Decoder   // stateless use only
 	pool   sync.Pool       // *zstd.Decoder for streams
@@ -41,8 +43,8 @@ type Decoders struct {
 
 // NewDecoders returns decoders for at most that many blobs of more than 64 KiB at a time.
 func NewDecoders(rooms int) *Decoders {
-	all, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxWindow(largestWindow))
+	all, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0),
+		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxWindow(largestWindow))
 	if err != nil {
 		panic("fetch: constant zstd options: " + err.Error())
 	}
@@ -53,9 +55,9 @@ func NewDecoders(rooms int) *Decoders {
 
 func (d *Decoders) Close() { d.all.Close() }
 
-// Enter waits for a place among those who hold much memory, until leave. It comes before the place at a host: in the other
-// order those who ask again after a failure would wait for each other. Half of the places are for readers alone, since the
-// others may be kept away from the network for long.
+// Enter waits for a place among those who hold much memory, until leave. It comes before the place
+// at a host: in the other order those who ask again after a failure would wait for each other. Half
+// of the places are for readers alone, since the others may be kept away from the network for long.
 func (d *Decoders) Enter(ctx context.Context) (leave func(), err error) {
 	return d.rooms.Acquire(ctx, &d.room, sched.PriorityOf(ctx))
 }
@@ -70,12 +72,13 @@ func (d *Decoders) decodeAll(src, dst []byte) ([]byte, error) {
 }
 
 var (
-	errEmpty     = fmt.Errorf("nothing is stored, not even an empty zstd frame: %w", pfimg.ErrIntegrity)
+	errEmpty = fmt.Errorf("nothing is stored, not even an empty zstd frame: %w",
+		pfimg.ErrIntegrity)
 	errBigWindow = errors.New("a frame further on needs a larger window")
 )
 
-// Copy decodes from r to w until both the frames and r are at their end. big allows the largest window; without it a
-// frame that needs one gives errBigWindow, and the caller starts over.
+// Copy decodes from r to w until both the frames and r are at their end. big allows the largest
+// window; without it a frame that needs one gives errBigWindow, and the caller starts over.
 func (d *Decoders) Copy(ctx context.Context, w io.Writer, r io.Reader, big bool) error {
 	if big {
 		select {
@@ -85,7 +88,8 @@ func (d *Decoders) Copy(ctx context.Context, w io.Writer, r io.Reader, big bool)
 			return context.Cause(ctx)
 		}
 		err := copyBig(w, r)
-		debug.FreeOSMemory() // the next window, which may be due at once, would else come on top of this one
+		// The next window, which may be due at once, would else come on top of this one
+		debug.FreeOSMemory()
 		return explainZstd(err)
 	}
 	dec, _ := d.pool.Get().(*zstd.Decoder)
@@ -114,8 +118,8 @@ func copyBig(w io.Writer, r io.Reader) error {
 	return decodeStream(dec, w, r)
 }
 
-// newStream makes a stream decoder without goroutines of its own. The option on memory bounds the window of frames that
-// are one segment, too.
+// newStream makes a stream decoder without goroutines of its own. The option on memory bounds the
+// window of frames that are one segment, too.
 func newStream(window uint64) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window),
 		zstd.WithDecoderMaxMemory(window))

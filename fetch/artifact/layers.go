@@ -12,12 +12,12 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// maxSize is the largest size that a descriptor may claim, in bytes: 1 PiB. It keeps sums and doubled bounds far from
-// overflow.
+// maxSize is the largest size that a descriptor may claim, in bytes: 1 PiB. It keeps sums and
+// doubled bounds far from overflow.
 const maxSize = 1 << 50
 
-// WireDigest is the SHA-256 of stored (compressed) bytes. It has a type of its own so that it cannot be mistaken for
-// the digest of a blob's content.
+// WireDigest is the SHA-256 of stored (compressed) bytes. It has a type of its own so that it
+// cannot be mistaken for the digest of a blob's content.
 type WireDigest [32]byte
 
 // String returns "sha256:" and lower-case hex.
@@ -46,7 +46,8 @@ func (l Layer) Hashed() bool { return l.Wire != WireDigest{} }
 type layerTable []Layer
 
 func (t *layerTable) sort() {
-	// Of a layer only this is moved about: to sort them stably in place takes several times as long.
+	// Of a layer only this is moved about: to sort them stably in place takes several times as
+	// long.
 	type key struct {
 		prefix uint64
 		at     uint32
@@ -59,18 +60,23 @@ func (t *layerTable) sort() {
 		if a.prefix != b.prefix {
 			return cmp.Compare(a.prefix, b.prefix)
 		}
-		return cmp.Or(bytes.Compare((*t)[a.at].Logical[:], (*t)[b.at].Logical[:]), cmp.Compare(a.at, b.at))
+		return cmp.Or(bytes.Compare((*t)[a.at].Logical[:], (*t)[b.at].Logical[:]),
+			cmp.Compare(a.at, b.at))
 	})
 	sorted := make(layerTable, len(keys))
 	for i, k := range keys {
 		sorted[i] = (*t)[k.at]
 	}
-	*t = slices.Clip(slices.CompactFunc(sorted, func(a, b Layer) bool { return a.Logical == b.Logical && a.Wire == b.Wire }))
+	*t = slices.Clip(
+		slices.CompactFunc(sorted,
+			func(a, b Layer) bool { return a.Logical == b.Logical && a.Wire == b.Wire }),
+	)
 }
 
 // Find returns the layers that claim a digest, in the manifest's order.
 func (t layerTable) Find(d pfimg.Digest) []Layer {
-	from := sort.Search(len(t), func(i int) bool { return bytes.Compare(t[i].Logical[:], d[:]) >= 0 })
+	from := sort.Search(len(t),
+		func(i int) bool { return bytes.Compare(t[i].Logical[:], d[:]) >= 0 })
 	to := from
 	for to < len(t) && t[to].Logical == d {
 		to++

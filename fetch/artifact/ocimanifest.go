@@ -17,9 +17,11 @@ const (
 	MediaTypeSignature = "application/vnd.processfork.signature.v1+json" // its signature
 	MediaTypeLayer     = "application/vnd.processfork.layer.v1+zstd"     // one blob
 
-	// PathAnnotation names a layer's blob: blobs/sha256/<aa>/<hex>.zst, by the digest of the decoded bytes.
+	// PathAnnotation names a layer's blob: blobs/sha256/<aa>/<hex>.zst, by the digest of the
+	// decoded bytes.
 	PathAnnotation = "org.processfork.path"
-	// DecodedSizeAnnotation is a layer's decoded size in bytes, a hint for blobs that have no signed size.
+	// DecodedSizeAnnotation is a layer's decoded size in bytes, a hint for blobs that have no
+	// signed size.
 	DecodedSizeAnnotation = "dev.pfmount.decoded-size"
 
 	MediaTypeManifest   = "application/vnd.oci.image.manifest.v1+json"
@@ -38,10 +40,11 @@ type Manifest struct {
 	Signatures []Descriptor // one in a good image; the second is kept to say so
 	Named      layerTable
 	First      []Layer // the first maxLikely that name a blob, in order
-	Unlabelled []Layer // layers of blobs that say no logical digest, in order; their logical field is not set
-	Layers     int     // all that the manifest lists, of whatever type
-	WireBytes  int64   // of config, signature and blobs
-	Size       int64   // of the document itself, in bytes
+	// layers of blobs that say no logical digest, in order; their logical field is not set
+	Unlabelled []Layer
+	Layers     int   // all that the manifest lists, of whatever type
+	WireBytes  int64 // of config, signature and blobs
+	Size       int64 // of the document itself, in bytes
 }
 
 // manifestJSON is the document as it is read, before it is judged.
@@ -61,8 +64,9 @@ type RawDescriptor struct {
 	size                                      int64
 }
 
-// decodeManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each. contentType is what the
-// server called it, for manifests that do not say themselves. Errors of r come through as they are.
+// decodeManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each.
+// contentType is what the server called it, for manifests that do not say themselves. Errors of r
+// come through as they are.
 func ParseManifest(r io.Reader, contentType string) (*Manifest, error) {
 	m := manifestJSON{schema: 2}
 	err := ReadObject(r, func(j *strictjson.Reader, name []byte) (err error) {
@@ -103,9 +107,11 @@ func (m *manifestJSON) judge() (*Manifest, error) {
 	case m.schema == 1 || m.hasFSLayers:
 		return nil, NotOurs("a docker image of the old schema 1")
 	case m.schema != 2:
-		return nil, fmt.Errorf("OCI manifest: schemaVersion %d, not 2: %w", m.schema, pfimg.ErrUnsupported)
+		return nil, fmt.Errorf("OCI manifest: schemaVersion %d, not 2: %w", m.schema,
+			pfimg.ErrUnsupported)
 	case m.config == nil || !m.hasLayers:
-		return nil, NotOurs("a document without config and layers (media type %s)", safetext.Quote(m.mediaType, 120))
+		return nil, NotOurs("a document without config and layers (media type %s)",
+			safetext.Quote(m.mediaType, 120))
 	case m.config.MediaType != MediaTypeConfig:
 		return nil, NotOurs("%s", m.kind())
 	}
@@ -138,7 +144,8 @@ func (m *manifestJSON) kind() string {
 
 // NotOurs returns a pfimg.ErrUnsupported that says what a document is in place of an image.
 func NotOurs(format string, args ...any) error {
-	return fmt.Errorf("not a ProcessFork image but "+format+": %w", append(args, pfimg.ErrUnsupported)...)
+	return fmt.Errorf("not a ProcessFork image but "+format+": %w",
+		append(args, pfimg.ErrUnsupported)...)
 }
 
 // Read reads a descriptor; fields that are not asked for are passed over, whatever they hold.
@@ -180,15 +187,18 @@ func (d *RawDescriptor) Read(j *strictjson.Reader) error {
 func (d *RawDescriptor) Descriptor() (Descriptor, error) {
 	w, err := pfimg.ParseDigest(d.Digest)
 	if err != nil {
-		return Descriptor{}, fmt.Errorf("digest %s is not sha256: and 64 hex digits: %w", safetext.Quote(d.Digest, 90), pfimg.ErrIntegrity)
+		return Descriptor{}, fmt.Errorf("digest %s is not sha256: and 64 hex digits: %w",
+			safetext.Quote(d.Digest, 90), pfimg.ErrIntegrity)
 	}
 	if d.size < 0 || d.size > maxSize {
-		return Descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", WireDigest(w), d.size, pfimg.ErrIntegrity)
+		return Descriptor{}, fmt.Errorf("%s: size %d is missing or absurd: %w", WireDigest(w),
+			d.size, pfimg.ErrIntegrity)
 	}
 	return Descriptor{Wire: WireDigest(w), Size: d.size}, nil
 }
 
-// addLayer reads one element of layers. Only layers of our two types count: others belong to somebody else.
+// addLayer reads one element of layers. Only layers of our two types count: others belong to
+// somebody else.
 func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
 	var raw RawDescriptor
 	if err := raw.Read(j); err != nil {
@@ -211,7 +221,8 @@ func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
 		return nil
 	}
 	l := Layer{Wire: d.Wire, Size: d.Size, Decoded: -1}
-	if size, err := strconv.ParseInt(raw.decoded, 10, 64); err == nil && size >= 0 && size <= maxSize {
+	if size, err := strconv.ParseInt(raw.decoded, 10, 64); err == nil && size >= 0 &&
+		size <= maxSize {
 		l.Decoded = size
 	}
 	var ok bool

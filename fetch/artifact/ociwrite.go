@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// The OCI manifest with its fields in the order in which the reference tool writes them, so that the same image has the
-// same digest.
+// The OCI manifest with its fields in the order in which the reference tool writes them, so that
+// the same image has the same digest.
 type (
 	ociDocument struct {
 		SchemaVersion int             `json:"schemaVersion"`
@@ -31,7 +31,11 @@ type (
 func WriteManifest(config, sig []byte, items []StoredBlob) ([]byte, error) {
 	doc := ociDocument{
 		SchemaVersion: 2, MediaType: MediaTypeManifest,
-		Config: ociDescriptor{MediaType: MediaTypeConfig, Size: int64(len(config)), Digest: DigestOf(config).String()},
+		Config: ociDescriptor{
+			MediaType: MediaTypeConfig,
+			Size:      int64(len(config)),
+			Digest:    DigestOf(config).String(),
+		},
 		Layers: make([]ociDescriptor, 0, len(items)+1),
 	}
 	doc.Layers = append(doc.Layers, ociDescriptor{
@@ -43,7 +47,15 @@ func WriteManifest(config, sig []byte, items []StoredBlob) ([]byte, error) {
 		if it.Decoded >= 0 {
 			notes.Decoded = strconv.FormatInt(it.Decoded, 10)
 		}
-		doc.Layers = append(doc.Layers, ociDescriptor{MediaType: MediaTypeLayer, Size: it.Size, Digest: it.Wire.String(), Annotations: notes})
+		doc.Layers = append(
+			doc.Layers,
+			ociDescriptor{
+				MediaType:   MediaTypeLayer,
+				Size:        it.Size,
+				Digest:      it.Wire.String(),
+				Annotations: notes,
+			},
+		)
 	}
 	return json.Marshal(doc)
 }

@@ -20,13 +20,16 @@ type StoredBlob struct {
 	Decoded int64 // to be annotated; -1: the size is signed
 }
 
-// HashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when there is one.
+// HashingWriter is a Sink of stored bytes: it hashes and counts them, and keeps them in a file when
+// there is one.
 type HashingWriter struct {
-	hash     hash.Hash
-	size     int64
-	file     *os.File    // nil: nothing is kept
-	progress func(int64) // told of bytes that came, and with less than 0 of bytes that come again; nil: not told
-	err      error       // of file; kept here because io.Copy may stop before it meets a write error
+	hash hash.Hash
+	size int64
+	file *os.File // nil: nothing is kept
+	// told of bytes that came, and with less than 0 of bytes that come again; nil: not told
+	progress func(int64)
+	// of file; kept here because io.Copy may stop before it meets a write error
+	err error
 }
 
 // NewHashingWriter returns a HashingWriter. file and progress may be nil.
@@ -77,7 +80,10 @@ func (k *HashingWriter) Forget() error {
 // countDiscard is a Sink that counts decoded bytes and drops them.
 type countDiscard int64
 
-func (t *countDiscard) Write(p []byte) (int, error) { *t += countDiscard(len(p)); return len(p), nil }
+func (t *countDiscard) Write(p []byte) (int, error) {
+	*t += countDiscard(len(p))
+	return len(p), nil
+}
 
 // Reset starts again.
 func (t *countDiscard) Reset() error { *t = 0; return nil }
@@ -118,7 +124,8 @@ func (t teeReader) Read(p []byte) (int, error) {
 }
 
 // prove is Image.take within its bounds.
-func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *HashingWriter) (StoredBlob, error) {
+func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *HashingWriter,
+) (StoredBlob, error) {
 	t := &teeSource{Source: r.src, keep: keep}
 	tapped := *r
 	tapped.src = t
@@ -129,7 +136,13 @@ func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *H
 	if keep.err != nil {
 		return StoredBlob{}, keep.err
 	}
-	return StoredBlob{Logical: d, Source: t.last, Wire: WireDigest(keep.hash.Sum(nil)), Size: keep.size, Decoded: int64(decoded)}, nil
+	return StoredBlob{
+		Logical: d,
+		Source:  t.last,
+		Wire:    WireDigest(keep.hash.Sum(nil)),
+		Size:    keep.size,
+		Decoded: int64(decoded),
+	}, nil
 }
 
 // layersOf returns the layers that claim a blob, best first.

@@ -2,14 +2,16 @@ package artifact
 
 import "io"
 
-// Sink takes a blob's bytes. Reset drops what was written so far: the bytes come again from the start. Write and Reset
-// are never called at once, but not always from the goroutine that called Blob; they are not called after it returned.
+// Sink takes a blob's bytes. Reset drops what was written so far: the bytes come again from the
+// start. Write and Reset are never called at once, but not always from the goroutine that called
+// Blob; they are not called after it returned.
 type Sink interface {
 	io.Writer
 	Reset() error
 }
 
-// Memory is a Sink that grows in pieces, so that a long manifest is never held twice while it arrives.
+// Memory is a Sink that grows in pieces, so that a long manifest is never held twice while it
+// arrives.
 type Memory struct{ pieces [][]byte }
 
 const memoryPiece = 1 << 20

@@ -9,14 +9,16 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// unlabelledBlobs is how many blobs of Config.MaxBlob may be decoded to nothing in search of another.
+// unlabelledBlobs is how many blobs of Config.MaxBlob may be decoded to nothing in search of
+// another.
 const unlabelledBlobs = 16
 
-// unlabelledLayers are the layers that do not say which blob they are. They are decoded, in order and each once, when a
-// signed digest has no layer of its own, until one turns out to be it.
+// unlabelledLayers are the layers that do not say which blob they are. They are decoded, in order
+// and each once, when a signed digest has no layer of its own, until one turns out to be it.
 type unlabelledLayers struct {
-	r    *Reader
-	lock chan struct{} // held over the fields below and over a look; a channel, so that waiting ends with the context
+	r *Reader
+	// held over the fields below and over a look; a channel, so that waiting ends with the context
+	lock chan struct{}
 
 	next   int // the first layer that was not looked at
 	layers []Layer
@@ -69,7 +71,9 @@ func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (Layer, err
 			return l, nil
 		}
 		if u.next >= len(u.layers) {
-			return Layer{}, fmt.Errorf("no layer names it, and none of the %d that name nothing is it: %w", len(u.layers), ErrMissing)
+			return Layer{}, fmt.Errorf(
+				"no layer names it, and none of the %d that name nothing is it: %w", len(u.layers),
+				ErrMissing)
 		}
 		if err := u.look(ctx); err != nil {
 			return Layer{}, err
@@ -77,8 +81,8 @@ func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (Layer, err
 	}
 }
 
-// look decodes the next layer to nothing, to learn its digest. A layer that does not decode is nobody's. An error is
-// one of the network: that layer is looked at again next time.
+// look decodes the next layer to nothing, to learn its digest. A layer that does not decode is
+// nobody's. An error is one of the network: that layer is looked at again next time.
 func (u *unlabelledLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {
@@ -89,7 +93,8 @@ func (u *unlabelledLayers) look(ctx context.Context) error {
 	var got pfimg.Digest
 	var err error
 	if l.Size > maxWire(u.budget) {
-		err = fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.Size, u.budget, pfimg.ErrIntegrity)
+		err = fmt.Errorf("%d stored bytes for at most %d decoded ones: %w", l.Size, u.budget,
+			pfimg.ErrIntegrity)
 	}
 	for _, big := range []bool{false, true} {
 		if err != nil && !errors.Is(err, errBigWindow) {
@@ -108,7 +113,8 @@ func (u *unlabelledLayers) look(ctx context.Context) error {
 			u.known[got] = l
 		}
 	case errors.Is(err, pfimg.ErrIntegrity):
-		u.r.Log.Warn("a layer that names no blob is damaged", "image", u.r.Image, "layer", l.Wire.String(), "cause", err)
+		u.r.Log.Warn("a layer that names no blob is damaged", "image", u.r.Image, "layer",
+			l.Wire.String(), "cause", err)
 	default:
 		return fmt.Errorf("layer %s, which names no blob: %w", l.Wire, err)
 	}

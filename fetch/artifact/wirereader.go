@@ -10,7 +10,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// Sizes of the buffers between download, decoding and writing, in bytes. Two or three are under way on each side.
+// Sizes of the buffers between download, decoding and writing, in bytes. Two or three are under way
+// on each side.
 const (
 	chunkSize = 256 << 10
 	chunkLow  = 64 << 10 // a chunk is handed on when it has this much
@@ -19,8 +20,8 @@ const (
 // chunks are pooled.
 type chunk [chunkSize]byte
 
-// intake reads stored bytes, hashes them and gives them to the decoder. With ahead it reads in a goroutine of its own,
-// so that download and hash go on while the decoder works.
+// intake reads stored bytes, hashes them and gives them to the decoder. With ahead it reads in a
+// goroutine of its own, so that download and hash go on while the decoder works.
 type wireReader struct {
 	src   io.Reader
 	hash  hash.Hash // nil: nothing names the stored bytes
@@ -48,7 +49,8 @@ func newWireReader(src io.Reader, h hash.Hash, pool *sync.Pool, ahead bool) *wir
 		in.buf = pool.Get().(*chunk)
 		return in
 	}
-	in.full, in.free, in.stop = make(chan *filledChunk, 1), make(chan *chunk, 3), make(chan struct{})
+	in.full, in.free = make(chan *filledChunk, 1), make(chan *chunk, 3)
+	in.stop = make(chan struct{})
 	for range cap(in.free) {
 		in.free <- pool.Get().(*chunk)
 	}
@@ -125,7 +127,8 @@ func (in *wireReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// close ends the goroutine. The source must be at its end, or its context cancelled, or it may be waited for.
+// close ends the goroutine. The source must be at its end, or its context cancelled, or it may be
+// waited for.
 func (in *wireReader) close() {
 	if in.buf != nil {
 		in.pool.Put(in.buf)
@@ -147,8 +150,8 @@ func (in *wireReader) close() {
 	}
 }
 
-// classify tells damaged stored bytes, which another request may mend, from a layer that holds something wrong. err is what
-// the decoder said.
+// classify tells damaged stored bytes, which another request may mend, from a layer that holds
+// something wrong. err is what the decoder said.
 func (in *wireReader) classify(l Layer, from *Stored, err error) error {
 	if in.hash == nil || errors.Is(err, errBigWindow) {
 		return err
@@ -160,7 +163,10 @@ func (in *wireReader) classify(l Layer, from *Stored, err error) error {
 		return err
 	}
 	if errors.Is(err, pfimg.ErrIntegrity) { // too much is left to read it for an answer
-		return &WrongBytes{Text: fmt.Sprintf("after %d stored bytes: %s", in.total, err), From: from.From()}
+		return &WrongBytes{
+			Text: fmt.Sprintf("after %d stored bytes: %s", in.total, err),
+			From: from.From(),
+		}
 	}
 	return err
 }

@@ -1,9 +1,9 @@
-// Package capture turns a directory into a ProcessFork image: manifest.json and the blobs that it reaches, in
-// a folder as the reference tool keeps images (file://), without a signature. It promises that what it records
-// is what was there: a file that changes while it is read, or that cannot be read, ends the capture with an
-// error that names it, and nothing that is no file, folder or symlink is ever opened. Memory does not grow
-// with the size of files; of the tree it holds the names of the folders on the way to where it is. It knows
-// neither registries nor keys.
+// Package capture turns a directory into a ProcessFork image: manifest.json and the blobs that it
+// reaches, in a folder as the reference tool keeps images (file://), without a signature. It
+// promises that what it records is what was there: a file that changes while it is read, or that
+// cannot be read, ends the capture with an error that names it, and nothing that is no file, folder
+// or symlink is ever opened. Memory does not grow with the size of files; of the tree it holds the
+// names of the folders on the way to where it is. It knows neither registries nor keys.
 package capture
 
 import (
@@ -23,16 +23,18 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// ErrSource says that what was to be captured cannot be, as it stands: it changed, cannot be read, breaks a limit of
-// the format, or a file beside it is not what it must be. An error of the folder written to never is.
+// ErrSource says that what was to be captured cannot be, as it stands: it changed, cannot be read,
+// breaks a limit of the format, or a file beside it is not what it must be. An error of the folder
+// written to never is.
 var ErrSource = errors.New("cannot be captured")
 
 // Options say what is recorded beside the tree. The zero value is usable.
 type Options struct {
-	Agent   string            // agent.kind; "": anonymous
-	Name    string            // agent.fingerprint; "": pfmount
-	Version string            // agent.version
-	Trace   string            // a file of JSON lines, each an object with the strings role and content; "": none
+	Agent   string // agent.kind; "": anonymous
+	Name    string // agent.fingerprint; "": pfmount
+	Version string // agent.version
+	// a file of JSON lines, each an object with the strings role and content; "": none
+	Trace   string
 	Effects string            // a file of JSON lines: a ledger, or its entries alone; "": none
 	Parents []pfimg.Digest    // ids of the images that this session came from
 	Environ []string          // NAME=value, as os.Environ has it; nil: none is recorded
@@ -50,7 +52,8 @@ type Report struct {
 	Bytes, StoredBytes    int64 // of all files and links; of all blobs, compressed
 }
 
-// ParseLevel reads a level of compression: fastest, default, better, best, or a number of the zstd tool (1 to 22).
+// ParseLevel reads a level of compression: fastest, default, better, best, or a number of the zstd
+// tool (1 to 22).
 func ParseLevel(s string) (zstd.EncoderLevel, error) {
 	if ok, level := zstd.EncoderLevelFromString(s); ok {
 		return level, nil
@@ -62,9 +65,10 @@ func ParseLevel(s string) (zstd.EncoderLevel, error) {
 	return zstd.EncoderLevelFromZstd(n), nil
 }
 
-// Capture records the directory dir as an image in the folder into, which it makes if need be and which must be
-// empty and outside dir. After an error into holds parts of an image and no manifest.json. The error is ErrSource
-// when it is dir's or one of the files', the context's, or one of writing.
+// Capture records the directory dir as an image in the folder into, which it makes if need be and
+// which must be empty and outside dir. After an error into holds parts of an image and no
+// manifest.json. The error is ErrSource when it is dir's or one of the files', the context's, or
+// one of writing.
 func Capture(ctx context.Context, dir, into string, o Options) (Report, error) {
 	dir, err := prepare(dir, into)
 	if err != nil {
@@ -75,7 +79,13 @@ func Capture(ctx context.Context, dir, into string, o Options) (Report, error) {
 		return Report{}, err
 	}
 	defer s.close()
-	m := manifest{agent: o.Agent, version: o.Version, name: o.Name, parents: o.Parents, created: o.now()}
+	m := manifest{
+		agent:   o.Agent,
+		version: o.Version,
+		name:    o.Name,
+		parents: o.Parents,
+		created: o.now(),
+	}
 	if m.agent == "" {
 		m.agent = "anonymous"
 	}
@@ -131,7 +141,10 @@ func prepare(dir, into string) (string, error) {
 		return "", err
 	}
 	if out == real || strings.HasPrefix(out, strings.TrimSuffix(real, "/")+"/") {
-		return "", fmt.Errorf("%q: the image would be written into it, to %q; another TMPDIR helps where that is a temporary folder: %w", dir, into, ErrSource)
+		return "", fmt.Errorf(
+			"%q: the image would be written into it, to %q; "+
+				"another TMPDIR helps where that is a temporary folder: %w",
+			dir, into, ErrSource)
 	}
 	f, err := os.Open(into)
 	if err != nil {
@@ -147,8 +160,8 @@ func prepare(dir, into string) (string, error) {
 	return real, nil
 }
 
-// jobs is how many files are read and compressed at once. Each may take about 30 MB for an encoder, and more than
-// eight wait for the disk.
+// jobs is how many files are read and compressed at once. Each may take about 30 MB for an encoder,
+// and more than eight wait for the disk.
 func jobs() int { return min(runtime.GOMAXPROCS(0), 8) }
 
 func (o Options) level() zstd.EncoderLevel {

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// secretNames are the names whose values are never recorded: the reference's default pattern, and "key" as a part
-// of a name, which its help promises and its pattern forgets.
-var secretNames = regexp.MustCompile(`(?i)(?:^|_)(?:token|secret|password|passwd|pwd|api_?key|key|auth|bearer)(?:_|$)`)
+// secretNames are the names whose values are never recorded: the reference's default pattern, and
+// "key" as a part of a name, which its help promises and its pattern forgets.
+var secretNames = regexp.MustCompile(
+	`(?i)(?:^|_)(?:token|secret|password|passwd|pwd|api_?key|key|auth|bearer)(?:_|$)`)
 
 const redacted = "<redacted>"
 

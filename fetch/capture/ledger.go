@@ -14,12 +14,14 @@ const (
 	mergedKind = "effects.merged.v1"
 )
 
-// noDigest is the digest of no bytes: what the reference records for arguments and results that nobody hashed.
+// noDigest is the digest of no bytes: what the reference records for arguments and results that
+// nobody hashed.
 const noDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// ledger gives the effects.ledger blob. Data that begins with a header is taken as it is. Else each line is an entry,
-// which gets the reference's field names, order and defaults; other fields follow. No entry has a session_hmac and
-// the header no secret: how the reference makes them is not published, and its verify says that it skipped them.
+// ledger gives the effects.ledger blob. Data that begins with a header is taken as it is. Else each
+// line is an entry, which gets the reference's field names, order and defaults; other fields
+// follow. No entry has a session_hmac and the header no secret: how the reference makes them is not
+// published, and its verify says that it skipped them.
 func ledger(data []byte, now time.Time) ([]byte, error) {
 	var lines []byte
 	entries, headed := 0, false
@@ -28,7 +30,8 @@ func ledger(data []byte, now time.Time) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		if kind, _ := o.text("kind"); entries == 0 && !headed && (kind == ledgerKind || kind == mergedKind) {
+		if kind, _ := o.text("kind"); entries == 0 && !headed &&
+			(kind == ledgerKind || kind == mergedKind) {
 			headed = true
 			return nil
 		}
@@ -41,16 +44,20 @@ func ledger(data []byte, now time.Time) ([]byte, error) {
 	if err != nil || headed {
 		return data, err
 	}
-	return append(fmt.Appendf(nil, `{"entries":%d,"kind":%q}`+"\n", entries, ledgerKind), lines...), nil
+	return append(
+		fmt.Appendf(nil, `{"entries":%d,"kind":%q}`+"\n", entries, ledgerKind),
+		lines...), nil
 }
 
-// entryFields are the fields of an entry in the reference's order, with what it records when they are not there.
+// entryFields are the fields of an entry in the reference's order, with what it records when they
+// are not there.
 var entryFields = []struct {
 	name, fallback string
 	digest         bool
 }{
-	{"ts", "", false}, {"tool_id", "", false}, {"args_hash", noDigest, true}, {"idempotency_key", "", false},
-	{"result_hash", noDigest, true}, {"side_effect_class", "irreversible", false},
+	{"ts", "", false}, {"tool_id", "", false}, {"args_hash", noDigest, true},
+	{"idempotency_key", "", false}, {"result_hash", noDigest, true},
+	{"side_effect_class", "irreversible", false},
 }
 
 // appendEntry appends an entry and a newline.

@@ -16,8 +16,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// Limits of the files beside the tree, in bytes: a line is held in memory, and so is the whole ledger, whose header
-// counts what follows. Real ones have kilobytes.
+// Limits of the files beside the tree, in bytes: a line is held in memory, and so is the whole
+// ledger, whose header counts what follows. Real ones have kilobytes.
 const (
 	maxLine   = 64 << 20
 	maxLedger = 256 << 20
@@ -96,7 +96,8 @@ func eachLine(r io.Reader, f func(n int, line []byte) error) error {
 	return s.Err()
 }
 
-// openBeside opens a file that the user named: a symlink or a pipe is fine here. still says whether it changed.
+// openBeside opens a file that the user named: a symlink or a pipe is fine here. still says whether
+// it changed.
 func openBeside(path string) (f *os.File, still func() error, err error) {
 	if f, err = os.Open(path); err != nil {
 		return nil, nil, source(path, err)
@@ -112,7 +113,8 @@ func openBeside(path string) (f *os.File, still func() error, err error) {
 	return f, func() error { return r.unchanged(r.before.Size) }, nil
 }
 
-// putTrace stores a trace as it is, once every line is a message: an object with the strings role and content.
+// putTrace stores a trace as it is, once every line is a message: an object with the strings role
+// and content.
 func putTrace(ctx context.Context, s *store, path string) (pfimg.Digest, error) {
 	if path == "" {
 		return s.put(nil)

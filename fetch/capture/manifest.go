@@ -9,12 +9,18 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// The blobs of a session whose engine and processes nobody looked at, as the reference's own command line writes
-// them: byte for byte, so that all such images share them.
+// The blobs of a session whose engine and processes nobody looked at, as the reference's own
+// command line writes them: byte for byte, so that all such images share them.
 const (
-	modelDiff  = `{"diff":{"adapters":[],"kind":"lora"},"layout":"model.diff.v1","note":"generic-cli-empty: populated by adapters, not by walking a directory"}`
-	cachePages = `{"dtype":"bf16","head_dim":0,"layout":"paged-batchinvariant-v1","logical_seqs":[],"n_heads":0,"n_layers":0,"note":"generic-cli-empty: populated by adapters, not by walking a directory","page_size_tokens":16,"pages":[]}`
-	processes  = `{"kind":"procs.unsupported.v1","note":"pf snapshot does not capture in-flight subprocesses without --criu-pid or --respawn-pid","unsupported_on":"linux"}`
+	noteEmpty = "generic-cli-empty: populated by adapters, not by walking a directory"
+	modelDiff = `{"diff":{"adapters":[],"kind":"lora"},"layout":"model.diff.v1",` +
+		`"note":"` + noteEmpty + `"}`
+	cachePages = `{"dtype":"bf16","head_dim":0,"layout":"paged-batchinvariant-v1",` +
+		`"logical_seqs":[],"n_heads":0,` +
+		`"n_layers":0,"note":"` + noteEmpty + `","page_size_tokens":16,"pages":[]}`
+	processes = `{"kind":"procs.unsupported.v1",` +
+		`"note":"pf snapshot does not capture in-flight subprocesses ` +
+		`without --criu-pid or --respawn-pid","unsupported_on":"linux"}`
 )
 
 // manifest is what manifest.json says.
@@ -33,7 +39,8 @@ func (m *manifest) putConstants(s *store) error {
 		to   *pfimg.Digest
 		text string
 	}{
-		{&m.base, "base:" + lossy(m.agent)}, {&m.diff, modelDiff}, {&m.pages, cachePages}, {&m.procs, processes},
+		{&m.base, "base:" + lossy(m.agent)}, {&m.diff, modelDiff},
+		{&m.pages, cachePages}, {&m.procs, processes},
 	} {
 		var err error
 		if *c.to, err = s.put([]byte(c.text)); err != nil {
@@ -43,8 +50,8 @@ func (m *manifest) putConstants(s *store) error {
 	return nil
 }
 
-// write writes manifest.json and gives its digest. The reference writes the manifest anew when it pulls an image, so
-// every byte is as it would write it, or the image changes its id.
+// write writes manifest.json and gives its digest. The reference writes the manifest anew when it
+// pulls an image, so every byte is as it would write it, or the image changes its id.
 func (m *manifest) write(dir string) (pfimg.Digest, error) {
 	b := m.append(nil)
 	f, err := os.CreateTemp(dir, "manifest-*")
@@ -90,8 +97,8 @@ func (m *manifest) append(b []byte) []byte {
 	return append(b, "]}"...)
 }
 
-// timestamp is RFC 3339 in UTC with no, 3, 6 or 9 digits of a second, as few as say it exactly: what chrono, the
-// reference's library, makes of any other number of them.
+// timestamp is RFC 3339 in UTC with no, 3, 6 or 9 digits of a second, as few as say it exactly:
+// what chrono, the reference's library, makes of any other number of them.
 func timestamp(t time.Time) string {
 	t = t.UTC()
 	switch n := t.Nanosecond(); {

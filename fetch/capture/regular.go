@@ -84,7 +84,10 @@ func (r *regular) unchanged(n int64) error {
 		return source(r.path, err)
 	}
 	b := &r.before
-	if n != b.Size || st.Size != b.Size || st.Ino != b.Ino || st.Dev != b.Dev || st.Mode != b.Mode || st.Mtim != b.Mtim || st.Ctim != b.Ctim {
+	if n != b.Size || st.Size != b.Size || st.Ino != b.Ino || st.Dev != b.Dev ||
+		st.Mode != b.Mode ||
+		st.Mtim != b.Mtim ||
+		st.Ctim != b.Ctim {
 		return source(r.path, errChanged)
 	}
 	return nil

@@ -16,11 +16,12 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// maxWindow is the largest zstd window that readers decode without extra care (8 MiB), and what the reference writes.
+// maxWindow is the largest zstd window that readers decode without extra care (8 MiB), and what the
+// reference writes.
 const maxWindow = 8 << 20
 
-// store writes blobs: blobs/sha256/<aa>/<hex>.zst, where <hex> is the SHA-256 of the bytes before compression. A
-// blob has its name only when it is whole. Safe for use by several goroutines.
+// store writes blobs: blobs/sha256/<aa>/<hex>.zst, where <hex> is the SHA-256 of the bytes before
+// compression. A blob has its name only when it is whole. Safe for use by several goroutines.
 type store struct {
 	dir     string
 	level   zstd.EncoderLevel
@@ -30,7 +31,8 @@ type store struct {
 	stored  atomic.Int64       // their bytes, compressed
 }
 
-// newStore makes a store in dir with one encoder more than jobs: the tree is written while files are.
+// newStore makes a store in dir with one encoder more than jobs: the tree is written while files
+// are.
 func newStore(dir string, level zstd.EncoderLevel, jobs int) (*store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
 		return nil, err
@@ -44,11 +46,12 @@ func newStore(dir string, level zstd.EncoderLevel, jobs int) (*store, error) {
 	return s, err
 }
 
-// encoder makes an encoder as the reference's: no checksum, since a digest names the blob, and a frame also for
-// no bytes at all.
+// encoder makes an encoder as the reference's: no checksum, since a digest names the blob, and a
+// frame also for no bytes at all.
 func (s *store) encoder(concurrency int) (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(s.level), zstd.WithWindowSize(maxWindow), zstd.WithEncoderCRC(false),
-		zstd.WithZeroFrames(true), zstd.WithEncoderConcurrency(concurrency), zstd.WithLowerEncoderMem(true))
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(s.level), zstd.WithWindowSize(maxWindow),
+		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true),
+		zstd.WithEncoderConcurrency(concurrency), zstd.WithLowerEncoderMem(true))
 }
 
 // close frees the encoders. No blob may be open.
@@ -99,7 +102,8 @@ func (s *store) keep(f *os.File, d pfimg.Digest) error {
 		return os.Remove(f.Name())
 	}
 	if err != nil {
-		return errors.Join(&os.LinkError{Op: "rename", Old: f.Name(), New: to, Err: err}, os.Remove(f.Name()))
+		return errors.Join(&os.LinkError{Op: "rename", Old: f.Name(), New: to, Err: err},
+			os.Remove(f.Name()))
 	}
 	s.blobs.Add(1)
 	s.stored.Add(size)

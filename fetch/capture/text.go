@@ -7,9 +7,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// lossy gives text as the reference records it: each maximal part of a sequence that is not UTF-8 becomes one
-// U+FFFD, as the Unicode standard recommends (chapter 3.9) and as Rust's to_string_lossy does. Go's own
-// conversions make one a byte, or one a run.
+// lossy gives text as the reference records it: each maximal part of a sequence that is not UTF-8
+// becomes one U+FFFD, as the Unicode standard recommends (chapter 3.9) and as Rust's
+// to_string_lossy does. Go's own conversions make one a byte, or one a run.
 func lossy(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -55,7 +55,8 @@ func badLen(s string) int {
 	return n
 }
 
-// appendString appends a JSON string as the reference writes one: only what JSON must escape is escaped.
+// appendString appends a JSON string as the reference writes one: only what JSON must escape is
+// escaped.
 func appendString(b []byte, s string) []byte {
 	b, err := jsontext.AppendQuote(b, lossy(s))
 	if err != nil {

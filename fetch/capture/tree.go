@@ -12,11 +12,12 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// ahead is how many entries the walk may be ahead of the tree blob, for each reader. Each may hold an open file.
+// ahead is how many entries the walk may be ahead of the tree blob, for each reader. Each may hold
+// an open file.
 const ahead = 16
 
-// tree captures a folder into the world.fs blob. One goroutine walks and opens, some read and store files, one writes
-// the entries in the order of the walk.
+// tree captures a folder into the world.fs blob. One goroutine walks and opens, some read and store
+// files, one writes the entries in the order of the walk.
 type tree struct {
 	store  *store
 	log    *slog.Logger
@@ -41,7 +42,13 @@ type entry struct {
 
 func newTree(s *store, log *slog.Logger) *tree {
 	n := jobs() * ahead
-	return &tree{store: s, log: log, work: make(chan *entry, n), out: make(chan *entry, n), most: pfimg.MaxEntries}
+	return &tree{
+		store: s,
+		log:   log,
+		work:  make(chan *entry, n),
+		out:   make(chan *entry, n),
+		most:  pfimg.MaxEntries,
+	}
 }
 
 // capture records everything below dir and gives the tree's digest.

@@ -10,8 +10,8 @@ import (
 
 func lastSlash(path string) int { return strings.LastIndexByte(path, '/') }
 
-// twins are the names of one folder that are recorded under one path because they are not UTF-8. nil, as a
-// rule: there are none.
+// twins are the names of one folder that are recorded under one path because they are not UTF-8.
+// nil, as a rule: there are none.
 type twins map[string]*twin
 
 type twin struct {
@@ -61,7 +61,11 @@ func (w twins) check(f folder, name string, mode uint32) error {
 		t.first, t.dir = name, dir
 	}
 	if t.dir != dir {
-		return source(f.join(name), fmt.Errorf("recorded, its name becomes that of %q, and only one of the two is a folder", t.first))
+		return source(
+			f.join(name),
+			fmt.Errorf("recorded, its name becomes that of %q, and only one of the two is a folder",
+				t.first),
+		)
 	}
 	return nil
 }

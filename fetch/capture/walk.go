@@ -24,8 +24,8 @@ type folder struct {
 	depth int
 }
 
-// walk records everything below dir: folders before what is in them, the names of a folder in the order of their bytes,
-// which is the reference's order, part by part.
+// walk records everything below dir: folders before what is in them, the names of a folder in the
+// order of their bytes, which is the reference's order, part by part.
 func (t *tree) walk(ctx context.Context, dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -52,7 +52,9 @@ func (t *tree) folder(ctx context.Context, f folder) error {
 			return err
 		}
 		if twins.isTwin(name) {
-			t.log.Warn("two names become one path, since they are not UTF-8; the last is what a mount shows",
+			t.log.Warn(
+				"two names become one path, since they are not UTF-8; "+
+					"the last is what a mount shows",
 				"path", f.join(name), "recorded", f.path+lossy(name))
 		}
 		if err := t.name(ctx, f, name, &st); err != nil {
@@ -68,7 +70,8 @@ func (f folder) join(name string) string { return filepath.Join(f.real, name) }
 func (t *tree) name(ctx context.Context, f folder, name string, st *unix.Stat_t) error {
 	e := &entry{path: f.path + lossy(name), mode: st.Mode & 0o7777}
 	if t.entries++; t.entries > t.most {
-		return source(f.join(name), fmt.Errorf("an image has at most %d files, folders and symlinks", t.most))
+		return source(f.join(name),
+			fmt.Errorf("an image has at most %d files, folders and symlinks", t.most))
 	}
 	if err := checkLimits(e.path, f.depth+1); err != nil {
 		return source(f.join(name), err)
@@ -84,13 +87,18 @@ func (t *tree) name(ctx context.Context, f folder, name string, st *unix.Stat_t)
 			sub.Close()
 			return err
 		}
-		return t.folder(ctx, folder{file: sub, real: f.join(name), path: e.path + "/", depth: f.depth + 1})
+		return t.folder(ctx,
+			folder{file: sub, real: f.join(name), path: e.path + "/", depth: f.depth + 1})
 	case unix.S_IFREG:
 		file, err := f.open(name, st, unix.O_NONBLOCK|unix.O_NOCTTY)
 		if err != nil {
 			return err
 		}
-		e.kind, e.size, e.file = pfimg.File, st.Size, &regular{file: file, path: f.join(name), before: *st}
+		e.kind, e.size, e.file = pfimg.File, st.Size, &regular{
+			file:   file,
+			path:   f.join(name),
+			before: *st,
+		}
 		return t.emit(ctx, e)
 	case unix.S_IFLNK:
 		return t.symlink(ctx, f, name, e)
@@ -110,7 +118,11 @@ func (t *tree) symlink(ctx context.Context, f folder, name string, e *entry) err
 	e.kind, e.link = pfimg.Symlink, lossy(string(buf[:n]))
 	e.size = int64(len(e.link))
 	if n == 0 || len(e.link) > pfimg.MaxLink {
-		return source(f.join(name), fmt.Errorf("a symlink to a name of %d bytes; 1 to %d are possible", len(e.link), pfimg.MaxLink))
+		return source(
+			f.join(name),
+			fmt.Errorf("a symlink to a name of %d bytes; 1 to %d are possible", len(e.link),
+				pfimg.MaxLink),
+		)
 	}
 	if e.blob, err = t.store.put([]byte(e.link)); err != nil {
 		return err
@@ -120,7 +132,8 @@ func (t *tree) symlink(ctx context.Context, f folder, name string, e *entry) err
 
 // open opens what stat saw under a name, and nothing else.
 func (f folder) open(name string, st *unix.Stat_t, flags int) (*os.File, error) {
-	fd, err := unix.Openat(int(f.file.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0)
+	fd, err := unix.Openat(int(f.file.Fd()), name,
+		unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0)
 	if err != nil {
 		return nil, source(f.join(name), changed(err))
 	}
@@ -139,7 +152,9 @@ func (f folder) open(name string, st *unix.Stat_t, flags int) (*os.File, error) 
 
 // changed turns what a name answers that was something else a moment ago into errChanged.
 func changed(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENXIO) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) ||
+		errors.Is(err, unix.EINVAL) ||
+		errors.Is(err, unix.ENXIO) {
 		return errChanged
 	}
 	return err

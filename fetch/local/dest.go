@@ -20,12 +20,14 @@ type folderDest struct{ dir string }
 var _ destination = (*folderDest)(nil)
 
 func (f *folderDest) prepare(ctx context.Context, id Identity) error {
-	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), artifact.MaxSmall, new(artifact.Counters))
+	raw, err := readSmall(ctx, filepath.Join(f.dir, "manifest.json"), artifact.MaxSmall,
+		new(artifact.Counters))
 	switch {
 	case errors.Is(err, artifact.ErrMissing):
 		return nil
 	case errors.Is(err, pfimg.ErrIntegrity), err == nil && !bytes.Equal(raw, id.Manifest):
-		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir, pfimg.Digest(artifact.DigestOf(raw)), id.CID, ErrTaken)
+		return fmt.Errorf("%q holds another image (%s, not %s): %w", f.dir,
+			pfimg.Digest(artifact.DigestOf(raw)), id.CID, ErrTaken)
 	}
 	return err
 }
@@ -49,7 +51,8 @@ var _ destination = (*storeDest)(nil)
 
 func (s *storeDest) prepare(_ context.Context, id Identity) error {
 	if s.ref.Pinned() && s.ref.Digest() != id.CID {
-		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.CID, ref.ErrInvalid)
+		return fmt.Errorf("the image is %s, another one than the destination names: %w", id.CID,
+			ref.ErrInvalid)
 	}
 	return nil
 }
@@ -78,10 +81,12 @@ func isFile(path string) bool {
 	return ok
 }
 
-// compressSmall makes one zstd frame, as the reference tool's are: no checksum, a window of at most 8 MiB.
+// compressSmall makes one zstd frame, as the reference tool's are: no checksum, a window of at most
+// 8 MiB.
 func compressSmall(b []byte) ([]byte, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(artifact.PooledWindow))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(artifact.PooledWindow))
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// folder reads an image as the reference tool's file registry keeps it: manifest.json, manifest.json.sig and
-// blobs/sha256/<aa>/<hex>.zst, where <hex> is the digest of the decoded bytes. Nothing names the stored bytes.
+// folder reads an image as the reference tool's file registry keeps it: manifest.json,
+// manifest.json.sig and blobs/sha256/<aa>/<hex>.zst, where <hex> is the digest of the decoded
+// bytes. Nothing names the stored bytes.
 type folder struct {
 	ref     ref.Ref
 	traffic *artifact.Counters
@@ -24,13 +25,16 @@ var _ artifact.Source = (*folder)(nil)
 func (f *folder) Root(ctx context.Context) (*artifact.Root, error) {
 	r := &artifact.Root{Find: f.find}
 	var err error
-	if r.Manifest, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json"), artifact.MaxSmall, f.traffic); err != nil {
+	path := filepath.Join(f.ref.Dir(), "manifest.json")
+	if r.Manifest, err = readSmall(ctx, path, artifact.MaxSmall, f.traffic); err != nil {
 		if errors.Is(err, artifact.ErrMissing) {
-			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.Dir(), artifact.ErrNotFound)
+			err = fmt.Errorf("%q holds no image (it has no manifest.json): %w", f.ref.Dir(),
+				artifact.ErrNotFound)
 		}
 		return nil, err
 	}
-	r.Signature, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json.sig"), artifact.MaxSmall, f.traffic)
+	r.Signature, err = readSmall(ctx, filepath.Join(f.ref.Dir(), "manifest.json.sig"),
+		artifact.MaxSmall, f.traffic)
 	if errors.Is(err, artifact.ErrMissing) {
 		r.Trusted, err = f.trusted, nil
 	}

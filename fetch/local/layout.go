@@ -17,7 +17,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
-// maxIndex is the longest index.json that is read, in bytes; maxTags is how many tags an error lists.
+// maxIndex is the longest index.json that is read, in bytes; maxTags is how many tags an error
+// lists.
 const (
 	maxIndex = 64 << 20
 	maxTags  = 20
@@ -46,25 +47,32 @@ func (l *layout) Root(ctx context.Context) (*artifact.Root, error) {
 	m, err := l.manifest(ctx, want)
 	if err != nil {
 		if l.ref.Pinned() && errors.Is(err, artifact.ErrMissing) {
-			err = fmt.Errorf("no manifest %s in %q: %w", want.Wire, l.ref.Dir(), artifact.ErrNotFound)
+			err = fmt.Errorf("no manifest %s in %q: %w", want.Wire, l.ref.Dir(),
+				artifact.ErrNotFound)
 		}
 		return nil, err
 	}
-	r, err := artifact.ReadRoot(ctx, m, want.Wire.String(), func(ctx context.Context, d artifact.Descriptor) ([]byte, error) {
-		from, err := l.Read(ctx, artifact.Layer{Wire: d.Wire, Size: d.Size}, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = from.Close() }()
-		var m artifact.Memory
-		err = artifact.CopyHashed(&m, from, d, artifact.MaxSmall)
-		return m.Bytes(), err
-	})
+	r, err := artifact.ReadRoot(
+		ctx,
+		m,
+		want.Wire.String(),
+		func(ctx context.Context, d artifact.Descriptor) ([]byte, error) {
+			from, err := l.Read(ctx, artifact.Layer{Wire: d.Wire, Size: d.Size}, 0)
+			if err != nil {
+				return nil, err
+			}
+			defer func() { _ = from.Close() }()
+			var m artifact.Memory
+			err = artifact.CopyHashed(&m, from, d, artifact.MaxSmall)
+			return m.Bytes(), err
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
 	r.Raw = func(ctx context.Context) ([]byte, error) {
-		return readSmall(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()), artifact.MaxManifest, l.traffic)
+		return readSmall(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()),
+			artifact.MaxManifest, l.traffic)
 	}
 	return r, nil
 }
@@ -86,29 +94,35 @@ func (l *layout) version(ctx context.Context) error {
 	path := filepath.Join(l.ref.Dir(), "oci-layout")
 	raw, err := readSmall(ctx, path, artifact.MaxSmall, l.traffic)
 	if errors.Is(err, artifact.ErrMissing) {
-		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.Dir(), artifact.ErrNotFound)
+		return fmt.Errorf("%q is no OCI image layout (it has no file oci-layout): %w", l.ref.Dir(),
+			artifact.ErrNotFound)
 	}
 	if err != nil {
 		return err
 	}
 	version := ""
-	err = artifact.ReadObject(bytes.NewReader(raw), func(j *strictjson.Reader, name []byte) (err error) {
-		if string(name) != "imageLayoutVersion" {
-			return j.Skip()
-		}
-		version, err = artifact.ReadString(j)
-		return err
-	})
+	err = artifact.ReadObject(
+		bytes.NewReader(raw),
+		func(j *strictjson.Reader, name []byte) (err error) {
+			if string(name) != "imageLayoutVersion" {
+				return j.Skip()
+			}
+			version, err = artifact.ReadString(j)
+			return err
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("%q: %w", path, err)
 	}
 	if !strings.HasPrefix(version, "1.") {
-		return fmt.Errorf("%q: layout version %s, not 1.0.0: %w", path, safetext.Quote(version, 40), pfimg.ErrUnsupported)
+		return fmt.Errorf("%q: layout version %s, not 1.0.0: %w", path, safetext.Quote(version, 40),
+			pfimg.ErrUnsupported)
 	}
 	return nil
 }
 
-// resolve finds the manifest that the reference means in index.json: the one with its tag, or the only one.
+// resolve finds the manifest that the reference means in index.json: the one with its tag, or the
+// only one.
 func (l *layout) resolve(ctx context.Context) (artifact.Descriptor, error) {
 	path := filepath.Join(l.ref.Dir(), "index.json")
 	from, err := openLocal(ctx, path, -1, l.traffic)
@@ -117,7 +131,8 @@ func (l *layout) resolve(ctx context.Context) (artifact.Descriptor, error) {
 	}
 	defer func() { _ = from.Close() }()
 	if from.Size > maxIndex {
-		return artifact.Descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, maxIndex, pfimg.ErrIntegrity)
+		return artifact.Descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path,
+			from.Size, maxIndex, pfimg.ErrIntegrity)
 	}
 	s := indexScan{tag: l.ref.Tag(), dir: l.ref.Dir()}
 	err = artifact.ReadObject(from, func(j *strictjson.Reader, name []byte) error {
@@ -162,7 +177,8 @@ func (s *indexScan) choose() (artifact.Descriptor, error) {
 	if len(s.found) == 1 {
 		d := s.found[0]
 		if d.MediaType == artifact.MediaTypeIndex || d.MediaType == artifact.MediaTypeDockerList {
-			return artifact.Descriptor{}, artifact.NotOurs("an image index (a list of images, one a platform: %s)", d.MediaType)
+			return artifact.Descriptor{}, artifact.NotOurs(
+				"an image index (a list of images, one a platform: %s)", d.MediaType)
 		}
 		return d.Descriptor()
 	}
@@ -172,17 +188,24 @@ func (s *indexScan) choose() (artifact.Descriptor, error) {
 	}
 	switch {
 	case s.entries == 0:
-		return artifact.Descriptor{}, fmt.Errorf("%q holds no image: %w", s.dir, artifact.ErrNotFound)
+		return artifact.Descriptor{}, fmt.Errorf("%q holds no image: %w", s.dir,
+			artifact.ErrNotFound)
 	case s.tag != "" && len(s.found) == 0:
-		return artifact.Descriptor{}, fmt.Errorf("no image in %q is tagged %q; it has: %s: %w", s.dir, s.tag, tags, artifact.ErrNotFound)
+		return artifact.Descriptor{}, fmt.Errorf("no image in %q is tagged %q; it has: %s: %w",
+			s.dir, s.tag, tags, artifact.ErrNotFound)
 	case s.tag != "":
-		return artifact.Descriptor{}, fmt.Errorf("two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag, ref.ErrInvalid)
+		return artifact.Descriptor{}, fmt.Errorf(
+			"two images in %q are tagged %q; name one by @sha256:…: %w", s.dir, s.tag,
+			ref.ErrInvalid)
 	}
-	return artifact.Descriptor{}, fmt.Errorf("%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries, s.dir, tags, ref.ErrInvalid)
+	return artifact.Descriptor{}, fmt.Errorf(
+		"%q holds %d images; name one: oci-layout:%s:TAG with TAG one of %s: %w", s.dir, s.entries,
+		s.dir, tags, ref.ErrInvalid)
 }
 
 // manifest reads the OCI manifest as a stream.
-func (l *layout) manifest(ctx context.Context, want artifact.Descriptor) (*artifact.Manifest, error) {
+func (l *layout) manifest(ctx context.Context, want artifact.Descriptor,
+) (*artifact.Manifest, error) {
 	from, err := l.Read(ctx, artifact.Layer{Wire: want.Wire, Size: want.Size}, 0)
 	if err != nil {
 		return nil, fmt.Errorf("OCI manifest: %w", err)
@@ -198,7 +221,8 @@ func (l *layout) manifest(ctx context.Context, want artifact.Descriptor) (*artif
 		return nil, fmt.Errorf("OCI manifest: %w", err)
 	}
 	if got := artifact.WireDigest(h.Sum(nil)); got != want.Wire {
-		return nil, fmt.Errorf("OCI manifest %s: the stored bytes hash to %s: %w", want.Wire, got, pfimg.ErrIntegrity)
+		return nil, fmt.Errorf("OCI manifest %s: the stored bytes hash to %s: %w", want.Wire, got,
+			pfimg.ErrIntegrity)
 	}
 	if decodeErr != nil {
 		return nil, fmt.Errorf("OCI manifest %s: %w", want.Wire, decodeErr)
@@ -208,5 +232,6 @@ func (l *layout) manifest(ctx context.Context, want artifact.Descriptor) (*artif
 }
 
 func (l *layout) Read(ctx context.Context, want artifact.Layer, _ int) (*artifact.Stored, error) {
-	return openLocal(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()), want.Size, l.traffic)
+	return openLocal(ctx, filepath.Join(l.ref.Dir(), "blobs", "sha256", want.Wire.Hex()), want.Size,
+		l.traffic)
 }

@@ -42,7 +42,8 @@ func (l *layoutDest) prepare(ctx context.Context, id Identity) error {
 		d, err := e.Descriptor()
 		if err == nil {
 			var m *artifact.Manifest
-			if m, err = at.manifest(ctx, d); err == nil && m.Config.Wire == artifact.WireDigest(id.CID) {
+			if m, err = at.manifest(ctx, d); err == nil &&
+				m.Config.Wire == artifact.WireDigest(id.CID) {
 				continue
 			}
 		}
@@ -50,9 +51,11 @@ func (l *layoutDest) prepare(ctx context.Context, id Identity) error {
 			return context.Cause(ctx)
 		}
 		if l.ref.Tag() != "" {
-			return fmt.Errorf("%q holds another image under the tag %q: %w", l.ref.Dir(), l.ref.Tag(), ErrTaken)
+			return fmt.Errorf("%q holds another image under the tag %q: %w", l.ref.Dir(),
+				l.ref.Tag(), ErrTaken)
 		}
-		return fmt.Errorf("%q holds another image; name a tag for this one, oci-layout:%s:TAG: %w", l.ref.Dir(), l.ref.Dir(), ErrTaken)
+		return fmt.Errorf("%q holds another image; name a tag for this one, oci-layout:%s:TAG: %w",
+			l.ref.Dir(), l.ref.Dir(), ErrTaken)
 	}
 	return nil
 }
@@ -69,14 +72,16 @@ func (l *layoutDest) commit(ctx context.Context, temp *tempDir, p Parts) error {
 		}
 	}
 	if !isFile(l.file("oci-layout")) {
-		if err := temp.write(l.file("oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+		version := []byte(`{"imageLayoutVersion":"1.0.0"}`)
+		if err := temp.write(l.file("oci-layout"), version); err != nil {
 			return err
 		}
 	}
 	return l.list(ctx, temp, artifact.DigestOf(p.OCI).String(), len(p.OCI))
 }
 
-// list names the manifest in the index. Other processes may do the same at once, so the folder is locked.
+// list names the manifest in the index. Other processes may do the same at once, so the folder is
+// locked.
 func (l *layoutDest) list(ctx context.Context, temp *tempDir, digest string, size int) error {
 	dir, err := os.Open(l.ref.Dir())
 	if err != nil {
@@ -122,17 +127,20 @@ func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = artifact.ReadObject(bytes.NewReader(content), func(j *strictjson.Reader, name []byte) error {
-		if string(name) != "manifests" {
-			return j.Skip()
-		}
-		return artifact.ReadList(j, func(j *strictjson.Reader) error {
-			var d artifact.RawDescriptor
-			err := d.Read(j)
-			ix.entries = append(ix.entries, d)
-			return err
-		})
-	})
+	err = artifact.ReadObject(
+		bytes.NewReader(content),
+		func(j *strictjson.Reader, name []byte) error {
+			if string(name) != "manifests" {
+				return j.Skip()
+			}
+			return artifact.ReadList(j, func(j *strictjson.Reader) error {
+				var d artifact.RawDescriptor
+				err := d.Read(j)
+				ix.entries = append(ix.entries, d)
+				return err
+			})
+		},
+	)
 	if err == nil { // it is good JSON, so both readers agree
 		err = json.Unmarshal(content, &ix.fields)
 	}
@@ -148,7 +156,8 @@ func (l *layoutDest) readIndex(ctx context.Context) (*indexFile, error) {
 	return ix, nil
 }
 
-// set makes a tag, or without one the only image, mean a manifest. changed is false when it does so already.
+// set makes a tag, or without one the only image, mean a manifest. changed is false when it does so
+// already.
 func (x *indexFile) set(tag, digest string, size int) (changed bool, err error) {
 	found := false
 	for i, e := range x.entries {
@@ -163,7 +172,8 @@ func (x *indexFile) set(tag, digest string, size int) (changed bool, err error) 
 		if err := json.Unmarshal(x.raw[i], &fields); err != nil {
 			return false, err
 		}
-		fields["digest"], fields["size"] = json.RawMessage(`"`+digest+`"`), json.RawMessage(fmt.Sprint(size))
+		fields["digest"], fields["size"] = json.RawMessage(`"`+digest+`"`), json.RawMessage(
+			fmt.Sprint(size))
 		if x.raw[i], err = json.Marshal(fields); err != nil {
 			return false, err
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// localSource returns where an image on disk is read; nil for an image in a registry. trusted says why a folder needs
-// no signature; "": it needs one.
+// localSource returns where an image on disk is read; nil for an image in a registry. trusted says
+// why a folder needs no signature; "": it needs one.
 func Open(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source {
 	switch r.Kind() {
 	case ref.Layout:
@@ -28,8 +28,8 @@ func Open(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source
 	return nil
 }
 
-// openRegular opens a file of a local image. A FIFO or a device in its place is an error at once, not a wait; links to
-// regular files are followed, since what they hold is hashed.
+// openRegular opens a file of a local image. A FIFO or a device in its place is an error at once,
+// not a wait; links to regular files are followed, since what they hold is hashed.
 func openRegular(path string) (*os.File, int64, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -77,7 +77,8 @@ func (f *localFile) WriteTo(w io.Writer) (int64, error) {
 }
 
 // openLocal opens the stored bytes of a layer. size -1 takes the file as it is.
-func openLocal(ctx context.Context, path string, size int64, traffic *artifact.Counters) (*artifact.Stored, error) {
+func openLocal(ctx context.Context, path string, size int64, traffic *artifact.Counters,
+) (*artifact.Stored, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -89,23 +90,32 @@ func openLocal(ctx context.Context, path string, size int64, traffic *artifact.C
 		return nil, err
 	}
 	traffic.Requests.Add(1)
-	s := &artifact.Stored{ReadCloser: &localFile{File: f, ctx: ctx, traffic: traffic}, Size: n, From: func() string { return path }}
+	s := &artifact.Stored{
+		ReadCloser: &localFile{File: f, ctx: ctx, traffic: traffic},
+		Size:       n,
+		From:       func() string { return path },
+	}
 	if size >= 0 && n != size {
 		_ = f.Close()
-		return nil, &artifact.WrongBytes{Text: fmt.Sprintf("%q has %d bytes, the manifest says %d", path, n, size), From: path}
+		return nil, &artifact.WrongBytes{
+			Text: fmt.Sprintf("%q has %d bytes, the manifest says %d", path, n, size),
+			From: path,
+		}
 	}
 	return s, nil
 }
 
 // readSmall reads a whole local file of at most limit bytes.
-func readSmall(ctx context.Context, path string, limit int64, traffic *artifact.Counters) ([]byte, error) {
+func readSmall(ctx context.Context, path string, limit int64, traffic *artifact.Counters,
+) ([]byte, error) {
 	from, err := openLocal(ctx, path, -1, traffic)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = from.Close() }()
 	if from.Size > limit {
-		return nil, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, limit, pfimg.ErrIntegrity)
+		return nil, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, limit,
+			pfimg.ErrIntegrity)
 	}
 	b, err := io.ReadAll(io.LimitReader(from, limit+1))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// store reads an image from a local ProcessFork store: images/<id>.json, which must hash to the id, and blobs as a
-// folder has them. It has no signatures.
+// store reads an image from a local ProcessFork store: images/<id>.json, which must hash to the id,
+// and blobs as a folder has them. It has no signatures.
 type store struct {
 	ref     ref.Ref
 	traffic *artifact.Counters
@@ -23,9 +23,11 @@ var _ artifact.Source = (*store)(nil)
 
 func (s *store) Root(ctx context.Context) (*artifact.Root, error) {
 	hex := pfimg.Digest(s.ref.Digest()).Hex()
-	raw, err := readSmall(ctx, filepath.Join(s.ref.Dir(), "images", hex+".json"), artifact.MaxSmall, s.traffic)
+	raw, err := readSmall(ctx, filepath.Join(s.ref.Dir(), "images", hex+".json"), artifact.MaxSmall,
+		s.traffic)
 	if errors.Is(err, artifact.ErrMissing) {
-		return nil, fmt.Errorf("no image %s in the store %q: %w", hex, s.ref.Dir(), artifact.ErrNotFound)
+		return nil, fmt.Errorf("no image %s in the store %q: %w", hex, s.ref.Dir(),
+			artifact.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
@@ -33,7 +35,11 @@ func (s *store) Root(ctx context.Context) (*artifact.Root, error) {
 	if got := pfimg.Digest(sha256.Sum256(raw)); got != s.ref.Digest() {
 		return nil, fmt.Errorf("the manifest of %s hashes to %s: %w", hex, got, pfimg.ErrIntegrity)
 	}
-	return &artifact.Root{Manifest: raw, Trusted: "a local store is trusted as your own files are", Find: s.find}, nil
+	return &artifact.Root{
+		Manifest: raw,
+		Trusted:  "a local store is trusted as your own files are",
+		Find:     s.find,
+	}, nil
 }
 
 // Head returns none: an image of a store is named by its id.

@@ -14,9 +14,9 @@ import (
 // tempPrefix begins the name of a folder where a pull keeps what is not whole yet.
 const tempPrefix = ".pfmount-pull-"
 
-// tempDir is a folder inside a destination, so that a file gets its final name by a rename. It is locked while it is
-// used: what a pull that was killed left behind is removed by the next one. What place named is on the disk for certain
-// after publish only.
+// tempDir is a folder inside a destination, so that a file gets its final name by a rename. It is
+// locked while it is used: what a pull that was killed left behind is removed by the next one. What
+// place named is on the disk for certain after publish only.
 type tempDir struct {
 	dir  *os.File
 	next atomic.Int64
@@ -92,15 +92,16 @@ func (t *tempDir) place(temp, path string) error {
 	return err
 }
 
-// write makes a small file, at once or not at all. It is synced before it gets its name, since nothing proves such a
-// file when it is found there later.
+// write makes a small file, at once or not at all. It is synced before it gets its name, since
+// nothing proves such a file when it is found there later.
 func (t *tempDir) write(path string, content []byte) error {
 	return t.finish(path, content, (*os.File).Sync)
 }
 
-// publish makes the file that gives everything written before it its meaning: an index, a manifest. All of that, and
-// the names that lead to it, are on the disk before the file gets its name, and the name is when publish returns. So a
-// power cut leaves the image whole or not there. One syncfs(2) is cheaper than an fsync for each of thousands of files.
+// publish makes the file that gives everything written before it its meaning: an index, a manifest.
+// All of that, and the names that lead to it, are on the disk before the file gets its name, and
+// the name is when publish returns. So a power cut leaves the image whole or not there. One
+// syncfs(2) is cheaper than an fsync for each of thousands of files.
 func (t *tempDir) publish(path string, content []byte) error {
 	if err := t.finish(path, content, func(*os.File) error { return t.sync() }); err != nil {
 		return err

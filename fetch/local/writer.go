@@ -22,7 +22,8 @@ type Identity struct {
 type destination interface {
 	// prepare refuses a place that holds another image.
 	prepare(ctx context.Context, id Identity) error
-	// path is where the stored bytes of a blob go; known is false while wire is zero and the place goes by it.
+	// path is where the stored bytes of a blob go; known is false while wire is zero and the place
+	// goes by it.
 	path(logical pfimg.Digest, wire artifact.WireDigest) (path string, known bool)
 	// commit makes the place show the image, by the one publish of temp.
 	commit(ctx context.Context, temp *tempDir, p Parts) error
@@ -38,7 +39,8 @@ type Parts struct {
 // Needs says which Parts a place has beside the pf manifest.
 type Needs struct{ Signature, OCI bool }
 
-// Writer writes one image to a local place: its blobs first, each whole, and last what makes the place show the image.
+// Writer writes one image to a local place: its blobs first, each whole, and last what makes the
+// place show the image.
 type Writer struct {
 	kind ref.Kind
 	dest destination
@@ -46,8 +48,8 @@ type Writer struct {
 	temp *tempDir
 }
 
-// NewWriter prepares a local place for an image. A place that holds another image is ErrTaken. The caller must call
-// Close.
+// NewWriter prepares a local place for an image. A place that holds another image is ErrTaken. The
+// caller must call Close.
 func NewWriter(ctx context.Context, dst ref.Ref, id Identity) (*Writer, error) {
 	w := &Writer{kind: dst.Kind(), view: Open(dst, "", new(artifact.Counters))}
 	switch dst.Kind() {
@@ -58,7 +60,8 @@ func NewWriter(ctx context.Context, dst ref.Ref, id Identity) (*Writer, error) {
 	case ref.Layout:
 		w.dest = &layoutDest{ref: dst}
 	default:
-		return nil, fmt.Errorf("%s is no local place: %w", safetext.Clip(dst.String(), 300), ref.ErrInvalid)
+		return nil, fmt.Errorf("%s is no local place: %w", safetext.Clip(dst.String(), 300),
+			ref.ErrInvalid)
 	}
 	err := w.dest.prepare(ctx, id)
 	if err == nil {
@@ -75,9 +78,10 @@ func (w *Writer) Needs() Needs {
 	return Needs{Signature: w.kind != ref.Store, OCI: w.kind == ref.Layout}
 }
 
-// Have returns the layer that a blob has at the place, and where it is read: it may be damaged. l is the layer that it
-// would have.
-func (w *Writer) Have(l artifact.Layer) (there artifact.Layer, from artifact.Source, path string, ok bool) {
+// Have returns the layer that a blob has at the place, and where it is read: it may be damaged. l
+// is the layer that it would have.
+func (w *Writer) Have(l artifact.Layer,
+) (there artifact.Layer, from artifact.Source, path string, ok bool) {
 	path, known := w.dest.path(l.Logical, l.Wire)
 	if !known {
 		return artifact.Layer{}, nil, "", false

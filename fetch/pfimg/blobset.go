@@ -5,9 +5,9 @@ import "hash/maphash"
 // none stands for "no blob", "no node".
 const none = ^uint32(0)
 
-// blobSet numbers the blobs of an image in the order in which they are first named, while it is read. It is an
-// open-addressing hash over one slice, so a blob costs no Go object. The seed is random: digests in hostile
-// data are chosen, not computed.
+// blobSet numbers the blobs of an image in the order in which they are first named, while it is
+// read. It is an open-addressing hash over one slice, so a blob costs no Go object. The seed is
+// random: digests in hostile data are chosen, not computed.
 type blobSet struct {
 	seed    maphash.Seed
 	slots   []uint32 // number + 1, 0 for free; a power of two, at most half full
@@ -49,7 +49,8 @@ func (b *blobSet) slot(d Digest) int {
 	}
 }
 
-// sign notes that the node owner gives the blob a size. ok is false when another node gave it another one.
+// sign notes that the node owner gives the blob a size. ok is false when another node gave it
+// another one.
 func (b *blobSet) sign(id uint32, size int64, owner uint32) (ok bool) {
 	if b.sizes[id] < 0 {
 		b.sizes[id], b.owners[id] = size, owner

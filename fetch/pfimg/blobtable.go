@@ -15,10 +15,12 @@ const (
 	sigName        = "manifest.json.sig"
 )
 
-// blobTable is the blobs sorted by digest, which is all that the names below blobs/sha256 need: 44 bytes each.
+// blobTable is the blobs sorted by digest, which is all that the names below blobs/sha256 need: 44
+// bytes each.
 type blobTable struct {
 	digests []Digest
-	sizes   []int64 // signed: n. Unknown: -1. Told by SetSize: -2-n. Atomic, since SetSize runs beside readers
+	// signed: n. Unknown: -1. Told by SetSize: -2-n. Atomic, since SetSize runs beside readers
+	sizes   []int64
 	order   []uint32
 	start   [257]uint32 // those that begin with byte b are start[b] … start[b+1]-1
 	folders []byte      // the <aa> that are not empty
@@ -55,7 +57,8 @@ func (t *blobTable) setSize(at uint32, n int64) (grown int64) {
 
 func (t *blobTable) find(d Digest) (at uint32, ok bool) {
 	low, high := t.start[d[0]], t.start[int(d[0])+1]
-	i := sort.Search(int(high-low), func(i int) bool { return bytes.Compare(t.digests[int(low)+i][:], d[:]) >= 0 })
+	i := sort.Search(int(high-low),
+		func(i int) bool { return bytes.Compare(t.digests[int(low)+i][:], d[:]) >= 0 })
 	at = low + uint32(i)
 	return at, at < high && t.digests[at] == d
 }
@@ -109,7 +112,8 @@ func (x *Index) lookupBlob(dir Row, name string) (Row, bool) {
 	return x.firstBlob() + Row(at), ok && d[0] == x.blobs.folders[i]
 }
 
-// hexByte reads two lower-case hex digits: names compare as bytes, so upper-case ones are other names.
+// hexByte reads two lower-case hex digits: names compare as bytes, so upper-case ones are other
+// names.
 func hexByte(s string) (b byte, ok bool) {
 	if len(s) != 2 || s[0]-'A' < 6 || s[1]-'A' < 6 {
 		return 0, false

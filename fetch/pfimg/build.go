@@ -8,12 +8,13 @@ import (
 	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
-// Opener opens a blob for reading: its decoded bytes, verified against the digest by whoever gives them.
+// Opener opens a blob for reading: its decoded bytes, verified against the digest by whoever gives
+// them.
 type Opener func(ctx context.Context, d Digest) (io.ReadCloser, error)
 
-// Build reads the file tree (world.fs) and the page table (cache.manifest) of a manifest as streams and returns
-// the image's index; it opens no other blob. Errors of the opener and of its readers are wrapped; damaged or
-// lying bytes are ErrIntegrity, too many entries ErrUnsupported.
+// Build reads the file tree (world.fs) and the page table (cache.manifest) of a manifest as streams
+// and returns the image's index; it opens no other blob. Errors of the opener and of its readers
+// are wrapped; damaged or lying bytes are ErrIntegrity, too many entries ErrUnsupported.
 func Build(ctx context.Context, m *Manifest, open Opener) (*Index, error) {
 	return build(ctx, m, open, MaxEntries)
 }
@@ -30,10 +31,16 @@ func build(ctx context.Context, m *Manifest, open Opener, maxEntries int) (*Inde
 		return nil, err
 	}
 	var count int
-	tableSize, err := readBlob(ctx, "cache.manifest", m.Cache.Manifest, open, func(s *strictjson.Reader) (err error) {
-		count, err = b.readPages(s, pages)
-		return err
-	})
+	tableSize, err := readBlob(
+		ctx,
+		"cache.manifest",
+		m.Cache.Manifest,
+		open,
+		func(s *strictjson.Reader) (err error) {
+			count, err = b.readPages(s, pages)
+			return err
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -45,8 +52,8 @@ func build(ctx context.Context, m *Manifest, open Opener, maxEntries int) (*Inde
 	return x, nil
 }
 
-// layout makes the names that every image has, and returns the directory of the pages. Their order decides
-// nothing: rows come from the names.
+// layout makes the names that every image has, and returns the directory of the pages. Their order
+// decides nothing: rows come from the names.
 func (b *builder) layout(m *Manifest) (pages uint32) {
 	b.file(0, "manifest.json", none)
 	b.dir(b.dir(0, blobsDir), blobsAlgorithm)
@@ -63,7 +70,9 @@ func (b *builder) layout(m *Manifest) (pages uint32) {
 }
 
 // readBlob reads a JSON blob to its end and returns how many bytes it has.
-func readBlob(ctx context.Context, name string, d Digest, open Opener, value func(*strictjson.Reader) error) (size int64, err error) {
+func readBlob(ctx context.Context, name string, d Digest, open Opener,
+	value func(*strictjson.Reader) error,
+) (size int64, err error) {
 	r, err := open(ctx, d)
 	if err != nil {
 		return 0, fmt.Errorf("%s: open %s: %w", name, d, err)

@@ -20,7 +20,8 @@ const (
 // permBits are the mode bits that are shown: permissions and sticky. Set-id bits are dropped.
 const permBits = 0o1777
 
-// node is a name while the image is read. Nodes are numbered as they come; freeze gives them their rows.
+// node is a name while the image is read. Nodes are numbered as they come; freeze gives them their
+// rows.
 type node struct {
 	parent uint32
 	name   uint32 // where it starts in builder.names
@@ -33,8 +34,8 @@ type node struct {
 // link is what a symlink has beside its name.
 type link struct{ start, length, blob uint32 }
 
-// builder collects names and blobs. Names are found by an open-addressing hash over (parent, name), so a file
-// costs no Go object; the seed is random, since the names are of a foreign hand.
+// builder collects names and blobs. Names are found by an open-addressing hash over (parent, name),
+// so a file costs no Go object; the seed is random, since the names are of a foreign hand.
 type builder struct {
 	seed  maphash.Seed
 	slots []uint32 // node + 1, 0 for free; a power of two, at most half full
@@ -77,7 +78,8 @@ func (b *builder) child(parent uint32, name []byte) (id uint32, isNew bool) {
 	if id := b.slots[at]; id != 0 {
 		return id - 1, false
 	}
-	b.nodes = append(b.nodes, node{parent: parent, name: uint32(len(b.names)), length: uint8(len(name)), ref: none})
+	b.nodes = append(b.nodes,
+		node{parent: parent, name: uint32(len(b.names)), length: uint8(len(name)), ref: none})
 	b.names = append(b.names, name...)
 	b.slots[at] = uint32(len(b.nodes))
 	return uint32(len(b.nodes) - 1), true
@@ -133,11 +135,13 @@ func (b *builder) file(parent uint32, name string, blob uint32) uint32 {
 // sized gives the blob of a node its signed size.
 func (b *builder) sized(blob uint32, size int64, node uint32) error {
 	if b.total += size; b.total > maxTotal { // both are at most 2^60: no overflow
-		return fmt.Errorf("%s: more than %d bytes in all: %w", quote(b.path(node)), int64(maxTotal), ErrIntegrity)
+		return fmt.Errorf("%s: more than %d bytes in all: %w", quote(b.path(node)), int64(maxTotal),
+			ErrIntegrity)
 	}
 	if !b.blobs.sign(blob, size, node) {
-		return fmt.Errorf("%s has %d bytes in %s and %d in %s: %w", b.blobs.digests[blob], b.blobs.sizes[blob],
-			quote(b.path(b.blobs.owners[blob])), size, quote(b.path(node)), ErrIntegrity)
+		return fmt.Errorf("%s has %d bytes in %s and %d in %s: %w", b.blobs.digests[blob],
+			b.blobs.sizes[blob], quote(b.path(b.blobs.owners[blob])), size, quote(b.path(node)),
+			ErrIntegrity)
 	}
 	return nil
 }
@@ -145,14 +149,16 @@ func (b *builder) sized(blob uint32, size int64, node uint32) error {
 // twice notes that the path of a node occurred again.
 func (b *builder) twice(id uint32) {
 	if b.count++; b.count <= maxWarnings {
-		b.said = append(b.said, fmt.Sprintf("%s occurs twice in the tree: the last entry is shown", quote(b.path(id))))
+		b.said = append(b.said,
+			fmt.Sprintf("%s occurs twice in the tree: the last entry is shown", quote(b.path(id))))
 	}
 }
 
 // warnings are the messages, with a last one for those that were not kept.
 func (d *doubles) warnings() []string {
 	if d.count > maxWarnings {
-		return append(d.said, fmt.Sprintf("%d more paths occur twice in the tree", d.count-maxWarnings))
+		return append(d.said,
+			fmt.Sprintf("%d more paths occur twice in the tree", d.count-maxWarnings))
 	}
 	return d.said
 }

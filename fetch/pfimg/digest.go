@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Digest is the SHA-256 of a blob's decoded bytes: its logical digest, the name by which signed data knows it.
-// The digest of the stored, compressed bytes is another thing and has another type.
+// Digest is the SHA-256 of a blob's decoded bytes: its logical digest, the name by which signed
+// data knows it. The digest of the stored, compressed bytes is another thing and has another type.
 type Digest [32]byte
 
 const digestPrefix = "sha256:"
@@ -19,7 +19,8 @@ var nothing = Digest(sha256.Sum256(nil))
 func ParseDigest(s string) (Digest, error) {
 	d, ok := parseDigest(s)
 	if !ok {
-		return Digest{}, fmt.Errorf("digest %s: want sha256: and 64 hex digits: %w", quote(s), ErrIntegrity)
+		return Digest{}, fmt.Errorf("digest %s: want sha256: and 64 hex digits: %w", quote(s),
+			ErrIntegrity)
 	}
 	return d, nil
 }
@@ -40,7 +41,8 @@ func parseDigest[T ~string | ~[]byte](s T) (d Digest, ok bool) {
 	return d, true
 }
 
-// nibbles are the values of nibble: a branch for each digit, which no processor foresees, takes several times as long.
+// nibbles are the values of nibble: a branch for each digit, which no processor foresees, takes
+// several times as long.
 var nibbles = func() (t [256]byte) {
 	for c := range t {
 		t[c] = nibble(byte(c))

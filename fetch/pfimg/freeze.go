@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// freeze gives every node its row: breadth first, the names of a directory sorted by their bytes. So the
-// children of a directory are neighbours, and rows depend on the names alone, not on the order of the entries.
+// freeze gives every node its row: breadth first, the names of a directory sorted by their bytes.
+// So the children of a directory are neighbours, and rows depend on the names alone, not on the
+// order of the entries.
 func (b *builder) freeze(m *Manifest) *Index {
 	x := &Index{man: *m, warnings: b.warnings()}
 	rowOfBlob := x.blobs.fill(b.blobs)
@@ -32,7 +33,14 @@ func (b *builder) freeze(m *Manifest) *Index {
 		case Dir:
 			ref = uint32(len(x.dirs))
 			own := kids[first[old]:first[old+1]]
-			x.dirs = append(x.dirs, dirSpan{first: uint32(len(order)), count: uint32(len(own)), subdirs: b.sortNames(own)})
+			x.dirs = append(
+				x.dirs,
+				dirSpan{
+					first:   uint32(len(order)),
+					count:   uint32(len(own)),
+					subdirs: b.sortNames(own),
+				},
+			)
 			order = append(order, own...)
 		case Symlink:
 			l := b.links[ref]

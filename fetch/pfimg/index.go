@@ -15,9 +15,10 @@ const Root Row = 1
 
 // Attr is what stat(2) says of a row, as far as the image knows.
 type Attr struct {
-	Kind  Kind
-	Mode  uint32 // permission bits and sticky; set-id bits are dropped
-	Size  int64  // bytes: of the file's content or the symlink's target, 0 for directories, -1 while not known
+	Kind Kind
+	Mode uint32 // permission bits and sticky; set-id bits are dropped
+	// bytes: of the file's content or the symlink's target, 0 for directories, -1 while not known
+	Size  int64
 	Nlink uint32 // 2 + subdirectories, 1 for all else
 }
 
@@ -30,12 +31,14 @@ type Stats struct {
 	Rows                  int   // names in the whole mount, its root included
 }
 
-// Index is the inode table of an image: a row a name. Rows are the same at every mount of the same image,
-// signed or not. It is safe for concurrent use; nothing in it changes but sizes that were not known.
+// Index is the inode table of an image: a row a name. Rows are the same at every mount of the same
+// image, signed or not. It is safe for concurrent use; nothing in it changes but sizes that were
+// not known.
 //
-// Rows 1 to n are explicit, in columns. The names below blobs/sha256 follow from the sorted table of blobs and
-// have no columns: first a row for each <aa> that is not empty, then one for each blob; manifest.json.sig is
-// the very last row, so that an image without a signature has the same rows otherwise.
+// Rows 1 to n are explicit, in columns. The names below blobs/sha256 follow from the sorted table
+// of blobs and have no columns: first a row for each <aa> that is not empty, then one for each
+// blob; manifest.json.sig is the very last row, so that an image without a signature has the same
+// rows otherwise.
 type Index struct {
 	man       Manifest
 	rows      rows
@@ -53,8 +56,9 @@ type rows struct {
 	parent []uint32 // row number less 1, as all indexes here
 	name   []uint32 // start in names; one more at the end
 	meta   []uint16 // permBits, and the kind above them
-	ref    []uint32 // Dir: index in dirs. Symlink: index in links. File: blob, none for manifest.json
-	names  string
+	// Dir: index in dirs. Symlink: index in links. File: blob, none for manifest.json
+	ref   []uint32
+	names string
 }
 
 const kindShift = 12
@@ -70,7 +74,12 @@ type links struct {
 }
 
 func newRows(n int) rows {
-	return rows{parent: make([]uint32, n), name: make([]uint32, n+1), meta: make([]uint16, n), ref: make([]uint32, n)}
+	return rows{
+		parent: make([]uint32, n),
+		name:   make([]uint32, n+1),
+		meta:   make([]uint16, n),
+		ref:    make([]uint32, n),
+	}
 }
 
 // explicit returns the index of an explicit row.
@@ -109,8 +118,8 @@ func (x *Index) Lookup(dir Row, name string) (Row, bool) {
 	return 0, false
 }
 
-// Child returns the i-th name of a directory, counted from 0, in an order that never changes; ok is false
-// beyond the last. It costs the same for every i.
+// Child returns the i-th name of a directory, counted from 0, in an order that never changes; ok is
+// false beyond the last. It costs the same for every i.
 func (x *Index) Child(dir Row, i int) (row Row, name string, ok bool) {
 	at, ok := x.explicit(dir)
 	switch {
@@ -183,8 +192,8 @@ func (x *Index) Path(r Row) string {
 	return x.pathBlob(r)
 }
 
-// Find returns the row of a path in the mount; "" and "/" are Root, one leading and one trailing slash are
-// allowed, symlinks are not followed.
+// Find returns the row of a path in the mount; "" and "/" are Root, one leading and one trailing
+// slash are allowed, symlinks are not followed.
 func (x *Index) Find(path string) (Row, bool) {
 	path = strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/")
 	if path == "" {
@@ -199,9 +208,9 @@ func (x *Index) Find(path string) (Row, bool) {
 	return row, ok
 }
 
-// Blob returns the digest of a row's content and its size in bytes, -1 while that is not known. ok is false
-// for directories, for the manifest and its signature (see Inline), and for symlinks of older images, which
-// have no blob.
+// Blob returns the digest of a row's content and its size in bytes, -1 while that is not known. ok
+// is false for directories, for the manifest and its signature (see Inline), and for symlinks of
+// older images, which have no blob.
 func (x *Index) Blob(r Row) (d Digest, size int64, ok bool) {
 	at := x.blobOf(r)
 	if at == none {
@@ -224,8 +233,8 @@ func (x *Index) blobOf(r Row) uint32 {
 	return none
 }
 
-// Inline returns the content of the rows that are no blobs: manifest.json and manifest.json.sig. The bytes are
-// shared: do not change them.
+// Inline returns the content of the rows that are no blobs: manifest.json and manifest.json.sig.
+// The bytes are shared: do not change them.
 func (x *Index) Inline(r Row) ([]byte, bool) {
 	if i, ok := x.explicit(r); ok {
 		return x.man.Raw, x.kind(i) == File && x.rows.ref[i] == none
@@ -234,15 +243,16 @@ func (x *Index) Inline(r Row) ([]byte, bool) {
 	return x.man.Signature, ok && r == row
 }
 
-// SetSize tells the size in bytes of a blob that has no signed one; a later call may correct it. Signed sizes
-// stay as they are, and so do unknown digests.
+// SetSize tells the size in bytes of a blob that has no signed one; a later call may correct it.
+// Signed sizes stay as they are, and so do unknown digests.
 func (x *Index) SetSize(d Digest, n int64) {
 	if at, ok := x.blobs.find(d); ok {
 		x.bytes.Add(x.blobs.setSize(at, n))
 	}
 }
 
-// Size returns the size of a blob in bytes, -1 while that is not known; ok is false when the image does not name it.
+// Size returns the size of a blob in bytes, -1 while that is not known; ok is false when the image
+// does not name it.
 func (x *Index) Size(d Digest) (n int64, ok bool) {
 	at, ok := x.blobs.find(d)
 	if !ok {
@@ -257,9 +267,9 @@ func (x *Index) Signed(d Digest) bool {
 	return ok && atomic.LoadInt64(&x.blobs.sizes[at]) >= 0
 }
 
-// Blobs lists every reachable blob once with its size in bytes (-1 while that is not known), in the order of
-// the image: top-level ones, then as tree entries name them (also those that a later entry of the same path
-// hides), then pages. That is the order in which the reference tool pushes them.
+// Blobs lists every reachable blob once with its size in bytes (-1 while that is not known), in the
+// order of the image: top-level ones, then as tree entries name them (also those that a later entry
+// of the same path hides), then pages. That is the order in which the reference tool pushes them.
 func (x *Index) Blobs() iter.Seq2[Digest, int64] {
 	return func(yield func(Digest, int64) bool) {
 		for _, at := range x.blobs.order {
@@ -292,7 +302,8 @@ func (s *Stats) count(k Kind) {
 	}
 }
 
-// Warnings says what a user should know of a tree that was read, in at most 101 lines: paths that occur twice.
+// Warnings says what a user should know of a tree that was read, in at most 101 lines: paths that
+// occur twice.
 func (x *Index) Warnings() []string { return x.warnings }
 
 // Created is the image's created_at, the time of everything in the mount.

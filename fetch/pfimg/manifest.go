@@ -25,8 +25,8 @@ type Manifest struct {
 	Parents []Digest  // ids of the images that this one came from; two mean a merge
 }
 
-// Signed is where a manifest comes from: the bytes that were verified, which Raw and Signature share with
-// others and which must not be changed.
+// Signed is where a manifest comes from: the bytes that were verified, which Raw and Signature
+// share with others and which must not be changed.
 type Signed struct {
 	ID        Digest // SHA-256 of Raw: the image's id
 	Raw       []byte // manifest.json
@@ -55,8 +55,8 @@ type Effects struct{ Ledger Digest }
 // Trace names the session's messages.
 type Trace struct{ Messages Digest }
 
-// TopBlob is one of the eight blobs that the manifest itself names. The tree has a directory at its path; its
-// own bytes are in blobs/ only.
+// TopBlob is one of the eight blobs that the manifest itself names. The tree has a directory at its
+// path; its own bytes are in blobs/ only.
 type TopBlob struct {
 	Path   string // in the mount
 	Digest Digest

@@ -21,8 +21,8 @@ type pageTable struct {
 	bytes   int64    // page_size_bytes
 }
 
-// readPages reads cache.manifest. Sizes are signed as soon as the whole is read, since the fields that they
-// follow from may come last.
+// readPages reads cache.manifest. Sizes are signed as soon as the whole is read, since the fields
+// that they follow from may come last.
 func (b *builder) readPages(s *strictjson.Reader, dir uint32) (int, error) {
 	p := pageTable{dir: dir, first: len(b.nodes), numbers: [4]int64{-1, -1, -1, -1}, bytes: -1}
 	if err := s.Object(func(name []byte) error { return p.field(b, s, name) }); err != nil {
@@ -128,8 +128,8 @@ func (p *pageTable) pages(b *builder, s *strictjson.Reader) error {
 	})
 }
 
-// size is the size of every k and v in bytes, -1 when it does not follow from the table: another layout, a
-// dtype of unknown width, fields missing or zero.
+// size is the size of every k and v in bytes, -1 when it does not follow from the table: another
+// layout, a dtype of unknown width, fields missing or zero.
 func (p *pageTable) size(s *strictjson.Reader) (int64, error) {
 	if p.layout != "" && p.layout != pageLayout {
 		return -1, nil

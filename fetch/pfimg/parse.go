@@ -11,21 +11,29 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// Parse reads a verified manifest. Both spellings of schema_version, media_type and created_at are read
-// (schemaVersion and so on are what the upstream documents show), but not both at once. Unknown fields are
-// ignored. Another schema, or JSON that is no pf manifest, is ErrUnsupported; a missing, wrong or duplicate
-// field is ErrIntegrity.
+// Parse reads a verified manifest. Both spellings of schema_version, media_type and created_at are
+// read (schemaVersion and so on are what the upstream documents show), but not both at once.
+// Unknown fields are ignored. Another schema, or JSON that is no pf manifest, is ErrUnsupported; a
+// missing, wrong or duplicate field is ErrIntegrity.
 func Parse(v sign.Verified) (*Manifest, error) {
 	raw := v.Bytes()
 	if len(raw) > MaxManifest {
-		return nil, fmt.Errorf("manifest: %d bytes, the limit is %d: %w", len(raw), MaxManifest, ErrIntegrity)
+		return nil, fmt.Errorf("manifest: %d bytes, the limit is %d: %w", len(raw), MaxManifest,
+			ErrIntegrity)
 	}
-	// Another schema may have other fields, so the schema is looked for before anything else is believed.
-	if _, err := scan(context.Background(), "manifest", bytes.NewReader(raw), checkSchema); err != nil {
+	// Another schema may have other fields, so the schema is looked for before anything else is
+	// believed.
+	_, err := scan(context.Background(), "manifest", bytes.NewReader(raw), checkSchema)
+	if err != nil {
 		return nil, err
 	}
-	p := parser{m: &Manifest{Signed: Signed{ID: v.ID(), Raw: raw, Signature: v.Signature(), Signer: v.Signer()}}}
-	if _, err := scan(context.Background(), "manifest", bytes.NewReader(raw), p.manifest); err != nil {
+	p := parser{
+		m: &Manifest{
+			Signed: Signed{ID: v.ID(), Raw: raw, Signature: v.Signature(), Signer: v.Signer()},
+		},
+	}
+	_, err = scan(context.Background(), "manifest", bytes.NewReader(raw), p.manifest)
+	if err != nil {
 		return nil, err
 	}
 	return p.m, nil
@@ -61,13 +69,17 @@ func checkSchema(s *strictjson.Reader) error {
 	case err != nil:
 		return err
 	case haveMedia && media != MediaType:
-		return fmt.Errorf("manifest: media type %s is no ProcessFork image (%s): %w", quote(media), MediaType, ErrUnsupported)
+		return fmt.Errorf("manifest: media type %s is no ProcessFork image (%s): %w", quote(media),
+			MediaType, ErrUnsupported)
 	case !haveMedia && !haveVersion:
-		return fmt.Errorf("manifest: neither schema_version nor media_type: no ProcessFork image: %w", ErrUnsupported)
+		return fmt.Errorf(
+			"manifest: neither schema_version nor media_type: no ProcessFork image: %w",
+			ErrUnsupported)
 	case !haveVersion:
 		return s.Bad("schema_version is missing")
 	case version != Schema:
-		return fmt.Errorf("manifest: schema_version %d (this version reads %d): %w", version, Schema, ErrUnsupported)
+		return fmt.Errorf("manifest: schema_version %d (this version reads %d): %w", version,
+			Schema, ErrUnsupported)
 	case !haveMedia:
 		return s.Bad("media_type is missing")
 	}
@@ -91,10 +103,25 @@ func (p *parser) manifest(s *strictjson.Reader) error {
 	p.s = s
 	m := p.m
 	return p.group("", []field{
-		{"agent", p.object("agent", p.text("kind", &m.Agent.Kind), p.text("version", &m.Agent.Version), p.text("fingerprint", &m.Agent.Fingerprint))},
-		{"model", p.object("model", p.digest("base", &m.Model.Base), p.digest("diff", &m.Model.Diff))},
-		{"cache", p.object("cache", p.text("layout", &m.Cache.Layout), p.digest("manifest", &m.Cache.Manifest))},
-		{"world", p.object("world", p.digest("fs", &m.World.FS), p.digest("env", &m.World.Env), p.digest("procs", &m.World.Procs))},
+		{
+			"agent",
+			p.object("agent", p.text("kind", &m.Agent.Kind), p.text("version", &m.Agent.Version),
+				p.text("fingerprint", &m.Agent.Fingerprint)),
+		},
+		{
+			"model",
+			p.object("model", p.digest("base", &m.Model.Base), p.digest("diff", &m.Model.Diff)),
+		},
+		{
+			"cache",
+			p.object("cache", p.text("layout", &m.Cache.Layout),
+				p.digest("manifest", &m.Cache.Manifest)),
+		},
+		{
+			"world",
+			p.object("world", p.digest("fs", &m.World.FS), p.digest("env", &m.World.Env),
+				p.digest("procs", &m.World.Procs)),
+		},
 		{"effects", p.object("effects", p.digest("ledger", &m.Effects.Ledger))},
 		{"trace", p.object("trace", p.digest("messages", &m.Trace.Messages))},
 		{"created_at", p.created},

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// checkPath says what is wrong with the path of a tree entry, "" for nothing. Only paths that a directory
-// listing can show and that cannot leave the tree pass; a backslash is an ordinary byte.
+// checkPath says what is wrong with the path of a tree entry, "" for nothing. Only paths that a
+// directory listing can show and that cannot leave the tree pass; a backslash is an ordinary byte.
 func checkPath(path []byte) string {
 	switch {
 	case len(path) == 0:
@@ -36,8 +36,8 @@ func checkPath(path []byte) string {
 	}
 }
 
-// checkTarget says what is wrong with the target of a symlink, "" for nothing. Where it points is the
-// reader's affair: nobody follows it here.
+// checkTarget says what is wrong with the target of a symlink, "" for nothing. Where it points is
+// the reader's affair: nobody follows it here.
 func checkTarget(target []byte) string {
 	switch {
 	case len(target) == 0:

@@ -10,8 +10,7 @@ import (
 
 // scan reads a JSON value by the function and wants the end of r after it. It returns how many
 // bytes r had. Broken JSON is ErrIntegrity.
-func scan(
-	ctx context.Context, subject string, r io.Reader, value func(*strictjson.Reader) error,
+func scan(ctx context.Context, subject string, r io.Reader, value func(*strictjson.Reader) error,
 ) (int64, error) {
 	doc := strictjson.Document{Subject: subject, From: contextReader{ctx, r}, Invalid: ErrIntegrity}
 	return doc.Read(value)

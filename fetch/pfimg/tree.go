@@ -14,9 +14,10 @@ type tree struct {
 	root    uint32 // node of world/fs
 	max     int    // entries, and nodes, at most
 	entries int
-	first   int    // the tree's nodes are first … last-1
-	last    int    //
-	dirPath []byte // the directory of the entry before: trees are sorted, so it is mostly this one's too
+	first   int // the tree's nodes are first … last-1
+	last    int //
+	// the directory of the entry before: trees are sorted, so it is mostly this one's too
+	dirPath []byte
 	dir     uint32
 }
 

@@ -15,7 +15,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
-// ErrInvalid says that a reference does not parse, or does not name one image: a mistake of the caller.
+// ErrInvalid says that a reference does not parse, or does not name one image: a mistake of the
+// caller.
 var ErrInvalid = errors.New("not an image reference")
 
 // maxRef is the longest reference that is looked at, in bytes: PATH_MAX of Linux.
@@ -49,26 +50,30 @@ func (k Kind) String() string {
 
 // Ref names an image. Only Parse makes one; two references with the same canonical form are equal.
 type Ref struct {
-	kind   Kind
-	host   string   // registries: host[:port], lower case
-	repo   string   // registries
-	tag    string   // registries and layouts; "" when none was given and a digest, or nothing, decides
+	kind Kind
+	host string // registries: host[:port], lower case
+	repo string // registries
+	// registries and layouts; "" when none was given and a digest, or nothing, decides
+	tag    string
 	dir    string   // layouts, folders, stores
 	digest [32]byte // registries and layouts: the OCI manifest's; stores: the image's id
 	pinned bool     // digest is given
 }
 
-// Parse reads a reference as a user types it. A registry's host must look like one (a dot, a port, brackets or
-// "localhost"), so that a forgotten host is an error and not a request to somebody. For oci-layout:DIR:tag it looks
-// whether DIR:tag exists as a folder, for store:CID at PF_STORE and HOME. The error is ErrInvalid with a hint.
+// Parse reads a reference as a user types it. A registry's host must look like one (a dot, a port,
+// brackets or "localhost"), so that a forgotten host is an error and not a request to somebody. For
+// oci-layout:DIR:tag it looks whether DIR:tag exists as a folder, for store:CID at PF_STORE and
+// HOME. The error is ErrInvalid with a hint.
 func Parse(s string) (Ref, error) {
 	if len(s) > maxRef {
 		return Ref{}, badRef(s[:40]+"…", "it has %d bytes, the limit is %d", len(s), maxRef)
 	}
 	if s == "" {
-		return Ref{}, badRef(s, "it is empty; write HOST/REPOSITORY:TAG, oci-layout:DIR, file:///DIR or store:CID")
+		return Ref{}, badRef(s,
+			"it is empty; write HOST/REPOSITORY:TAG, oci-layout:DIR, file:///DIR or store:CID")
 	}
-	if i := strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }); i >= 0 {
+	control := func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
+	if i := strings.IndexFunc(s, control); i >= 0 {
 		return Ref{}, badRef(s, "it holds a control character at byte %d", i)
 	}
 	scheme, rest, ok := strings.Cut(s, ":")
@@ -78,7 +83,8 @@ func Parse(s string) (Ref, error) {
 	switch scheme {
 	case "oci":
 		if !strings.HasPrefix(rest, "//") {
-			return Ref{}, badRef(s, "write oci://HOST/REPOSITORY:TAG, or oci-layout:DIR for a layout on disk")
+			return Ref{}, badRef(s,
+				"write oci://HOST/REPOSITORY:TAG, or oci-layout:DIR for a layout on disk")
 		}
 		return parseRegistry(s, rest[2:])
 	case "oci-layout":
@@ -89,7 +95,10 @@ func Parse(s string) (Ref, error) {
 		return parseStore(s, rest)
 	}
 	if strings.HasPrefix(rest, "//") {
-		return Ref{}, badRef(s, "the scheme %q is not one of oci://, oci-layout:, file:///, store:; a registry is written as HOST/REPOSITORY:TAG", scheme)
+		return Ref{}, badRef(s,
+			"the scheme %q is not one of oci://, oci-layout:, file:///, store:; "+
+				"a registry is written as HOST/REPOSITORY:TAG",
+			scheme)
 	}
 	return parseRegistry(s, s)
 }
@@ -139,7 +148,8 @@ func parseStore(whole, cid string) (Ref, error) {
 	}
 	d, err := pfimg.ParseDigest(cid)
 	if err != nil {
-		return Ref{}, badRef(whole, "write store:CID, the image's id of 64 hex digits, with or without sha256: before it")
+		return Ref{}, badRef(whole,
+			"write store:CID, the image's id of 64 hex digits, with or without sha256: before it")
 	}
 	dir := os.Getenv("PF_STORE")
 	if dir == "" {
@@ -165,8 +175,9 @@ func badRef(ref, format string, args ...any) error {
 	return fmt.Errorf("%q: %s: %w", ref, fmt.Sprintf(format, args...), ErrInvalid)
 }
 
-// ParseDest reads a local destination as a user types it: file:///DIR, oci-layout:DIR[:TAG], store: or store:CID.
-// storeDir is the store's folder, "" for PF_STORE or the user's own. The error is ErrInvalid.
+// ParseDest reads a local destination as a user types it: file:///DIR, oci-layout:DIR[:TAG], store:
+// or store:CID. storeDir is the store's folder, "" for PF_STORE or the user's own. The error is
+// ErrInvalid.
 func ParseDest(s, storeDir string) (Ref, error) {
 	typed := s
 	if s == "store:" {
@@ -178,7 +189,8 @@ func ParseDest(s, storeDir string) (Ref, error) {
 	}
 	switch {
 	case r.kind == Registry:
-		return Ref{}, badRef(typed, "that is a registry; a destination is file:///DIR, oci-layout:DIR[:TAG] or store:")
+		return Ref{}, badRef(typed,
+			"that is a registry; a destination is file:///DIR, oci-layout:DIR[:TAG] or store:")
 	case r.kind == Layout && r.pinned:
 		return Ref{}, badRef(typed, "a destination takes a tag, not a digest")
 	case typed == "store:":
@@ -187,8 +199,8 @@ func ParseDest(s, storeDir string) (Ref, error) {
 	return r.InStore(storeDir), nil
 }
 
-// InStore returns the reference of an image in the store at dir, in place of the one that PF_STORE names. References of
-// other kinds, and an empty dir, change nothing.
+// InStore returns the reference of an image in the store at dir, in place of the one that PF_STORE
+// names. References of other kinds, and an empty dir, change nothing.
 func (r Ref) InStore(dir string) Ref {
 	if r.kind == Store && dir != "" {
 		r.dir = filepath.Clean(dir)
@@ -205,13 +217,15 @@ func (r Ref) Host() string { return r.host }
 // Repo returns the repository at a registry, "" for other kinds.
 func (r Ref) Repo() string { return r.repo }
 
-// Tag returns the tag in a registry or layout; "" when none was given and a digest, or nothing, decides.
+// Tag returns the tag in a registry or layout; "" when none was given and a digest, or nothing,
+// decides.
 func (r Ref) Tag() string { return r.tag }
 
 // Pinned says that the reference holds a digest, which is then what it names, whatever its tag.
 func (r Ref) Pinned() bool { return r.pinned }
 
-// Digest returns the digest that the reference holds: of the OCI manifest, or in stores the image's id.
+// Digest returns the digest that the reference holds: of the OCI manifest, or in stores the image's
+// id.
 func (r Ref) Digest() [32]byte { return r.digest }
 
 // At returns the reference of the image that has that digest in the same place.
@@ -223,8 +237,8 @@ func (r Ref) At(digest [32]byte) Ref {
 // Dir returns the local folder that the image is read from, "" for registries.
 func (r Ref) Dir() string { return r.dir }
 
-// SignKeyVar names the environment variable that the reference tool reads this place's signing key from, "" for
-// stores, whose images have no signature.
+// SignKeyVar names the environment variable that the reference tool reads this place's signing key
+// from, "" for stores, whose images have no signature.
 func (r Ref) SignKeyVar() string {
 	switch r.kind {
 	case Registry, Layout:
@@ -235,7 +249,8 @@ func (r Ref) SignKeyVar() string {
 	return ""
 }
 
-// Abs returns the reference with its folder made absolute, for a process that will change its working directory.
+// Abs returns the reference with its folder made absolute, for a process that will change its
+// working directory.
 func (r Ref) Abs() (Ref, error) {
 	if r.dir == "" {
 		return r, nil
@@ -248,7 +263,8 @@ func (r Ref) Abs() (Ref, error) {
 	return r, nil
 }
 
-// String returns the canonical form. A registry's reference always has a tag or a digest there and no "oci://".
+// String returns the canonical form. A registry's reference always has a tag or a digest there and
+// no "oci://".
 func (r Ref) String() string {
 	var s string
 	switch r.kind {

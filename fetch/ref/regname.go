@@ -26,7 +26,9 @@ var (
 
 // parseRegistry reads host[:port]/repo[:tag][@sha256:…]; whole is what the user typed.
 func parseRegistry(whole, s string) (Ref, error) {
-	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || s == "." || s == ".." {
+	if strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") ||
+		s == "." ||
+		s == ".." {
 		return Ref{}, badRef(whole, "that is a path; write oci-layout:%s or file:///DIR", s)
 	}
 	r := Ref{kind: Registry}
@@ -44,7 +46,10 @@ func parseRegistry(whole, s string) (Ref, error) {
 	if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
 		r.tag, repo = repo[i+1:], repo[:i]
 		if !tagForm.MatchString(r.tag) {
-			return Ref{}, badRef(whole, "the tag %q is not 1 to 128 of letters, digits, '_', '.', '-', starting with neither '.' nor '-'", r.tag)
+			return Ref{}, badRef(whole,
+				"the tag %q is not 1 to 128 of letters, digits, '_', '.', '-', "+
+					"starting with neither '.' nor '-'",
+				r.tag)
 		}
 	}
 	if r.tag == "" && !r.pinned {
@@ -75,7 +80,8 @@ func noHost(whole, s string) error {
 	case looksLikeHost(name) && !strings.Contains(s, "/"):
 		return badRef(whole, "it names a host and no repository; write HOST/REPOSITORY:TAG")
 	case strings.Contains(s, "/"):
-		return badRef(whole, "it names no registry host; did you mean localhost:5000/%s or docker.io/%s?", s, s)
+		return badRef(whole,
+			"it names no registry host; did you mean localhost:5000/%s or docker.io/%s?", s, s)
 	}
 	return badRef(whole, "it names no registry host; did you mean docker.io/library/%s?", s)
 }
@@ -85,13 +91,18 @@ func checkRepo(whole, repo string) error {
 	case repo == "":
 		return badRef(whole, "it names no repository; write HOST/REPOSITORY:TAG")
 	case len(repo) > maxName:
-		return badRef(whole, "the repository's name has %d bytes, the limit is %d", len(repo), maxName)
+		return badRef(whole, "the repository's name has %d bytes, the limit is %d", len(repo),
+			maxName)
 	case repoForm.MatchString(repo):
 		return nil
 	case repoForm.MatchString(strings.ToLower(repo)):
-		return badRef(whole, "a repository's name is lower case; did you mean %s?", strings.ToLower(repo))
+		return badRef(whole, "a repository's name is lower case; did you mean %s?",
+			strings.ToLower(repo))
 	}
-	return badRef(whole, "the repository's name %q is not parts of a-z, 0-9 joined by '.', '_', '-' and separated by single '/'", repo)
+	return badRef(whole,
+		"the repository's name %q is not parts of a-z, 0-9 joined by '.', '_', '-' "+
+			"and separated by single '/'",
+		repo)
 }
 
 // RepoAt reads a repository's name, which may begin with its host: that must be host.
@@ -103,7 +114,8 @@ func RepoAt(host, name string) (string, error) {
 			return "", err
 		}
 		if at != host {
-			return "", badRef(name, "that is at another registry than %s, which can take no blobs from there", host)
+			return "", badRef(name,
+				"that is at another registry than %s, which can take no blobs from there", host)
 		}
 		repo = rest
 	}
@@ -126,7 +138,8 @@ func CleanHost(whole, s string) (string, error) {
 		}
 		ip, err := netip.ParseAddr(s[1:end])
 		if err != nil || !ip.Is6() || ip.Zone() != "" {
-			return "", badRef(whole, "%q in brackets is not an IPv6 address (without a zone)", s[1:end])
+			return "", badRef(whole, "%q in brackets is not an IPv6 address (without a zone)",
+				s[1:end])
 		}
 		host = "[" + ip.String() + "]"
 		if rest := s[end+1:]; rest != "" {
@@ -137,7 +150,8 @@ func CleanHost(whole, s string) (string, error) {
 		}
 	} else {
 		if strings.Count(s, ":") > 1 {
-			return "", badRef(whole, "an IPv6 address is written in brackets: [::1]:5000/REPOSITORY")
+			return "", badRef(whole,
+				"an IPv6 address is written in brackets: [::1]:5000/REPOSITORY")
 		}
 		host, port, hasPort = strings.Cut(s, ":")
 		host = strings.ToLower(host)
@@ -174,8 +188,9 @@ func SplitHost(s string) (host, port string) {
 	return host, port
 }
 
-// IsLoopback says that a host (with or without a port) is this machine: the name localhost or an address. Other
-// names are not looked up: 127.0.0.1.evil.example is a stranger, and DNS is no proof.
+// IsLoopback says that a host (with or without a port) is this machine: the name localhost or an
+// address. Other names are not looked up: 127.0.0.1.evil.example is a stranger, and DNS is no
+// proof.
 func IsLoopback(hostport string) bool {
 	host, _ := SplitHost(hostport)
 	if strings.EqualFold(host, "localhost") {

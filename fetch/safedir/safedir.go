@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsafe says that another user could change where a path leads or what is written there, or that
-// what is there is not a regular file.
+// ErrUnsafe says that another user could change where a path leads or what is written there, or
+// that what is there is not a regular file.
 var ErrUnsafe = errors.New("not safe to use")
 
 // Flag says how a directory is opened.
