@@ -51,7 +51,7 @@ func KeyFromFile(content []byte) (Key, error) {
 
 // KeyFromEnv returns the key in the environment variable name, taken as it is; lookup is
 // os.LookupEnv. ok is false when the variable is not set. Set to nothing is ErrKey: the reference
-// tool signs with an empty key then, which anybody can do, so it is more likely a mistake than a
+// tool signs with an empty key then, which proves nothing, so it is more likely a mistake than a
 // wish.
 func KeyFromEnv(name string, lookup func(string) (string, bool)) (key Key, ok bool, err error) {
 	value, set := lookup(name)

@@ -18,7 +18,7 @@ import (
 const HMACSHA256 = "hmac-sha256"
 
 // DefaultKey is the key that the reference tool signs and verifies with when none is given. It is
-// public, so a signature by it proves that the bytes are whole and nothing about who wrote them.
+// public, so a signature by it proves that the bytes are whole and nothing about the author.
 const DefaultKey = "processfork-default-self-sign-key.v1"
 
 // maxBytes bounds manifest and signature: 1 MiB each. Real ones have about 1 KB and 191 bytes.

@@ -9,7 +9,7 @@ import (
 type Signer string
 
 const (
-	// SignerDefault is the public DefaultKey: the bytes are whole, the author is anybody.
+	// SignerDefault is the public DefaultKey: the bytes are whole, the author is unknown.
 	SignerDefault Signer = "default"
 	// SignerGiven is a key of the policy.
 	SignerGiven Signer = "given"
@@ -18,14 +18,14 @@ const (
 )
 
 // Verified is a manifest that may be parsed. Only Policy.Verify and Unverified make one that holds
-// bytes, so a parser that takes a Verified cannot see bytes that nobody decided about.
+// bytes, so a parser that takes a Verified cannot see bytes without a decision.
 type Verified struct {
 	manifest, signature []byte
 	signer              Signer
 	why                 string
 }
 
-// Unverified lets a manifest through whose signature nobody checked. It is for local stores (which
+// Unverified lets a manifest through whose signature was not checked. It is for local stores (which
 // have none), for --insecure-skip-verify, and for fuzz targets; why goes to the user. sig may be
 // nil.
 func Unverified(manifest, sig []byte, why string) Verified {

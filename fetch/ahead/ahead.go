@@ -1,13 +1,13 @@
-// Package ahead decides which files to fetch before anybody asks for them: those that a walk of the
-// tree meets next, or that came next at another time. It does for the files of a tree what the
+// Package ahead decides which files to fetch before they are read: those that a walk of the tree
+// meets next, or that came next at another time. It does for the files of a tree what the
 // kernel does for the pages of a file. It promises that one file read alone, and reads in no order,
 // cause nothing, and that what is fetched and not read yet stays within a number of files and
 // bytes. It is pure: it does not fetch, and it knows neither caches nor networks.
 //
-// A file that is at hand can be shown to its reader before he asks. Then it is not seen who reads
-// it: files that are not shown stand between those that are, and who comes to one of them has read
-// what was shown before it. What is fetched for a reader is shown to him as well once he has read
-// many files and left out none.
+// A cached file can be pushed into the kernel's page cache before it is read; that read then causes
+// no FUSE request. So every few files are left out on purpose: a READ of one proves that those
+// before it were read. Fetched files are pushed, too, once a reader has read many files and left
+// out none.
 //
 // A window follows each reader. It opens once three files were read in the order of a walk, or two
 // of which the first is the first of a directory that the same reader listed, and then says which k
@@ -113,17 +113,17 @@ func (p *Policy) Stats() Stats {
 	return p.stats
 }
 
-// Read notes that who reads a file, and returns which files to fetch or show now, in order, and
-// which were read before it and not seen.
-func (p *Policy) Read(r pfimg.Row, who uint32) (next []Next, before []pfimg.Row) {
+// Read notes that a process reads a file, and returns which files to fetch or show now, in order,
+// and which were read before it without a request.
+func (p *Policy) Read(r pfimg.Row, pid uint32) (next []Next, before []pfimg.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.at[r]
 	switch {
 	case slices.ContainsFunc(p.windows, func(w *window) bool { return w.last == r }):
-		return nil, nil // somebody reads on in the same file
+		return nil, nil // the read goes on in the same file
 	case w == nil:
-		w = p.open(r, who)
+		w = p.open(r, pid)
 	case r == w.detour:
 		p.turn(w, r)
 	default:
@@ -143,27 +143,27 @@ func (p *Policy) Read(r pfimg.Row, who uint32) (next []Next, before []pfimg.Row)
 // start is where a walk of a reader may begin.
 type start struct {
 	row pfimg.Row
-	who uint32
+	pid uint32
 }
 
-// Start notes that who listed the directory of r, its first file: when the same reader reads r and
-// the file after it, it is on a walk, and its window opens. Who lists and lets another read, as a
-// shell does for a person, is on none. 0 is nobody.
-func (p *Policy) Start(r pfimg.Row, who uint32) {
+// Start notes that a process listed the directory of r, its first file: when the same process reads
+// r and the file after it, it is on a walk, and its window opens. A process that lists and leaves
+// the reading to another, as a shell does, is on none. A pid of 0 is not noted.
+func (p *Policy) Start(r pfimg.Row, pid uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.starts[p.started%maxStarts] = start{r, who}
+	p.starts[p.started%maxStarts] = start{r, pid}
 	p.started++
 }
 
 // open makes a window, in place of the one that was idle longest when there are too many.
-func (p *Policy) open(r pfimg.Row, who uint32) *window {
+func (p *Policy) open(r pfimg.Row, pid uint32) *window {
 	if len(p.windows) == maxWindows {
 		p.forget(p.windows[maxWindows-1])
 	}
 	w := &window{edge: r}
-	if who != 0 && slices.Contains(p.starts[:], start{r, who}) {
-		// One more in order opens the window; who lists and reads one file only is on no walk
+	if pid != 0 && slices.Contains(p.starts[:], start{r, pid}) {
+		// One more in order opens the window: listing and reading one file is no walk.
 		w.run = p.config.Opens - 2
 	}
 	p.windows = append(p.windows, w)

@@ -44,7 +44,7 @@ type walk struct {
 }
 
 // kind returns what a row is, 0 beyond the last one or when enough was looked at. An empty file is
-// none, since nobody has to ask for its content.
+// none, since its content is never requested.
 func (w *walk) kind(r pfimg.Row) pfimg.Kind {
 	if w.steps--; w.steps < 0 {
 		return 0

@@ -140,7 +140,7 @@ func (w *window) guessed(r pfimg.Row) bool {
 }
 
 // extend looks further until k files are ahead, and returns those that are new, several at a time.
-// What another window expects is taken over: it is this reader who comes there.
+// Files that another window expects are taken over: this reader reaches them first.
 func (p *Policy) extend(w *window) (next []Next) {
 	if w.out.files > w.k-w.k/4 {
 		return nil

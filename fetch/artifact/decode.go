@@ -33,9 +33,9 @@ func maxWire(decoded int64) int64 { return 2*min(decoded, maxSize) + 1<<20 }
 type Decoders struct {
 	all    *zstd.Decoder   // stateless use only
 	pool   sync.Pool       // *zstd.Decoder for streams
-	rooms  *sched.Limiter  // admits those who need buffers beyond scratchSmall
+	rooms  *sched.Limiter  // admits decodes that need buffers beyond scratchSmall
 	room   sched.HostSlots // the one of rooms
-	big    chan struct{}   // held by him who decodes a window above pooledWindow
+	big    chan struct{}   // held while a window above pooledWindow is decoded
 	small  sync.Pool       // *scratch up to scratchSmall
 	large  sync.Pool       // *scratch
 	chunks sync.Pool       // *chunk
@@ -55,9 +55,9 @@ func NewDecoders(rooms int) *Decoders {
 
 func (d *Decoders) Close() { d.all.Close() }
 
-// Enter waits for a place among those who hold much memory, until leave. It comes before the place
-// at a host: in the other order those who ask again after a failure would wait for each other. Half
-// of the places are for readers alone, since the others may be kept away from the network for long.
+// Enter waits for a place among the decodes that hold much memory, until leave. It comes before the
+// slot at a host: in the other order retries after a failure would wait for each other. Half of the
+// places are for readers alone, since other fetches may be kept from the network for long.
 func (d *Decoders) Enter(ctx context.Context) (leave func(), err error) {
 	return d.rooms.Acquire(ctx, &d.room, sched.PriorityOf(ctx))
 }

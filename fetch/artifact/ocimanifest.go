@@ -197,8 +197,8 @@ func (d *RawDescriptor) Descriptor() (Descriptor, error) {
 	return Descriptor{Wire: WireDigest(w), Size: d.size}, nil
 }
 
-// addLayer reads one element of layers. Only layers of our two types count: others belong to
-// somebody else.
+// addLayer reads one element of layers. Only layers of our two types count: others are
+// none of the image's.
 func (m *manifestJSON) addLayer(j *strictjson.Reader) error {
 	var raw RawDescriptor
 	if err := raw.Read(j); err != nil {

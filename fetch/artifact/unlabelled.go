@@ -44,7 +44,7 @@ func (u *unlabelledLayers) wire(d pfimg.Digest) (wire, decoded int64, ok bool) {
 	case u.lock <- struct{}{}:
 		defer func() { <-u.lock }()
 	default:
-		return -1, -1, true // somebody is looking just now
+		return -1, -1, true // a look is under way
 	}
 	if l, ok := u.known[d]; ok {
 		return l.Size, l.Decoded, true
@@ -82,7 +82,7 @@ func (u *unlabelledLayers) find(ctx context.Context, d pfimg.Digest) (Layer, err
 }
 
 // look decodes the next layer to nothing, to learn its digest. A layer that does not decode is
-// nobody's. An error is one of the network: that layer is looked at again next time.
+// no blob's. An error is one of the network: that layer is looked at again next time.
 func (u *unlabelledLayers) look(ctx context.Context) error {
 	l := u.layers[u.next]
 	if u.budget <= 0 {

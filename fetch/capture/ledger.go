@@ -14,8 +14,8 @@ const (
 	mergedKind = "effects.merged.v1"
 )
 
-// noDigest is the digest of no bytes: what the reference records for arguments and results that
-// nobody hashed.
+// noDigest is the digest of no bytes: what the reference records for arguments and results
+// without a hash.
 const noDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // ledger gives the effects.ledger blob. Data that begins with a header is taken as it is. Else each

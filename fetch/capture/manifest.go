@@ -9,7 +9,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// The blobs of a session whose engine and processes nobody looked at, as the reference's own
+// The blobs of a session whose engine and processes were not captured, as the reference's own
 // command line writes them: byte for byte, so that all such images share them.
 const (
 	noteEmpty = "generic-cli-empty: populated by adapters, not by walking a directory"

@@ -67,7 +67,7 @@ func (t *tree) capture(ctx context.Context, dir string) (d pfimg.Digest, err err
 		return err
 	})
 	err = g.Wait()
-	for e := range t.work { // what nobody read after an error
+	for e := range t.work { // left unread after an error
 		e.file.close()
 	}
 	return d, err

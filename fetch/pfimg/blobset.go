@@ -12,7 +12,7 @@ type blobSet struct {
 	seed    maphash.Seed
 	slots   []uint32 // number + 1, 0 for free; a power of two, at most half full
 	digests []Digest
-	sizes   []int64  // signed decoded bytes, -1 while nobody said
+	sizes   []int64  // signed decoded bytes, -1 while unknown
 	owners  []uint32 // the node that said the size
 }
 

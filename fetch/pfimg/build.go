@@ -8,8 +8,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
-// Opener opens a blob for reading: its decoded bytes, verified against the digest by whoever gives
-// them.
+// Opener opens a blob for reading: its decoded bytes, which the Opener verified against the digest.
 type Opener func(ctx context.Context, d Digest) (io.ReadCloser, error)
 
 // Build reads the file tree (world.fs) and the page table (cache.manifest) of a manifest as streams

@@ -36,8 +36,8 @@ func checkPath(path []byte) string {
 	}
 }
 
-// checkTarget says what is wrong with the target of a symlink, "" for nothing. Where it points is
-// the reader's affair: nobody follows it here.
+// checkTarget says what is wrong with the target of a symlink, "" for nothing. Where it points does
+// not matter: it is never followed here.
 func checkTarget(target []byte) string {
 	switch {
 	case len(target) == 0:

@@ -61,8 +61,8 @@ type Ref struct {
 }
 
 // Parse reads a reference as a user types it. A registry's host must look like one (a dot, a port,
-// brackets or "localhost"), so that a forgotten host is an error and not a request to somebody. For
-// oci-layout:DIR:tag it looks whether DIR:tag exists as a folder, for store:CID at PF_STORE and
+// brackets or "localhost"), so that a forgotten host is an error and not a request to a stranger.
+// For oci-layout:DIR:tag it looks whether DIR:tag exists as a folder, for store:CID at PF_STORE and
 // HOME. The error is ErrInvalid with a hint.
 func Parse(s string) (Ref, error) {
 	if len(s) > maxRef {
