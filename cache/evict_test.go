@@ -218,11 +218,11 @@ func TestPruneAndClear(t *testing.T) {
 	for i := range 30 {
 		mustGet(t, s, content(i+2, i), new(source).fill(content(i+2, i)))
 	}
-	must(t, s.Put("name", []byte("data")))
+	must(t, s.SetRecord("name", []byte("data")))
 	if _, n, err := s.Prune(context.Background(), 0); err != nil || n != 31 {
 		t.Errorf("Prune: %d, %v", n, err)
 	}
-	if _, err := s.Get("name"); err != nil {
+	if _, err := s.Record("name"); err != nil {
 		t.Errorf("Prune took a record: %v", err)
 	}
 	mustGet(t, s, content(3, 1000), new(source).fill(content(3, 1000)))
@@ -239,7 +239,7 @@ func TestPruneAndClear(t *testing.T) {
 	}()
 	<-filling
 	must(t, s.Clear(context.Background()))
-	if _, err := s.Get("name"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.Record("name"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Clear left a record: %v", err)
 	}
 	if list, err := os.ReadDir(filepath.Join(dir, "blobs")); err != nil || len(list) > 0 {

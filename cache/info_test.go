@@ -25,7 +25,7 @@ func TestInfo(t *testing.T) {
 		mustGet(t, s, content(i, i*10), new(source).fill(content(i, i*10)))
 		setAtime(t, dir, content(i, i*10), 10*i)
 	}
-	must(t, s.Put("name", []byte("data")))
+	must(t, s.SetRecord("name", []byte("data")))
 	info, err := s.Info(context.Background())
 	must(t, err)
 	if info.Dir != dir || info.Limit != 1<<30 || info.Files != 5 || info.Partial != 0 || info.Free <= 0 || info.FileSystem == "" || info.Warning != "" {

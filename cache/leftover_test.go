@@ -134,13 +134,13 @@ func used(s *Store, dir string, data []byte) error {
 	if src.fills.Load() != 1 || n != 0 || !kept {
 		return fmt.Errorf("%d fills, %d bytes in memory, kept: %v", src.fills.Load(), n, kept)
 	}
-	if _, err := s.Get("r"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Record("r"); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("record that was not put: %w", err)
 	}
-	if err := s.Put("r", data); err != nil {
+	if err := s.SetRecord("r", data); err != nil {
 		return err
 	}
-	if got, err := s.Get("r"); err != nil || string(got) != string(data) {
+	if got, err := s.Record("r"); err != nil || string(got) != string(data) {
 		return fmt.Errorf("record: %d bytes, %w", len(got), err)
 	}
 	tag, err := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG"))

@@ -35,9 +35,9 @@ func recordSum(name string, data []byte) digest {
 	return sha256.Sum256(slices.Concat([]byte(name), []byte{0}, data))
 }
 
-// Put keeps data, at most 1 MiB, under name. When there are more than 1,024 records or 64 MiB of them, those that
+// SetRecord keeps data, at most 1 MiB, under name. When there are more than 1,024 records or 64 MiB of them, those that
 // were put longest ago go.
-func (s *Store) Put(name string, data []byte) error {
+func (s *Store) SetRecord(name string, data []byte) error {
 	if len(data) > maxRecord {
 		return fmt.Errorf("cache: record %q: %d bytes: more than %d", name, len(data), maxRecord)
 	}
@@ -96,8 +96,8 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 	return s.trimRecords(ctx, f, dir)
 }
 
-// Get returns the record of name, or an error that Is fs.ErrNotExist when there is none that is sound.
-func (s *Store) Get(name string) ([]byte, error) {
+// Record returns the record of name, or an error that Is fs.ErrNotExist when there is none that is sound.
+func (s *Store) Record(name string) ([]byte, error) {
 	data, err := s.getRecord(s.life.ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("cache: record %q: %w", name, err)

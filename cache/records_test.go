@@ -24,17 +24,17 @@ func TestRecords(t *testing.T) {
 		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), maxRecord),
 	} {
 		for _, content := range [][]byte{[]byte("first"), data} {
-			must(t, s.Put(name, content))
+			must(t, s.SetRecord(name, content))
 		}
-		got, err := testStore(t, Options{Dir: dir}).Get(name)
+		got, err := testStore(t, Options{Dir: dir}).Record(name)
 		if err != nil || !bytes.Equal(got, data) {
-			t.Errorf("Get(%.20q) = %.20q, %v", name, got, err)
+			t.Errorf("Record(%.20q) = %.20q, %v", name, got, err)
 		}
 	}
-	if _, err := s.Get("unknown"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Record("unknown"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an unknown record: %v", err)
 	}
-	if err := s.Put("large", make([]byte, maxRecord+1)); err == nil {
+	if err := s.SetRecord("large", make([]byte, maxRecord+1)); err == nil {
 		t.Error("a record over the limit was taken")
 	}
 	audit(t, dir)
@@ -56,13 +56,13 @@ func TestRecordDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, Options{Dir: dir})
-			must(t, errors.Join(s.Put("name", []byte("content")), s.Put("other", []byte("content"))))
+			must(t, errors.Join(s.SetRecord("name", []byte("content")), s.SetRecord("other", []byte("content"))))
 			do(t, filepath.Join(dir, "records", recordName("name")))
-			if got, err := s.Get("name"); !errors.Is(err, fs.ErrNotExist) {
+			if got, err := s.Record("name"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("got %q, %v", got, err)
 			}
-			must(t, s.Put("name", []byte("again")))
-			if got, err := s.Get("name"); err != nil || string(got) != "again" {
+			must(t, s.SetRecord("name", []byte("again")))
+			if got, err := s.Record("name"); err != nil || string(got) != "again" {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})
@@ -81,7 +81,7 @@ func TestRecordBound(t *testing.T) {
 		must(t, os.Chtimes(path, at, at))
 	}
 	for i := range 3 {
-		must(t, s.Put(fmt.Sprint("new", i), []byte("x")))
+		must(t, s.SetRecord(fmt.Sprint("new", i), []byte("x")))
 	}
 	names, err := os.ReadDir(old)
 	if err != nil || len(names) != maxRecords {
@@ -102,10 +102,10 @@ func TestRecordRace(t *testing.T) {
 		s := testStore(t, Options{Dir: dir})
 		wg.Go(func() {
 			for range 30 {
-				if err := s.Put("name", bytes.Repeat([]byte{byte(w)}, 1000)); err != nil {
+				if err := s.SetRecord("name", bytes.Repeat([]byte{byte(w)}, 1000)); err != nil {
 					t.Error(err)
 				}
-				got, err := s.Get("name")
+				got, err := s.Record("name")
 				if err != nil || len(got) != 1000 || !bytes.Equal(got, bytes.Repeat(got[:1], 1000)) {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}

@@ -194,19 +194,37 @@ func openFiles() int {
 	return int(min(4096, max(8, (int64(min(r.Cur, 1<<20))-32)/2)))
 }
 
-// Open returns the blob of key, from the cache or after fill. size is its length in bytes, -1 when it is unknown.
-// However many callers want a key at once, in this process or others, one fill runs; each caller waits under its own
-// ctx and may leave. Under a ctx that is done, what is open is still returned and nothing is begun. A fill's error goes
-// to all who wait and to those who ask within the next second. ctx also bounds the wait of a later read that finds the
-// blob damaged. The caller must Close the File.
+// Get returns the blob of key if it is open already or on disk. It waits for no fill and begins
+// none: false also means that one is under way. ctx bounds the check of a file that was not used
+// before; with fill, it also serves a later read that finds the blob damaged, as in Open.
+func (s *Store) Get(ctx context.Context, key [32]byte, size int64, fill Fill) (*File, bool) {
+	e := s.peek(ctx, key, size)
+	if e == nil {
+		return nil, false
+	}
+	f, err := s.file(ctx, e, size, fill)
+	return f, err == nil
+}
+
+// Open returns the blob of key, from the cache or after fill. size is its length in bytes, -1 when
+// it is unknown. However many callers want a key at once, in this process or others, one fill runs;
+// each caller waits under its own ctx and may leave. Under a ctx that is done, what is open is
+// still returned and nothing is begun. A fill's error goes to all callers that wait and to those
+// that ask within the next second. ctx also bounds the wait of a later read that finds the blob
+// damaged. The caller must Close the File.
 func (s *Store) Open(ctx context.Context, key [32]byte, size int64, fill Fill) (*File, error) {
 	e, err := s.enter(ctx, key, size, fill)
 	if err != nil {
 		return nil, err
 	}
+	return s.file(ctx, e, size, fill)
+}
+
+// file makes a File of an entry whose length is as expected.
+func (s *Store) file(ctx context.Context, e *entry, size int64, fill Fill) (*File, error) {
 	if size >= 0 && e.blob.size != size {
 		s.table.release(e)
-		return nil, sizeError(key, size, e.blob.size)
+		return nil, sizeError(e.key, size, e.blob.size)
 	}
 	return &File{s: s, ctx: ctx, size: size, fill: fill, first: e}, nil
 }

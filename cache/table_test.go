@@ -133,7 +133,7 @@ func TestTableBound(t *testing.T) {
 		t.Errorf("%d descriptors", n)
 	}
 	for i := range 20 { // what is on disk is found by the reader himself, also when that needs another file closed
-		f, err := s.enter(hurried{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
+		f, err := s.enter(waitless{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,11 +147,6 @@ func TestTableBound(t *testing.T) {
 		t.Error("the blob in constant use was closed")
 	}
 }
-
-// hurried is of a reader who has no time to wait.
-type hurried struct{ context.Context }
-
-func (hurried) Done() <-chan struct{} { panic("waited") }
 
 // What nobody used for the idle time is closed; what is in use is not.
 func TestIdleFilesAreClosed(t *testing.T) {
