@@ -254,6 +254,15 @@ func stored(t *testing.T, dir string) (n int64) {
 	return n
 }
 
+// countedAs checks a count of a cache folder that is at rest: it has overhead for what is neither a
+// blob, a sidecar, a record nor the directory of one.
+func countedAs(t *testing.T, n int64, dir string) {
+	t.Helper()
+	if there := du(t, dir); n < there || n > there+overhead {
+		t.Errorf("counted as %d bytes, %d on disk", n, there)
+	}
+}
+
 // usageOf reads the usage file.
 func usageOf(t *testing.T, dir string) int64 {
 	t.Helper()

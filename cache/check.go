@@ -56,9 +56,8 @@ func (s *Store) inspect(ctx context.Context, f *folder, fd int, key digest, size
 	b := &blob{fd: fd, ino: st.Ino, size: st.Size, touched: atime(&st)}
 	fits := size < 0 || size == st.Size
 	good := exact(key, &st)
-	never := s.opt.Verify == VerifyNever && good && synced(&st)
-	whole := !good || !fits || !never && (s.opt.Verify == VerifyAlways || !s.check.seen(key, st.Ino, allChunks))
-	if st.Size > s.lim.small && good && !never {
+	whole := !good || !fits || s.opt.Verify == VerifyAlways || !s.check.seen(key, st.Ino, allChunks)
+	if st.Size > s.lim.small && good {
 		b.sums = s.loadSums(ctx, f, key, st.Size)
 		whole = b.sums == nil
 	}
@@ -74,7 +73,7 @@ func (s *Store) inspect(ctx context.Context, f *folder, fd int, key digest, size
 		}
 		if !good { // sound all the same: restored from a backup, say
 			_ = unix.Fchmod(fd, 0o400)
-			_ = setTimes(fd, time.Time{}, stamp(key, false))
+			_ = setTimes(fd, time.Time{}, stamp(key))
 		}
 	}
 	if !fits {
@@ -97,26 +96,20 @@ func exact(key digest, st *unix.Stat_t) bool {
 	if st.Mode&0o7777 != 0o400 {
 		return false
 	}
-	want := stamp(key, false)
+	want := stamp(key)
 	if int64(st.Mtim.Sec) != want.Unix() {
 		return false
 	}
 	nsec := int64(st.Mtim.Nsec)
-	return nsec == 0 || nsec&^1 == int64(want.Nanosecond())
+	return nsec == 0 || nsec == int64(want.Nanosecond())
 }
 
-// synced says whether the file's content reached the disk before the file got its name.
-func synced(st *unix.Stat_t) bool { return st.Mtim.Nsec&1 == 1 }
-
 // stamp is the mtime of key's file: a moment between 2000 and 2017 that only this key has, so that a later write, a
-// truncation or another blob's file shows. The last bit says whether the content was synced. Seconds alone identify
-// it well enough where the file system keeps no more; they are even for FAT.
-func stamp(key digest, synced bool) time.Time {
+// truncation or another blob's file shows. Seconds alone identify it well enough where the file system keeps no more;
+// they are even for FAT.
+func stamp(key digest) time.Time {
 	sec := 946684800 + 2*int64(binary.BigEndian.Uint32(key[0:4])>>4)
 	nsec := 2 + 2*int64(binary.BigEndian.Uint32(key[4:8])%499_999_990)
-	if synced {
-		nsec++
-	}
 	return time.Unix(sec, nsec)
 }
 
@@ -172,16 +165,9 @@ func (s *Store) drop(ctx context.Context, f *folder, key digest, ino uint64, why
 	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || ino != 0 && st.Ino != ino {
 		return
 	}
-	s.discharge(ctx, f, func() (freed int64) {
-		if remove(dir, name) != nil {
-			return 0
-		}
-		freed = blocks(&st)
-		if unix.Fstatat(dir, name+sumsSuffix, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(dir, name+sumsSuffix) == nil {
-			freed += blocks(&st)
-		}
-		return freed
-	})
+	if remove(dir, name) == nil { // its bytes stay in the usage number until the next count
+		_ = remove(dir, name+sumsSuffix)
+	}
 }
 
 // checker remembers what was hashed in this process and bounds the work of hashing.

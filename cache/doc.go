@@ -31,7 +31,7 @@ ctx, then leaves them behind with an error.
 # The limit
 
 usage never holds less than what is on disk, directories included: under its lock the bytes of a file are added before
-the file gets its name; removed files are subtracted after they are gone. Whoever would cross the limit scans and
+the file gets its name; those of removed files stay in it until the next count. Whoever would cross the limit scans and
 evicts down to 90 % first, by atime, and writes the true sum. A blob that cannot be fitted in, be it larger than the
 limit or while less than MinFree of the disk is free, is served from its file without a name, which is gone when it
 is closed. Recency is the atime of the files, set when a blob comes into use and then about once a minute, never by a
@@ -47,7 +47,7 @@ the owner, and did not come to chmod, gets its mode when it is next opened.
 
 # Power cuts
 
-Nothing is synced, with one exception below. A rename may reach the disk before the bytes of the file do, so after a
+Nothing is synced. A rename may reach the disk before the bytes of the file do, so after a
 power cut a file may have its name, its mode and its times, and be short or hold zeros or what was on the disk before.
 That file is noticed before a byte of it is served and before its length is told: its content is hashed at its first use
 in each process (over 8 MiB: each chunk, against a sidecar that also says how long the blob is), and a process does not
@@ -55,8 +55,6 @@ outlive a power cut. For the same reason a torn sidecar or record is noticed: ea
 usage may come back older than the files. It is kept a second time as the file's mtime, which a journal keeps in step
 with the renames: when the two differ the folder is counted before anything is added. For file systems without a journal
 it is counted after each boot, too, in the background of the first fill. A partial file without a lock is a leftover.
-VerifyNever does not hash, so a Store of that mode does sync what it fills (fdatasync, before mtime and rename) and notes
-it in the last bit of the file's mtime; files without that note are checked as in VerifyFirst.
 
 # Damage
 
@@ -74,7 +72,7 @@ Without the disk there are no locks, so each process then fills for itself.
 # Bounds
 
 Descriptors: Options.OpenFiles for blobs and fills, and about ten more in passing; fills use three quarters at most.
-Memory: 64 MiB of blobs that the disk did not take, 8 MiB of write buffers, 8 MiB of buffers to hash, 2 MiB to
+Memory: 64 MiB of blobs that the disk did not take, 8 MiB of buffers to hash, 2 MiB to
 remember what was hashed, 10 MiB while evicting, and 8 bytes per MiB of each open blob over 8 MiB.
 */
 package cache

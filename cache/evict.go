@@ -114,7 +114,7 @@ func (s *Store) evictRound(ctx context.Context, f *folder, ev eviction, goal *in
 			break
 		}
 		s.lim.pause("evict")
-		if bytes, ok := s.unlink(ctx, f, v, c, ev.force); ok {
+		if bytes, ok := s.unlink(ctx, f, v, ev.force); ok {
 			left -= bytes
 			freed += bytes
 			n++
@@ -167,7 +167,7 @@ func (s *Store) readGrowing(ctx context.Context, f *folder) (n, growing int64, e
 		var st unix.Stat_t
 		err := unix.Fstatat(f.tmp, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		if err == nil && st.Mode&0o7777 == growingMode {
-			growing += wholeBlocks(st.Size)
+			growing += wholeBlocks(st.Size) + blockSize
 		}
 	}
 	return u.n, growing, nil
@@ -175,7 +175,7 @@ func (s *Store) readGrowing(ctx context.Context, f *folder) (n, growing int64, e
 
 // unlink removes a victim and its sidecar, and its directory with the last of them. A blob that was used since the
 // scan stays, unless force is set.
-func (s *Store) unlink(ctx context.Context, f *folder, v *victim, c *census, force bool) (bytes int64, ok bool) {
+func (s *Store) unlink(ctx context.Context, f *folder, v *victim, force bool) (bytes int64, ok bool) {
 	dir, err := s.openShard(ctx, f, shardName(v.key[0]))
 	if err != nil {
 		return 0, false
@@ -193,14 +193,11 @@ func (s *Store) unlink(ctx context.Context, f *folder, v *victim, c *census, for
 		return 0, false
 	}
 	bytes = blocks(&st)
-	shard := &c.shards[v.key[0]]
-	shard.files--
 	if st.Size > s.lim.small && unix.Fstatat(dir, name+sumsSuffix, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(dir, name+sumsSuffix) == nil {
 		bytes += blocks(&st)
-		shard.files--
 	}
-	if shard.files <= 0 && unix.Unlinkat(f.blobs, shardName(v.key[0]), unix.AT_REMOVEDIR) == nil {
-		bytes += shard.bytes
+	if unix.Fstat(dir, &st) == nil && unix.Unlinkat(f.blobs, shardName(v.key[0]), unix.AT_REMOVEDIR) == nil {
+		bytes += blocks(&st) // it was the last one there
 	}
 	return bytes, true
 }

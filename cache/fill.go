@@ -29,7 +29,7 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		err = k.file.trim()
 	}
 	if err == nil && k.mem == nil {
-		p.counted, k.file.taken = k.file.taken, 0
+		p.counted = k.file.counted()
 		b, err = s.publish(ctx, p, k.file.sums.finish())
 	}
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		k.drop()
 	}
 	if p != nil && b == nil {
-		s.abandon(ctx, p, k.file.taken+p.counted, err)
+		p.abandon(err)
 	}
 	if err != nil {
 		return nil, false, err
@@ -46,18 +46,6 @@ func (s *Store) fill(ctx context.Context, key digest, size int64, fill Fill) (b 
 		b = k.memoryBlob()
 	}
 	return b, true, nil
-}
-
-// abandon gives up a claimed file and the bytes that were counted of it.
-func (s *Store) abandon(ctx context.Context, p *partial, counted int64, failed error) {
-	if counted == 0 {
-		p.abandon(failed)
-		return
-	}
-	s.giveRoom(ctx, p.f, func() int64 {
-		p.abandon(failed)
-		return counted
-	})
 }
 
 // begin claims key's partial file, with a reference to its folder. Trouble is met once: with room on a full disk,

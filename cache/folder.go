@@ -294,23 +294,7 @@ func (f *folder) startUsage(path string, fresh bool) (err error) {
 	}
 	defer unix.Flock(f.usage, unix.LOCK_UN)
 	if st := (unix.Stat_t{}); fresh && unix.Fstat(f.usage, &st) == nil && st.Size == 0 {
-		return diskError("write "+path+"/usage", writeUsage(f.usage, f.overhead(), bootID()))
+		return diskError("write "+path+"/usage", writeUsage(f.usage, overhead, bootID()))
 	}
 	return nil
-}
-
-// overhead is what the folder takes without blobs and records, in bytes. The usage file counts a block although it
-// may be about to get it.
-func (f *folder) overhead() int64 {
-	n := int64(blockSize)
-	for _, name := range []string{".", "blobs", "tmp", "records", "evict.lock", "CACHEDIR.TAG"} {
-		var st unix.Stat_t
-		if unix.Fstatat(f.root, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-			n += blocks(&st)
-		}
-		if name == "CACHEDIR.TAG" && st.Blocks == 0 {
-			n += blockSize // another process has made it and is about to write it
-		}
-	}
-	return n
 }

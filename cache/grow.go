@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -11,8 +10,8 @@ import (
 // A blob whose size nothing signs takes its room in steps, each before it is written: a step is
 // in the usage number, and on the disk, as a longer partial file. Blobs are evicted for it as it
 // grows, down to half of what the cache can hold: the half that was read last stays, whatever
-// comes and however often. When no more may be evicted the fill fails with ErrRoom, and its room
-// is free again. Other blobs are counted when they get their name.
+// comes and however often. When no more may be evicted the fill fails with ErrRoom. Other blobs are
+// counted when they get their name.
 
 // maxStep bounds a step in bytes. Steps double up to it, so that a blob of 4 GiB takes about 80.
 const maxStep = 64 << 20
@@ -38,7 +37,16 @@ func (f *file) room(n int) error {
 	return err
 }
 
-// trim ends a file where its bytes end, and gives back what was taken beyond.
+// counted returns the bytes of the file that are in the usage number.
+func (f *file) counted() int64 {
+	if f.taken == 0 {
+		return 0
+	}
+	return f.taken + blockSize
+}
+
+// trim ends a file where its bytes end. What was taken beyond stays in the usage number until the
+// next count.
 func (f *file) trim() error {
 	if f.taken == 0 {
 		return nil
@@ -46,34 +54,28 @@ func (f *file) trim() error {
 	if err := unix.Ftruncate(f.fd, f.off); err != nil {
 		return diskError("truncate", err)
 	}
-	surplus := f.taken - wholeBlocks(f.off)
-	f.taken -= surplus
-	if surplus > 0 {
-		f.s.giveRoom(f.ctx, f.folder, func() int64 { return surplus })
-	}
+	f.taken = wholeBlocks(f.off)
 	return nil
-}
-
-// giveRoom takes the bytes that remove returns out of the usage number, also for a Store that is
-// closing.
-func (s *Store) giveRoom(ctx context.Context, f *folder, remove func() int64) {
-	s.discharge(context.WithoutCancel(ctx), f, remove)
 }
 
 // take adds n bytes to a file and to the usage number, evicting for it as the rule above allows.
 func (s *Store) take(f *file, n int64) error {
 	var w want
+	cost := n
+	if f.taken == 0 {
+		cost += blockSize // for the list of its extents
+	}
 	for range 4 {
 		u, err := s.lockUsage(f.ctx, f.folder)
 		if err != nil {
 			return err
 		}
-		if w, err = s.measure(f.folder, u, n); err == nil && u.known && w.missing() <= 0 {
-			if err = s.enlarge(f, u, n); err == nil || !full(err) {
+		if w, err = s.measure(f.folder, u, cost); err == nil && u.known && w.missing() <= 0 {
+			if err = s.enlarge(f, u, n, cost); err == nil || !full(err) {
 				u.unlock()
 				return err
 			}
-			w.short, err = n, nil // a quota of the file system's
+			w.short, err = cost, nil // a quota of the file system's
 		}
 		known := u.known
 		u.unlock()
@@ -92,9 +94,9 @@ func (s *Store) take(f *file, n int64) error {
 	return s.noRoom(f, w)
 }
 
-// enlarge makes the file n bytes longer. The number is first, so that a crash leaves it too high.
-func (s *Store) enlarge(f *file, u *usageLock, n int64) error {
-	if err := u.set(u.n + n); err != nil {
+// enlarge makes the file n bytes longer, which adds cost to the number. The number is first, so that a crash leaves it too high.
+func (s *Store) enlarge(f *file, u *usageLock, n, cost int64) error {
+	if err := u.set(u.n + cost); err != nil {
 		return err
 	}
 	s.lim.pause("enlarge")
@@ -104,7 +106,7 @@ func (s *Store) enlarge(f *file, u *usageLock, n int64) error {
 	}
 	if err != nil {
 		_ = unix.Ftruncate(f.fd, f.taken)
-		_ = u.set(u.n - n) // too high is safe
+		_ = u.set(u.n - cost) // too high is safe
 		return diskError("enlarge partial file", err)
 	}
 	f.taken += n

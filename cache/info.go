@@ -111,7 +111,7 @@ func (s *Store) Verify(ctx context.Context) (Report, error) {
 		return r, err
 	}
 	defer s.disk.done(f)
-	enter := func(byte, *unix.Stat_t) {}
+	enter := func(*unix.Stat_t) {}
 	err = s.walk(ctx, f, enter, func(it *item) error {
 		if it.sums {
 			return nil

@@ -13,7 +13,6 @@ type limits struct {
 	chunk   int           // bytes hashed as one in a sidecar
 	small   int64         // up to here a blob is hashed whole and may be served from memory
 	memory  int64         // all blobs served from memory together
-	buffers int64         // write buffers of all fills together
 	idle    time.Duration // an open file unused for so long is closed
 	tick    time.Duration // how often the janitor looks
 	keep    time.Duration // how long a failure is answered without a new try
@@ -37,7 +36,6 @@ func defaults() limits {
 		chunk:   1 << 20,
 		small:   8 << 20,
 		memory:  64 << 20,
-		buffers: 8 << 20,
 		idle:    10 * time.Second,
 		tick:    2500 * time.Millisecond,
 		keep:    time.Second,

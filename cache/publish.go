@@ -11,7 +11,6 @@ import (
 // publish gives a complete partial file its name. When the disk or the limits do not allow that, the blob is served
 // from the file without a name, which is gone when it is closed.
 func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, error) {
-	durable := s.opt.Verify == VerifyNever && unix.Fdatasync(p.fd) == nil
 	var st unix.Stat_t
 	if err := unix.Fstat(p.fd, &st); err != nil {
 		return nil, diskError("stat partial file", err)
@@ -21,21 +20,14 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 		b.sums = sums
 	}
 	s.check.add(p.key, st.Ino, allChunks) // the fill vouches for what it wrote
-	err := p.finish(&st, b.touched, durable)
+	err := p.finish(&st, b.touched)
 	named := false
 	if err == nil {
 		named, err = s.name(ctx, p, b, &st)
 	}
-	counted := p.counted
-	p.counted = 0
-	switch {
-	case named:
-	case counted == 0:
+	if b.unnamed = !named; b.unnamed {
 		_ = remove(p.f.tmp, p.name)
-	default:
-		s.giveRoom(ctx, p.f, func() int64 { _ = remove(p.f.tmp, p.name); return counted })
 	}
-	b.unnamed = !named
 	if err != nil {
 		s.warn.warn("a blob cannot be kept in the cache", "dir", s.opt.Dir, "err", err)
 	}
@@ -50,13 +42,13 @@ func (s *Store) publish(ctx context.Context, p *partial, sums []byte) (*blob, er
 }
 
 // finish gives the file the mode and the times by which it is known later.
-func (p *partial) finish(st *unix.Stat_t, now time.Time, durable bool) error {
+func (p *partial) finish(st *unix.Stat_t, now time.Time) error {
 	if st.Mode&0o7777 != 0o400 && p.counted == 0 { // a umask that takes from the owner
 		if err := unix.Fchmod(p.fd, 0o400); err != nil {
 			return diskError("chmod", err)
 		}
 	}
-	return diskError("set times", setTimes(p.fd, now, stamp(p.key, durable)))
+	return diskError("set times", setTimes(p.fd, now, stamp(p.key)))
 }
 
 // name counts a finished file and renames it to its blob's name, its sidecar first. Trouble is met once.

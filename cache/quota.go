@@ -18,6 +18,8 @@ const (
 	blockSize = 4096
 	// nameCost is added for each file's name, since directories grow too: 68 bytes and a half-empty index.
 	nameCost = 160
+	// overhead is what a cache takes without blobs and records: its directories, usage, evict.lock and CACHEDIR.TAG.
+	overhead = 8 * blockSize
 	// usageFormat is the usage file: bytes on disk, and the boot in which they were last counted.
 	usageFormat = "%020d %s\n"
 	usageSize   = 20 + 1 + 36 + 1
@@ -207,29 +209,6 @@ func (s *Store) reserve(ctx context.Context, f *folder, n int64, name func() err
 		}
 	}
 	return false, nil
-}
-
-// discharge removes files and takes their bytes, which remove returns, out of the number. Both happen under evict.lock: a
-// count in between would miss the files already, and the number would come out too low. While somebody else counts, the
-// number stays; too high is safe.
-func (s *Store) discharge(ctx context.Context, f *folder, remove func() int64) {
-	lock, ok, err := s.lockEvict(ctx, f, true, 0)
-	if ok && err == nil {
-		defer unix.Close(lock)
-	}
-	n := remove()
-	if err != nil || !ok || n == 0 {
-		return
-	}
-	s.lim.pause("discharge")
-	u, err := s.lockUsage(ctx, f)
-	if err != nil {
-		return
-	}
-	defer u.unlock()
-	if u.known {
-		_ = u.set(u.n - n)
-	}
 }
 
 // floor keeps a part of the file system free, evicting for it. It asks the file system at most once a second.

@@ -93,7 +93,7 @@ func (s *Store) putRecord(ctx context.Context, f *folder, name string, data []by
 	if replaces { // the old one stays in the number until the next count: one in between may have missed it already
 		return nil
 	}
-	return s.trimRecords(ctx, f, dir)
+	return s.trimRecords(dir)
 }
 
 // Record returns the record of name, or an error that Is fs.ErrNotExist when there is none that is sound.
@@ -167,7 +167,7 @@ func (s *Store) listRecords(dir int) (all []record, err error) {
 }
 
 // trimRecords removes the oldest beyond the limits.
-func (s *Store) trimRecords(ctx context.Context, f *folder, dir int) error {
+func (s *Store) trimRecords(dir int) error {
 	all, err := s.listRecords(dir)
 	if err != nil {
 		return err
@@ -180,14 +180,9 @@ func (s *Store) trimRecords(ctx context.Context, f *folder, dir int) error {
 	if keep == len(all) {
 		return nil
 	}
-	s.discharge(ctx, f, func() (freed int64) {
-		for _, r := range all[keep:] {
-			if remove(dir, r.name) == nil {
-				freed += r.bytes
-			}
-		}
-		return freed
-	})
+	for _, r := range all[keep:] {
+		_ = remove(dir, r.name)
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ type item struct {
 
 // walk visits every file below blobs/ that has a name of ours, one directory after the other, and tells of each
 // directory. What vanishes meanwhile is left out.
-func (s *Store) walk(ctx context.Context, f *folder, enter func(aa byte, st *unix.Stat_t), visit func(*item) error) error {
+func (s *Store) walk(ctx context.Context, f *folder, enter func(*unix.Stat_t), visit func(*item) error) error {
 	for aa := range 256 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -46,14 +46,14 @@ func (s *Store) walk(ctx context.Context, f *folder, enter func(aa byte, st *uni
 }
 
 // walkShard visits one directory and closes it.
-func walkShard(ctx context.Context, fd int, aa byte, enter func(byte, *unix.Stat_t), visit func(*item) error) error {
+func walkShard(ctx context.Context, fd int, aa byte, enter func(*unix.Stat_t), visit func(*item) error) error {
 	d := os.NewFile(uintptr(fd), shardName(aa))
 	defer d.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	enter(aa, &st)
+	enter(&st)
 	for {
 		names, err := d.Readdirnames(512)
 		for _, name := range names {
@@ -95,13 +95,7 @@ type census struct {
 	used           int64 // bytes on disk of all that the folder holds, fills under way excepted
 	files          int   // blobs
 	oldest, newest time.Time
-	victims        []victim   // the least recently used blobs, oldest first
-	shards         [256]shard // what they hold
-}
-
-type shard struct {
-	files int
-	bytes int64 // of the directory itself
+	victims        []victim // the least recently used blobs, oldest first
 }
 
 // victim is a blob that may be evicted.
@@ -114,11 +108,8 @@ type victim struct {
 // census scans the folder. With tidy it also removes what should not be there: what is no file, and sidecars whose
 // blob is gone; a young one may belong to a blob that is about to get its name, unless all is to go.
 func (s *Store) census(ctx context.Context, f *folder, tidy, all bool) (*census, error) {
-	c := &census{used: f.overhead()}
-	enter := func(aa byte, st *unix.Stat_t) {
-		c.shards[aa].bytes = blocks(st)
-		c.used += blocks(st)
-	}
+	c := &census{used: overhead}
+	enter := func(st *unix.Stat_t) { c.used += blocks(st) }
 	err := s.walk(ctx, f, enter, func(it *item) error {
 		if it.st.Mode&unix.S_IFMT != unix.S_IFREG {
 			if tidy {
@@ -133,7 +124,6 @@ func (s *Store) census(ctx context.Context, f *folder, tidy, all bool) (*census,
 				return nil
 			}
 			c.used += blocks(&it.st)
-			c.shards[it.key[0]].files++
 			return nil
 		}
 		c.add(it, s.lim.oldest)
@@ -153,7 +143,6 @@ func (c *census) add(it *item, limit int) {
 	at := atime(&it.st)
 	c.used += blocks(&it.st)
 	c.files++
-	c.shards[it.key[0]].files++
 	if c.oldest.IsZero() || at.Before(c.oldest) {
 		c.oldest = at
 	}

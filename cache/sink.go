@@ -5,15 +5,14 @@ import (
 	"fmt"
 )
 
-// sink takes one fill and writes it to the partial file: what comes in large pieces, or is whole, as it comes, the rest
-// through a buffer. When the disk fails while the blob may still fit into memory, it goes on there.
+// sink takes one fill and writes it to the partial file as it comes. When the disk fails while the blob may still fit
+// into memory, it goes on there.
 type sink struct {
 	s    *Store
 	file file
 	size int64 // what is expected, -1 unknown
 	n    int64 // bytes taken
 	over bool  // more than expected came
-	buf  []byte
 	mem  *memory
 	err  error // the disk's, for good
 }
@@ -77,52 +76,16 @@ func (k *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// put appends to the file or, when the disk fails, moves the blob to memory and goes on there.
 func (k *sink) put(p []byte) error {
-	if k.mem != nil {
-		return k.keep(p)
-	}
-	if len(k.buf) == 0 && (len(p) >= bufferSize || k.n+int64(len(p)) == k.size) {
-		return k.write(p)
-	}
-	if k.buf == nil {
-		if k.buf = k.s.bufs.get(); k.buf == nil { // every buffer is taken
-			return k.write(p)
+	if k.mem == nil {
+		err := k.file.append(p)
+		if err == nil {
+			return nil
 		}
-	}
-	for len(p) > 0 {
-		n := copy(k.buf[len(k.buf):cap(k.buf)], p)
-		k.buf, p = k.buf[:len(k.buf)+n], p[n:]
-		if len(k.buf) < cap(k.buf) {
-			break
-		}
-		if err := k.flush(); err != nil {
+		if err := k.toMemory(err); err != nil {
 			return err
 		}
-		if k.mem != nil {
-			return k.keep(p)
-		}
-	}
-	return nil
-}
-
-// flush writes what is buffered.
-func (k *sink) flush() error {
-	if len(k.buf) == 0 {
-		return nil
-	}
-	p := k.buf
-	k.buf = k.buf[:0]
-	return k.write(p)
-}
-
-// write appends to the file or, when the disk fails, moves the blob to memory and goes on there.
-func (k *sink) write(p []byte) error {
-	err := k.file.append(p)
-	if err == nil {
-		return nil
-	}
-	if err := k.toMemory(err); err != nil {
-		return err
 	}
 	return k.keep(p)
 }
@@ -166,15 +129,11 @@ func (k *sink) keep(p []byte) error {
 	return nil
 }
 
-// finish writes what is left and checks the length.
+// finish checks the length.
 func (k *sink) finish() error {
 	if k.err != nil {
 		return k.err
 	}
-	if err := k.flush(); err != nil {
-		return err
-	}
-	k.free()
 	if k.mem != nil && k.mem.stale {
 		return k.mem.cause
 	}
@@ -189,7 +148,7 @@ func (k *sink) Reset() error {
 	if k.err != nil {
 		return k.err
 	}
-	k.n, k.over, k.buf = 0, false, k.buf[:0]
+	k.n, k.over = 0, false
 	if k.mem != nil {
 		k.mem.data = k.mem.data[:0]
 		return nil
@@ -198,16 +157,8 @@ func (k *sink) Reset() error {
 	return k.err
 }
 
-func (k *sink) free() {
-	if k.buf != nil {
-		k.s.bufs.put(k.buf)
-		k.buf = nil
-	}
-}
-
 // drop frees what a failed fill holds.
 func (k *sink) drop() {
-	k.free()
 	if k.mem != nil {
 		k.s.table.giveMemory(k.mem.taken)
 		k.mem = nil

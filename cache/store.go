@@ -38,7 +38,6 @@ type VerifyMode int
 const (
 	VerifyFirst  VerifyMode = iota // at its first use in a process; a blob over 8 MiB by the chunks that are read
 	VerifyAlways                   // each time it enters the table of open files; over 8 MiB at each read, the chunks that are read
-	VerifyNever                    // only when the cheap checks fail or the file was not synced when it was filled
 )
 
 // String returns the name that ParseVerifyMode reads.
@@ -48,20 +47,18 @@ func (m VerifyMode) String() string {
 		return "first"
 	case VerifyAlways:
 		return "always"
-	case VerifyNever:
-		return "never"
 	}
 	return fmt.Sprintf("VerifyMode(%d)", int(m))
 }
 
-// ParseVerifyMode reads "first", "always" or "never".
+// ParseVerifyMode reads "first" or "always".
 func ParseVerifyMode(name string) (VerifyMode, error) {
-	for m := VerifyFirst; m <= VerifyNever; m++ {
+	for m := VerifyFirst; m <= VerifyAlways; m++ {
 		if m.String() == name {
 			return m, nil
 		}
 	}
-	return 0, fmt.Errorf("cache: verify mode %q: want first, always or never", name)
+	return 0, fmt.Errorf("cache: verify mode %q: want first or always", name)
 }
 
 // Options says where a cache is and how much it may take. The zero value of each field but Dir is usable.
@@ -93,7 +90,6 @@ type Store struct {
 	table *table
 	quota *quota
 	check *checker
-	bufs  *buffers
 	warn  *warner
 	count counters
 	life  life
@@ -163,7 +159,6 @@ func open(o Options, lim limits) (*Store, error) {
 		table: newTable(o.OpenFiles, lim),
 		quota: newQuota(),
 		check: newChecker(),
-		bufs:  newBuffers(lim.buffers),
 		warn:  &warner{log: o.Log, every: time.Minute},
 	}
 	s.life.ctx, s.life.cancel = context.WithCancel(context.Background())

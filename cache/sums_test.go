@@ -7,35 +7,9 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// VerifyNever hashes what was filled without a sync, since a power cut may have left a name without content.
-func TestNeverAndPowerCut(t *testing.T) {
-	for name, c := range map[string]struct {
-		filled  VerifyMode
-		noticed bool
-	}{
-		"filled by first": {VerifyFirst, true},
-		"filled by never": {VerifyNever, false}, // synced, so a power cut cannot do this; bad hardware can, and is not looked for
-	} {
-		for kind, change := range map[string]func(*limits){"whole": func(*limits) {}, "chunks": tiny} {
-			t.Run(name+" "+kind, func(t *testing.T) {
-				dir := t.TempDir()
-				data := content(1, 100)
-				mustGet(t, testStore(t, Options{Dir: dir, Verify: c.filled}, change), data, new(source).fill(data))
-				rewrite(t, blobFile(dir, data), 0, make([]byte, 100))
-				s := testStore(t, Options{Dir: dir, Verify: VerifyNever}, change)
-				err := get(s, data, new(source).fill(data))
-				if noticed := err == nil && s.Stats().Damaged == 1; noticed != c.noticed {
-					t.Errorf("noticed %v, want %v: %v", noticed, c.noticed, err)
-				}
-			})
-		}
-	}
-}
 
 // A byte goes bad in a blob of 9 MiB that is cached. What each mode makes of reads before and behind it: how many fills.
 func TestVerifyLarge(t *testing.T) {
@@ -48,15 +22,11 @@ func TestVerifyLarge(t *testing.T) {
 	}{
 		VerifyFirst:  {0, 1, 1, true},
 		VerifyAlways: {0, 1, 2, true},
-		VerifyNever:  {0, 0, 0, false},
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			dir := t.TempDir()
 			mustGet(t, testStore(t, Options{Dir: dir, Verify: mode}), data, new(source).fill(data))
 			rewrite(t, blobFile(dir, data), bad, []byte{^data[bad]})
-			if mode == VerifyNever { // rewrite keeps whole seconds only; the note of the sync is in the fraction
-				must(t, os.Chtimes(blobFile(dir, data), time.Now(), stamp(key, true)))
-			}
 			s, src := testStore(t, Options{Dir: dir, Verify: mode}), &source{}
 			read := func(off int64) bool {
 				f, err := s.Open(context.Background(), key, size, src.fill(data))
@@ -180,16 +150,15 @@ func TestStamp(t *testing.T) {
 	st := func(sec, nsec int64, mode uint32) *unix.Stat_t {
 		return &unix.Stat_t{Mode: unix.S_IFREG | mode, Mtim: unix.Timespec{Sec: sec, Nsec: nsec}}
 	}
-	plain, durable := stamp(key, false), stamp(key, true)
+	plain := stamp(key)
 	for name, c := range map[string]struct {
 		st   *unix.Stat_t
 		want bool
 	}{
 		"plain":          {st(plain.Unix(), int64(plain.Nanosecond()), 0o400), true},
-		"synced":         {st(durable.Unix(), int64(durable.Nanosecond()), 0o400), true},
 		"seconds only":   {st(plain.Unix(), 0, 0o400), true},
 		"other second":   {st(plain.Unix()+1, int64(plain.Nanosecond()), 0o400), false},
-		"other fraction": {st(plain.Unix(), int64(plain.Nanosecond())+2, 0o400), false},
+		"other fraction": {st(plain.Unix(), int64(plain.Nanosecond())+1, 0o400), false},
 		"other mode":     {st(plain.Unix(), int64(plain.Nanosecond()), 0o600), false},
 		"set-uid":        {st(plain.Unix(), int64(plain.Nanosecond()), 0o4400), false},
 	} {
@@ -198,7 +167,7 @@ func TestStamp(t *testing.T) {
 		}
 	}
 	for _, k := range [][32]byte{{}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
-		if m := stamp(k, true); m.Year() < 2000 || m.Year() > 2017 || m.Unix()%2 != 0 {
+		if m := stamp(k); m.Year() < 2000 || m.Year() > 2017 || m.Unix()%2 != 0 {
 			t.Errorf("stamp(%x) = %v", k[:8], m)
 		}
 	}

@@ -169,32 +169,6 @@ func TestOpenFilesFromLimit(t *testing.T) {
 	}
 }
 
-// Write buffers are bounded; fills that get none write without.
-func TestBufferBound(t *testing.T) {
-	s := testStore(t, Options{Dir: t.TempDir()}, func(l *limits) { l.small, l.buffers = 1000, 3*bufferSize })
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			data := content(i, 2*bufferSize+12345)
-			if err := get(s, data, (&source{piece: 10_000}).fill(data)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if left := s.bufs.left.Load(); left != 3*bufferSize {
-		t.Errorf("%d bytes of buffers left, want all", left)
-	}
-	failed := content(9, 2*bufferSize)
-	_, err := s.Open(context.Background(), sha256.Sum256(failed), 2*bufferSize, func(_ context.Context, w Sink) error {
-		_ = writePieces(w, failed[:bufferSize+5], 10_000)
-		return errors.New("cut")
-	})
-	if left := s.bufs.left.Load(); err == nil || left != 3*bufferSize {
-		t.Errorf("after a failure (%v): %d bytes of buffers left", err, left)
-	}
-}
-
 // What was hashed is remembered per file and chunk, in bounded memory.
 func TestSeen(t *testing.T) {
 	c := newChecker()

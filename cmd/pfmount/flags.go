@@ -25,7 +25,7 @@ func cacheFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cache-dir", Usage: "keep verified blobs in `DIR`, shared by all mounts and commands", DefaultText: "$XDG_CACHE_HOME/pfmount"},
 		&cli.StringFlag{Name: "cache-size", Usage: "let the cache grow to `SIZE`", Value: "10GiB"},
 		&cli.StringFlag{Name: "cache-min-free", Usage: "leave `PERCENT` of the cache's file system free", Value: "5%"},
-		&cli.StringFlag{Name: "cache-verify", Usage: "hash cached blobs `WHEN`: first (use in a process), always, never", Value: "first"},
+		&cli.StringFlag{Name: "cache-verify", Usage: "hash cached blobs `WHEN`: first (use in a process) or always", Value: "first"},
 	}
 }
 
