@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
-// flight is the one load of a key in this process. It belongs to the Store: readers join it and leave it.
+// flight is the one load of a key in this process. It belongs to the Store: readers join it and
+// leave it.
 type flight struct {
 	done    chan struct{}
 	entry   *entry // set before done closes; it holds one reference for each of readers
@@ -40,7 +43,7 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 				s.life.wg.Done()
 				return fl.entry, nil
 			}
-			s.life.crew.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
+			s.life.workers.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
 		}
 		select {
 		case <-fl.done:
@@ -88,7 +91,7 @@ func (s *Store) join(ctx context.Context, key digest, wait bool) (e *entry, fl *
 		return e, nil, false, nil
 	}
 	if f, ok := t.failed.Get(key); ok {
-		if time.Since(f.at) < s.lim.keep {
+		if time.Since(f.at) < s.lim.failureTTL {
 			return nil, nil, false, f.err
 		}
 		t.failed.Remove(key)
@@ -161,8 +164,9 @@ func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	}
 }
 
-// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is begun for it. none says
-// that there is nothing; when the reader's time ends on the way, or anything is odd, load does it again.
+// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is
+// begun for it. none says that there is nothing; when the reader's time ends on the way, or
+// anything is odd, load does it again.
 func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, none bool) {
 	if !s.table.tryFile() {
 		return nil, false
@@ -174,8 +178,8 @@ func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, no
 	return b, b == nil && err == nil
 }
 
-// load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor of the blob it returns is
-// accounted for in the table.
+// load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor
+// of the blob it returns is accounted for in the table.
 func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, none bool) (b *blob, filled bool, err error) {
 	if !none {
 		if err := s.table.takeFile(ctx); err != nil {
@@ -197,26 +201,25 @@ func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, non
 		return nil, false, err
 	}
 	b, filled, err = s.fill(ctx, key, size, fill)
-	if b == nil || b.fd < 0 {
+	if b == nil || b.file == nil {
 		s.table.giveFile()
 	}
 	if filled {
 		s.count.fills.Add(1)
-		s.count.fillBytes.Add(b.size)
+		s.count.fillBytes.Add(b.size())
 	}
 	return b, filled, err
 }
 
-// onDisk looks for the blob in the cache folder. Trouble with the disk is a miss here: the fill meets it again.
+// onDisk looks for the blob in the directory. An error of the disk is a miss here: the fill meets
+// it again.
 func (s *Store) onDisk(ctx context.Context, key digest, size int64) (*blob, error) {
-	f, err := s.disk.use()
-	if err != nil {
+	b, err := s.dir.Lookup(ctx, key, size)
+	if layout.IsError(err) {
 		return nil, nil
 	}
-	defer s.disk.done(f)
-	b, err := s.look(ctx, f, key, size)
-	if isTrouble(err) {
-		return nil, nil
+	if b == nil {
+		return nil, err
 	}
-	return b, err
+	return &blob{file: b}, nil
 }

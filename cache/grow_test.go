@@ -11,11 +11,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
 // few makes large blobs of small ones: those over 64 KiB are not served from memory.
-func few(l *limits) { l.small = 64 << 10 }
+func few(l *limits) { l.Small = 64 << 10 }
 
 // lie fills without end, up to most bytes, and calls seen after each write.
 func lie(most int, seen func()) Fill {
@@ -48,7 +49,7 @@ func TestUnsignedLie(t *testing.T) {
 	for _, at := range []int{1, 2, 8} {
 		t.Run(fmt.Sprint(at, " at once"), func(t *testing.T) {
 			dir := t.TempDir()
-			size := int64(overhead) + 4<<20
+			size := int64(layout.Overhead) + 4<<20
 			s := testStore(t, Options{Dir: dir, Size: size}, few)
 			old(t, s, dir, 93)
 			var first int
@@ -91,7 +92,7 @@ func TestUnsignedLie(t *testing.T) {
 // A blob of unsigned size may have all that is free, and makes room as any other.
 func TestUnsignedFits(t *testing.T) {
 	dir := t.TempDir()
-	size := int64(overhead) + 4<<20
+	size := int64(layout.Overhead) + 4<<20
 	s := testStore(t, Options{Dir: dir, Size: size}, few)
 	unsigned := func(data []byte) {
 		t.Helper()
@@ -192,10 +193,8 @@ func TestUnsignedCounted(t *testing.T) {
 	dir := t.TempDir()
 	s, other := testStore(t, Options{Dir: dir}, few), testStore(t, Options{Dir: dir}, few)
 	count := func() {
-		f, err := other.disk.use()
+		_, _, err := other.Prune(context.Background(), 1<<40)
 		must(t, err)
-		must(t, other.recount(context.Background(), f))
-		other.disk.done(f)
 	}
 	data := content(1, 3<<20)
 	f, err := s.Open(context.Background(), sha256.Sum256(data), -1, func(_ context.Context, w Sink) error {
@@ -216,36 +215,6 @@ func TestUnsignedCounted(t *testing.T) {
 	count()
 	countedAs(t, usageOf(t, dir), dir)
 	audit(t, dir)
-}
-
-// A gigabyte of unsigned size takes few steps.
-func TestUnsignedSteps(t *testing.T) {
-	steps := 0
-	s := testStore(t, Options{Dir: t.TempDir()}, func(l *limits) {
-		l.at = func(point string) {
-			if point == "enlarge" {
-				steps++
-			}
-		}
-	})
-	folder, err := s.disk.use()
-	must(t, err)
-	defer s.disk.done(folder)
-	fd, _, err := s.newTmp(context.Background(), folder, "steps")
-	must(t, err)
-	defer unix.Close(fd)
-	f := &file{ctx: context.Background(), s: s, folder: folder, fd: fd, size: -1}
-	if err := unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, 1); err != nil {
-		t.Logf("the disk gives no room ahead: %v", err)
-	}
-	for ; f.off < 1<<30; f.off += 256 << 10 {
-		must(t, f.room(256<<10))
-	}
-	f.off = 0
-	must(t, f.trim())
-	if steps > 30 {
-		t.Errorf("%d steps", steps)
-	}
 }
 
 // A signed size that cannot fit is known before anything is asked for, and nothing is evicted for

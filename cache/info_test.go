@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk"
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func TestInfo(t *testing.T) {
@@ -42,26 +43,6 @@ func TestInfo(t *testing.T) {
 	}
 }
 
-func TestFileSystem(t *testing.T) {
-	for magic, want := range map[int64]struct {
-		name   string
-		remote bool
-	}{
-		0xef53:             {"ext4", false},
-		0x01021994:         {"tmpfs", false},
-		0x6969:             {"nfs", true},
-		0xff534d42:         {"smb", true},
-		0xff534d42 - 1<<32: {"smb", true}, // where the kernel's number is a signed one of 32 bits
-		0x01021997:         {"9p", true},
-		0x1234:             {"0x1234", false},
-	} {
-		name, warning := fileSystem(magic)
-		if name != want.name || (warning != "") != want.remote {
-			t.Errorf("fileSystem(%#x) = %q, %q", magic, name, warning)
-		}
-	}
-}
-
 func TestVerify(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, tiny)
@@ -78,7 +59,7 @@ func TestVerify(t *testing.T) {
 			must(t, os.Remove(blobFile(dir, data)))
 			must(t, os.Symlink("/etc/passwd", blobFile(dir, data)))
 		case 3:
-			must(t, os.Remove(blobFile(dir, data)+sumsSuffix))
+			must(t, os.Remove(blobFile(dir, data)+layout.SumsSuffix))
 			continue
 		default:
 			continue
@@ -92,7 +73,7 @@ func TestVerify(t *testing.T) {
 	if r.Checked != 8 || r.Damaged != 3 || !slices.Equal(r.Names, want) || r.Bytes != 33+34+35+36+37 {
 		t.Errorf("%+v, want %v", r, want)
 	}
-	if !exists(blobFile(dir, content(3, 33)) + sumsSuffix) {
+	if !exists(blobFile(dir, content(3, 33)) + layout.SumsSuffix) {
 		t.Error("the missing sidecar was not written again")
 	}
 	for i := range 8 {
@@ -116,31 +97,12 @@ func TestVerify(t *testing.T) {
 func TestVerifyManyDamaged(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
-	for i := range maxNames + 10 {
+	for i := range disk.MaxNames + 10 {
 		data := content(i, 10)
 		mustGet(t, s, data, new(source).fill(data))
 		cut(t, blobFile(dir, data), 1)
 	}
-	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != maxNames+10 || len(r.Names) != maxNames {
+	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != disk.MaxNames+10 || len(r.Names) != disk.MaxNames {
 		t.Errorf("%d damaged, %d names, %v", r.Damaged, len(r.Names), err)
 	}
-}
-
-func TestWarner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log logs
-		w := &warner{log: log.logger(), every: 50 * time.Millisecond}
-		for range 1000 {
-			w.warn("one")
-		}
-		w.warn("two")
-		if log.lines("one") != 1 || log.lines("two") != 1 {
-			t.Errorf("%d and %d lines", log.lines("one"), log.lines("two"))
-		}
-		time.Sleep(60 * time.Millisecond)
-		w.warn("one")
-		if log.lines("suppressed=999") != 1 {
-			t.Errorf("no word of those kept back: %s", strings.TrimSpace(log.buf.String()))
-		}
-	})
 }

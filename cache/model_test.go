@@ -32,7 +32,7 @@ func (m *model) evict(keep int) {
 
 // helpAgent does what it reads from its standard input, a line at a time, with seeded delays, and answers each. DIR SEED
 func helpAgent(args []string) error {
-	s, err := tryStore(Options{Dir: args[0]}, func(l *limits) { l.at = delays(uint64(helperNumber(args[1])), 2*time.Millisecond, 4) })
+	s, err := tryStore(Options{Dir: args[0]}, func(l *limits) { l.At = delays(uint64(helperNumber(args[1])), 2*time.Millisecond, 4) })
 	if err != nil {
 		return err
 	}

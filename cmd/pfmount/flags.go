@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -69,7 +70,7 @@ func openCache(c *cli.Context, log *slog.Logger) (*cache.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode, err := cache.ParseVerifyMode(c.String("cache-verify"))
+	mode, err := disk.ParseVerifyMode(c.String("cache-verify"))
 	if err != nil {
 		return nil, usagef("--cache-verify: %v", err)
 	}

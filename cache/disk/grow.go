@@ -1,9 +1,9 @@
-package cache
+package disk
 
 import (
-	"errors"
 	"fmt"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,58 +20,60 @@ const maxStep = 64 << 20
 const growingMode = 0o600
 
 // wholeBlocks rounds up to what a file of n bytes takes.
-func wholeBlocks(n int64) int64 { return (n + blockSize - 1) / blockSize * blockSize }
+func wholeBlocks(n int64) int64 {
+	return (n + layout.BlockSize - 1) / layout.BlockSize * layout.BlockSize
+}
 
 // room makes sure that n bytes more may be written.
-func (f *file) room(n int) error {
-	missing := f.off + int64(n) - f.taken
-	if f.size >= 0 || missing <= 0 {
+func (p *Partial) room(n int) error {
+	missing := p.off + int64(n) - p.taken
+	if p.size >= 0 || missing <= 0 {
 		return nil
 	}
 	missing = wholeBlocks(missing)
-	step := max(missing, min(f.taken, maxStep))
-	err := f.s.take(f, step)
-	if err != nil && step > missing && f.ctx.Err() == nil {
-		err = f.s.take(f, missing)
+	step := max(missing, min(p.taken, maxStep))
+	err := p.take(step)
+	if err != nil && step > missing && p.ctx.Err() == nil {
+		err = p.take(missing)
 	}
 	return err
 }
 
 // counted returns the bytes of the file that are in the usage number.
-func (f *file) counted() int64 {
-	if f.taken == 0 {
+func (p *Partial) counted() int64 {
+	if p.taken == 0 {
 		return 0
 	}
-	return f.taken + blockSize
+	return p.taken + layout.BlockSize
 }
 
 // trim ends a file where its bytes end. What was taken beyond stays in the usage number until the
 // next count.
-func (f *file) trim() error {
-	if f.taken == 0 {
+func (p *Partial) trim() error {
+	if p.taken == 0 {
 		return nil
 	}
-	if err := unix.Ftruncate(f.fd, f.off); err != nil {
-		return diskError("truncate", err)
+	if err := unix.Ftruncate(p.fd, p.off); err != nil {
+		return layout.OnDisk("truncate", err)
 	}
-	f.taken = wholeBlocks(f.off)
+	p.taken = wholeBlocks(p.off)
 	return nil
 }
 
 // take adds n bytes to a file and to the usage number, evicting for it as the rule above allows.
-func (s *Store) take(f *file, n int64) error {
+func (p *Partial) take(n int64) error {
 	var w want
 	cost := n
-	if f.taken == 0 {
-		cost += blockSize // for the list of its extents
+	if p.taken == 0 {
+		cost += layout.BlockSize // for the list of its extents
 	}
 	for range 4 {
-		u, err := s.lockUsage(f.ctx, f.folder)
+		u, err := p.d.quota.lockUsage(p.ctx, p.f)
 		if err != nil {
 			return err
 		}
-		if w, err = s.measure(f.folder, u, cost); err == nil && u.known && w.missing() <= 0 {
-			if err = s.enlarge(f, u, n, cost); err == nil || !full(err) {
+		if w, err = p.d.quota.measure(p.f, u, cost); err == nil && u.known && w.missing() <= 0 {
+			if err = p.enlarge(u, n, cost); err == nil || !layout.Full(err) {
 				u.unlock()
 				return err
 			}
@@ -83,41 +85,42 @@ func (s *Store) take(f *file, n int64) error {
 		case err != nil:
 			return err
 		case !known:
-			err = s.recount(f.ctx, f.folder)
+			err = p.d.quota.recount(p.ctx, p.f)
 		default:
-			_, _, err = s.evict(f.ctx, f.folder, w.eviction(s.opt.Size))
+			_, _, err = p.d.quota.evict(p.ctx, p.f, w.eviction(p.d.opt.Size))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return s.noRoom(f, w)
+	return p.noRoom(w)
 }
 
-// enlarge makes the file n bytes longer, which adds cost to the number. The number is first, so that a crash leaves it too high.
-func (s *Store) enlarge(f *file, u *usageLock, n, cost int64) error {
+// enlarge makes the file n bytes longer, which adds cost to the number. The number is first, so
+// that a crash leaves it too high.
+func (p *Partial) enlarge(u *usageLock, n, cost int64) error {
 	if err := u.set(u.n + cost); err != nil {
 		return err
 	}
-	s.lim.pause("enlarge")
-	err := allocate(f.fd, f.taken, n)
-	if err == nil && f.taken == 0 {
-		err = unix.Fchmod(f.fd, growingMode)
+	p.d.lim.pause("enlarge")
+	err := allocate(p.fd, p.taken, n)
+	if err == nil && p.taken == 0 {
+		err = unix.Fchmod(p.fd, growingMode)
 	}
 	if err != nil {
-		_ = unix.Ftruncate(f.fd, f.taken)
+		_ = unix.Ftruncate(p.fd, p.taken)
 		_ = u.set(u.n - cost) // too high is safe
-		return diskError("enlarge partial file", err)
+		return layout.OnDisk("enlarge partial file", err)
 	}
-	f.taken += n
+	p.taken += n
 	return nil
 }
 
 // allocate makes a file n bytes longer and takes their blocks, where the file system can do that
 // ahead.
 func allocate(fd int, size, n int64) error {
-	err := restart(func() error { return unix.Fallocate(fd, 0, size, n) })
-	if err == nil || full(err) {
+	err := layout.Restart(func() error { return unix.Fallocate(fd, 0, size, n) })
+	if err == nil || layout.Full(err) {
 		return err
 	}
 	return unix.Ftruncate(fd, size+n)
@@ -132,16 +135,6 @@ type want struct {
 }
 
 func (w want) missing() int64 { return max(w.over, w.short) }
-
-// measure looks what n bytes more would mean. The caller holds the usage lock.
-func (s *Store) measure(f *folder, u *usageLock, n int64) (want, error) {
-	free, err := s.aboveFloor(f)
-	if err != nil {
-		return want{}, err
-	}
-	holds := min(s.opt.Size, u.n+max(0, free)) // what the cache can hold on this disk
-	return want{n: n, over: u.n + n - s.opt.Size, short: n - free, stays: holds / 2}, nil
-}
 
 // eviction makes the room, and some more so that not every step evicts.
 func (w want) eviction(limit int64) eviction {
@@ -160,26 +153,12 @@ func (w want) eviction(limit int64) eviction {
 }
 
 // noRoom says what is in the way of a fill.
-func (s *Store) noRoom(f *file, w want) error {
-	why := fmt.Sprintf("the cache may take %d bytes (--cache-size)", s.opt.Size)
+func (p *Partial) noRoom(w want) error {
+	why := fmt.Sprintf("the cache may take %d bytes (--cache-size)", p.d.opt.Size)
 	if w.short > w.over {
 		why = fmt.Sprintf("%d bytes are missing on its disk above what is to stay free "+
 			"(--cache-min-free)", w.short)
 	}
 	return noRoomf("after %d bytes of a blob whose size nothing signs: %s, and the half that was read "+
-		"last stays", f.off, why)
-}
-
-// ErrRoom says that the cache has no room for a blob, and may make none.
-var ErrRoom = errors.New("no room in the cache")
-
-// roomError is an ErrRoom with its reason. To a reader it is a full disk.
-type roomError struct{ why string }
-
-func (e *roomError) Error() string   { return ErrRoom.Error() + ": " + e.why }
-func (e *roomError) Unwrap() []error { return []error{ErrRoom, unix.ENOSPC} }
-
-// noRoomf makes a roomError the disk's.
-func noRoomf(format string, args ...any) error {
-	return &trouble{"make room", &roomError{fmt.Sprintf(format, args...)}}
+		"last stays", p.off, why)
 }
