@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -150,7 +151,7 @@ func noFill(context.Context, Sink) error { return errNoFill }
 
 // tiny are limits at which every boundary is a few bytes away.
 func tiny(l *limits) {
-	l.chunk, l.small = 4, 16
+	l.Chunk, l.Small = 4, 16
 }
 
 func testStore(t *testing.T, o Options, change ...func(*limits)) *Store {
@@ -206,7 +207,7 @@ func mustGet(t *testing.T, s *Store, data []byte, fill Fill) {
 }
 
 func blobFile(dir string, data []byte) string {
-	return filepath.Join(dir, "blobs", blobPath(sha256.Sum256(data)))
+	return filepath.Join(dir, "blobs", layout.BlobPath(sha256.Sum256(data)))
 }
 
 func exists(path string) bool {
@@ -254,6 +255,15 @@ func stored(t *testing.T, dir string) (n int64) {
 	return n
 }
 
+// countedAs checks a count of a cache folder that is at rest: it has overhead for what is neither a
+// blob, a sidecar, a record nor the directory of one.
+func countedAs(t *testing.T, n int64, dir string) {
+	t.Helper()
+	if there := du(t, dir); n < there || n > there+layout.Overhead {
+		t.Errorf("counted as %d bytes, %d on disk", n, there)
+	}
+}
+
 // usageOf reads the usage file.
 func usageOf(t *testing.T, dir string) int64 {
 	t.Helper()
@@ -261,7 +271,7 @@ func usageOf(t *testing.T, dir string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, _, ok := parseUsage(string(text))
+	n, _, ok := layout.ParseUsage(string(text))
 	if !ok {
 		t.Fatalf("usage holds %q", text)
 	}

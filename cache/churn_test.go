@@ -22,8 +22,8 @@ func churnSize(i int) int { return []int{0, 1, 100, 4096, 4097, 20000, 70000, 15
 func helpChurn(args []string) error {
 	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) {
 		l.tick = 50 * time.Millisecond
-		l.small, l.chunk = 32<<10, 8<<10
-		l.at = delays(uint64(helperNumber(args[1])), 3*time.Millisecond, 50)
+		l.Small, l.Chunk = 32<<10, 8<<10
+		l.At = delays(uint64(helperNumber(args[1])), 3*time.Millisecond, 50)
 	})
 	if err != nil {
 		return err

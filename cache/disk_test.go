@@ -78,7 +78,7 @@ func TestNoRoom(t *testing.T) {
 		if !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("%s: a large blob: %v, want ENOSPC", name, err)
 		}
-		time.Sleep(s.lim.keep)
+		time.Sleep(s.lim.failureTTL)
 	}
 	if n := log.lines("WARN"); n < 1 || n > 2 {
 		t.Errorf("%d warnings", n)
@@ -105,7 +105,7 @@ func TestMemoryBound(t *testing.T) {
 		return
 	}
 	dir := mountTmpfs(t, "1m")
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.memory, l.patient = 250_000, 50*time.Millisecond })
+	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.memory, l.WaitLimit = 250_000, 50*time.Millisecond })
 	fillUp(t, dir, 0)
 	var files []*File
 	for i := range 2 {
@@ -118,7 +118,7 @@ func TestMemoryBound(t *testing.T) {
 	if err := get(s, data, new(source).fill(data)); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("beyond the bound: %v", err)
 	}
-	time.Sleep(s.lim.keep)
+	time.Sleep(s.lim.failureTTL)
 	for _, f := range files {
 		must(t, f.Close())
 	}
@@ -183,7 +183,7 @@ func TestReadOnly(t *testing.T) {
 	must(t, unix.Mount(dir, dir, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	must(t, unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-	s.disk.close() // its next use opens the read-only path
+	s.dir.Close() // its next use opens the read-only path
 	for i := range 50 {
 		other := content(i+2, 10_000)
 		mustGet(t, s, other, new(source).fill(other))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +18,7 @@ import (
 func setAtime(t *testing.T, dir string, data []byte, minutes int) {
 	t.Helper()
 	at := time.Now().Add(-time.Duration(minutes) * time.Minute)
-	must(t, os.Chtimes(blobFile(dir, data), at, stamp(sha256.Sum256(data), false)))
+	must(t, os.Chtimes(blobFile(dir, data), at, layout.Stamp(sha256.Sum256(data))))
 }
 
 // kept lists which of the first n blobs of size bytes are on disk.
@@ -28,14 +29,6 @@ func kept(dir string, n, size int) (list []int) {
 		}
 	}
 	return list
-}
-
-// overheadOf is what an empty cache takes.
-func overheadOf(t *testing.T) int64 {
-	t.Helper()
-	dir := t.TempDir()
-	must(t, testStore(t, Options{Dir: dir}).Close())
-	return usageOf(t, dir)
 }
 
 func TestEvictionOrder(t *testing.T) {
@@ -58,15 +51,13 @@ func TestEvictionOrder(t *testing.T) {
 			t.Errorf("left %v, want %v", got, want)
 		}
 	}
-	if got, want := usageOf(t, dir), du(t, dir); got != want {
-		t.Errorf("usage %d, du %d", got, want)
-	}
+	countedAs(t, usageOf(t, dir), dir)
 }
 
 // Few candidates are kept while scanning, so eviction takes several rounds. The order is the same.
 func TestEvictionRounds(t *testing.T) {
 	dir := t.TempDir()
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.oldest = 4 })
+	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.Candidates = 4 })
 	for i := range 40 {
 		mustGet(t, s, content(i, 5000), new(source).fill(content(i, 5000)))
 		setAtime(t, dir, content(i, 5000), 1000-i*7%40)
@@ -147,37 +138,10 @@ func TestRecencySurvivesRestart(t *testing.T) {
 	}
 }
 
-// A blob that somebody uses between the scan and its turn stays, whichever process that was: no use is lost.
-func TestUsedSinceScan(t *testing.T) {
-	dir := t.TempDir()
-	reader := testStore(t, Options{Dir: dir})
-	for i := range 4 {
-		mustGet(t, reader, content(i, 5000), new(source).fill(content(i, 5000)))
-		setAtime(t, dir, content(i, 5000), 60-i)
-	}
-	clearTable(reader)
-	used := false
-	s := testStore(t, Options{Dir: dir}, func(l *limits) {
-		l.at = func(point string) {
-			if point == "evict" && !used {
-				used = true
-				mustGet(t, reader, content(0, 5000), noFill)
-			}
-		}
-	})
-	f, err := s.disk.use()
-	must(t, err)
-	defer s.disk.done(f)
-	_, n, err := s.evict(context.Background(), f, eviction{goal: func(used int64) int64 { return used - 2*8192 }})
-	if got := kept(dir, 4, 5000); err != nil || n != 2 || !slices.Equal(got, []int{0, 3}) {
-		t.Errorf("%d evicted, left %v, %v; want the one just used and the youngest", n, got, err)
-	}
-}
-
 // A blob that stays open for long keeps its recency, too.
 func TestRecencyOfOpenFile(t *testing.T) {
 	dir := t.TempDir()
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.touch, l.tick = 30*time.Millisecond, 10*time.Millisecond })
+	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.AtimeGrain, l.tick = 30*time.Millisecond, 10*time.Millisecond })
 	data := content(1, 100)
 	mustGet(t, s, data, new(source).fill(data))
 	setAtime(t, dir, data, 60)
@@ -185,7 +149,7 @@ func TestRecencyOfOpenFile(t *testing.T) {
 		mustGet(t, s, data, noFill)
 		var st unix.Stat_t
 		must(t, unix.Stat(blobFile(dir, data), &st))
-		return time.Since(atime(&st)) < time.Minute
+		return time.Since(layout.Atime(&st)) < time.Minute
 	})
 }
 
@@ -218,11 +182,11 @@ func TestPruneAndClear(t *testing.T) {
 	for i := range 30 {
 		mustGet(t, s, content(i+2, i), new(source).fill(content(i+2, i)))
 	}
-	must(t, s.Put("name", []byte("data")))
+	must(t, s.SetRecord("name", []byte("data")))
 	if _, n, err := s.Prune(context.Background(), 0); err != nil || n != 31 {
 		t.Errorf("Prune: %d, %v", n, err)
 	}
-	if _, err := s.Get("name"); err != nil {
+	if _, err := s.Record("name"); err != nil {
 		t.Errorf("Prune took a record: %v", err)
 	}
 	mustGet(t, s, content(3, 1000), new(source).fill(content(3, 1000)))
@@ -239,7 +203,7 @@ func TestPruneAndClear(t *testing.T) {
 	}()
 	<-filling
 	must(t, s.Clear(context.Background()))
-	if _, err := s.Get("name"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.Record("name"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Clear left a record: %v", err)
 	}
 	if list, err := os.ReadDir(filepath.Join(dir, "blobs")); err != nil || len(list) > 0 {
@@ -249,7 +213,7 @@ func TestPruneAndClear(t *testing.T) {
 	must(t, <-got)
 	must(t, same(f, data))
 	audit(t, dir)
-	if got, want := usageOf(t, dir), stored(t, dir); got < want || got > want+2*blockSize {
+	if got, want := usageOf(t, dir), stored(t, dir); got < want || got > want+layout.Overhead+2*layout.BlockSize {
 		t.Errorf("usage %d, du %d", got, want)
 	}
 }

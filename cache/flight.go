@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
-// flight is the one load of a key in this process. It belongs to the Store: readers join it and leave it.
+// flight is the one load of a key in this process. It belongs to the Store: readers join it and
+// leave it.
 type flight struct {
 	done    chan struct{}
 	entry   *entry // set before done closes; it holds one reference for each of readers
@@ -22,34 +25,84 @@ type failure struct {
 	at  time.Time
 }
 
-// enter returns the entry of key with a reference for the caller: the one in the table or that of a flight.
+// errNothing ends a flight of Get, which only looks: the blob is not on disk.
+var errNothing = errors.New("not on disk")
+
+// enter returns the entry of key with a reference for the caller: the one in the table or that of a
+// flight.
 func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*entry, error) {
+	for {
+		e, fl, first, err := s.join(ctx, key, true)
+		if e != nil || err != nil {
+			return e, err
+		}
+		if first {
+			b, none := s.glance(ctx, key, size)
+			if b != nil {
+				s.land(fl, key, b, false, nil)
+				s.life.wg.Done()
+				return fl.entry, nil
+			}
+			s.life.workers.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
+		}
+		select {
+		case <-fl.done:
+			if fl.err == errNothing {
+				continue
+			}
+			return fl.entry, fl.err
+		case <-ctx.Done():
+			s.table.leave(fl)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// peek is enter for what is in the table or on disk; nil when there is nothing, and when a flight
+// would have to be waited for.
+func (s *Store) peek(ctx context.Context, key digest, size int64) *entry {
+	e, fl, first, err := s.join(ctx, key, false)
+	if e != nil || err != nil || !first {
+		return e
+	}
+	defer s.life.wg.Done()
+	b, _ := s.glance(ctx, key, size)
+	if b == nil {
+		s.land(fl, key, nil, false, errNothing)
+		return nil
+	}
+	s.land(fl, key, b, false, nil)
+	return fl.entry
+}
+
+// join returns the entry of key that is in the table, or its flight, as a reader of it. first says
+// that the flight is new and the caller's to run. Without wait a flight under way is not joined.
+func (s *Store) join(ctx context.Context, key digest, wait bool) (e *entry, fl *flight, first bool, err error) {
 	t := s.table
 	t.mu.Lock()
-	if e, ok := t.open.Get(key); ok && !t.closed {
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, nil, false, fmt.Errorf("cache: blob %x: %w", key, ErrClosed)
+	}
+	if e, ok := t.open.Get(key); ok {
 		e.refs++
 		e.used = time.Now()
-		t.mu.Unlock()
 		s.count.hits.Add(1)
-		return e, nil
-	}
-	if t.closed {
-		t.mu.Unlock()
-		return nil, fmt.Errorf("cache: blob %x: %w", key, ErrClosed)
+		return e, nil, false, nil
 	}
 	if f, ok := t.failed.Get(key); ok {
-		if time.Since(f.at) < s.lim.keep {
-			t.mu.Unlock()
-			return nil, f.err
+		if time.Since(f.at) < s.lim.failureTTL {
+			return nil, nil, false, f.err
 		}
 		t.failed.Remove(key)
 	}
-	fl := t.flights[key]
-	first := fl == nil
-	if first {
+	fl = t.flights[key]
+	if fl != nil && !wait {
+		return nil, nil, false, nil
+	}
+	if first = fl == nil; first {
 		if err := ctx.Err(); err != nil {
-			t.mu.Unlock()
-			return nil, err
+			return nil, nil, false, err
 		}
 		fl = &flight{done: make(chan struct{})}
 		t.flights[key] = fl
@@ -57,24 +110,7 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 	}
 	fl.readers++
 	fl.joined++
-	t.mu.Unlock()
-
-	if first {
-		b, none := s.glance(ctx, key, size)
-		if b != nil {
-			s.land(fl, key, b, false, nil)
-			s.life.wg.Done()
-			return fl.entry, nil
-		}
-		s.life.crew.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
-	}
-	select {
-	case <-fl.done:
-		return fl.entry, fl.err
-	case <-ctx.Done():
-		t.leave(fl)
-		return nil, ctx.Err()
-	}
+	return nil, fl, first, nil
 }
 
 // leave takes a reader out of a flight that may have ended in the same moment.
@@ -100,14 +136,16 @@ func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	t := s.table
 	t.mu.Lock()
 	delete(t.flights, key)
-	if err != nil {
-		if s.life.ctx.Err() != nil {
-			err = fmt.Errorf("cache: blob %x: %w", key, ErrClosed)
-		} else if !errors.Is(err, ErrUnwanted) {
+	switch {
+	case err == errNothing:
+		fl.err = err
+	case err != nil && s.life.ctx.Err() != nil:
+		fl.err = fmt.Errorf("cache: blob %x: %w", key, ErrClosed)
+	case err != nil:
+		if fl.err = err; !errors.Is(err, ErrUnwanted) {
 			t.failed.Add(key, failure{err, time.Now()})
 		}
-		fl.err = err
-	} else {
+	default:
 		fl.entry = t.insert(key, b)
 		fl.entry.refs = fl.readers + 1 // one until here, given back below
 	}
@@ -117,15 +155,18 @@ func (s *Store) land(fl *flight, key digest, b *blob, filled bool, err error) {
 	if fl.entry != nil {
 		t.release(fl.entry)
 	}
-	if filled || err != nil {
+	switch {
+	case err == errNothing:
+	case filled || err != nil:
 		s.count.misses.Add(joined)
-	} else {
+	default:
 		s.count.hits.Add(joined)
 	}
 }
 
-// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is begun for it. none says
-// that there is nothing; when the reader's time ends on the way, or anything is odd, load does it again.
+// glance is load for what is on disk and needs no wait, by the first reader itself: no goroutine is
+// begun for it. none says that there is nothing; when the reader's time ends on the way, or
+// anything is odd, load does it again.
 func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, none bool) {
 	if !s.table.tryFile() {
 		return nil, false
@@ -137,8 +178,8 @@ func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, no
 	return b, b == nil && err == nil
 }
 
-// load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor of the blob it returns is
-// accounted for in the table.
+// load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor
+// of the blob it returns is accounted for in the table.
 func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, none bool) (b *blob, filled bool, err error) {
 	if !none {
 		if err := s.table.takeFile(ctx); err != nil {
@@ -160,26 +201,25 @@ func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, non
 		return nil, false, err
 	}
 	b, filled, err = s.fill(ctx, key, size, fill)
-	if b == nil || b.fd < 0 {
+	if b == nil || b.file == nil {
 		s.table.giveFile()
 	}
 	if filled {
 		s.count.fills.Add(1)
-		s.count.fillBytes.Add(b.size)
+		s.count.fillBytes.Add(b.size())
 	}
 	return b, filled, err
 }
 
-// onDisk looks for the blob in the cache folder. Trouble with the disk is a miss here: the fill meets it again.
+// onDisk looks for the blob in the directory. An error of the disk is a miss here: the fill meets
+// it again.
 func (s *Store) onDisk(ctx context.Context, key digest, size int64) (*blob, error) {
-	f, err := s.disk.use()
-	if err != nil {
+	b, err := s.dir.Lookup(ctx, key, size)
+	if layout.IsError(err) {
 		return nil, nil
 	}
-	defer s.disk.done(f)
-	b, err := s.look(ctx, f, key, size)
-	if isTrouble(err) {
-		return nil, nil
+	if b == nil {
+		return nil, err
 	}
-	return b, err
+	return &blob{file: b}, nil
 }

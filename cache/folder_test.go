@@ -52,7 +52,7 @@ func TestFolderGone(t *testing.T) {
 				mustGet(t, s, data, new(source).fill(data))
 				return exists(blobFile(dir, data))
 			})
-			must(t, s.Put("name", []byte("data")))
+			must(t, s.SetRecord("name", []byte("data")))
 			old := dir + "-old"
 			if exists(old) {
 				n := du(t, old)
@@ -80,7 +80,7 @@ func TestFolderReplacedBySymlink(t *testing.T) {
 		mustGet(t, s, data, new(source).fill(data))
 		time.Sleep(2 * time.Millisecond)
 	}
-	if err := s.Put("name", nil); err == nil {
+	if err := s.SetRecord("name", nil); err == nil {
 		t.Error("Put through a symlink")
 	}
 	if names, err := os.ReadDir(elsewhere); err != nil || len(names) > 0 {
@@ -271,7 +271,7 @@ func TestUmask(t *testing.T) {
 			defer unix.Umask(unix.Umask(mask))
 			s := testStore(t, Options{Dir: dir}, tiny)
 			mustGet(t, s, data, new(source).fill(data))
-			must(t, s.Put("name", []byte("secret")))
+			must(t, s.SetRecord("name", []byte("secret")))
 			_, _, err := s.Prune(context.Background(), 1<<30)
 			must(t, err)
 			must(t, s.Close())

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk"
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func TestInfo(t *testing.T) {
@@ -18,22 +19,20 @@ func TestInfo(t *testing.T) {
 	s := testStore(t, Options{Dir: dir, Size: 1 << 30}, tiny)
 	empty, err := s.Info(context.Background())
 	must(t, err)
-	if empty.Files != 0 || !empty.Oldest.IsZero() || !empty.Newest.IsZero() || empty.Used != du(t, dir) {
+	if empty.Files != 0 || !empty.Oldest.IsZero() || !empty.Newest.IsZero() {
 		t.Errorf("of an empty cache: %+v", empty)
 	}
 	for i := range 5 {
 		mustGet(t, s, content(i, i*10), new(source).fill(content(i, i*10)))
 		setAtime(t, dir, content(i, i*10), 10*i)
 	}
-	must(t, s.Put("name", []byte("data")))
+	must(t, s.SetRecord("name", []byte("data")))
 	info, err := s.Info(context.Background())
 	must(t, err)
 	if info.Dir != dir || info.Limit != 1<<30 || info.Files != 5 || info.Partial != 0 || info.Free <= 0 || info.FileSystem == "" || info.Warning != "" {
 		t.Errorf("%+v", info)
 	}
-	if info.Used != du(t, dir) {
-		t.Errorf("used %d, du %d", info.Used, du(t, dir))
-	}
+	countedAs(t, info.Used, dir)
 	if d := time.Since(info.Oldest); d < 39*time.Minute || d > 45*time.Minute || time.Since(info.Newest) > 5*time.Minute {
 		t.Errorf("oldest %v, newest %v", info.Oldest, info.Newest)
 	}
@@ -41,26 +40,6 @@ func TestInfo(t *testing.T) {
 	cancel()
 	if _, err := s.Info(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("with its ctx over: %v", err)
-	}
-}
-
-func TestFileSystem(t *testing.T) {
-	for magic, want := range map[int64]struct {
-		name   string
-		remote bool
-	}{
-		0xef53:             {"ext4", false},
-		0x01021994:         {"tmpfs", false},
-		0x6969:             {"nfs", true},
-		0xff534d42:         {"smb", true},
-		0xff534d42 - 1<<32: {"smb", true}, // where the kernel's number is a signed one of 32 bits
-		0x01021997:         {"9p", true},
-		0x1234:             {"0x1234", false},
-	} {
-		name, warning := fileSystem(magic)
-		if name != want.name || (warning != "") != want.remote {
-			t.Errorf("fileSystem(%#x) = %q, %q", magic, name, warning)
-		}
 	}
 }
 
@@ -80,7 +59,7 @@ func TestVerify(t *testing.T) {
 			must(t, os.Remove(blobFile(dir, data)))
 			must(t, os.Symlink("/etc/passwd", blobFile(dir, data)))
 		case 3:
-			must(t, os.Remove(blobFile(dir, data)+sumsSuffix))
+			must(t, os.Remove(blobFile(dir, data)+layout.SumsSuffix))
 			continue
 		default:
 			continue
@@ -94,7 +73,7 @@ func TestVerify(t *testing.T) {
 	if r.Checked != 8 || r.Damaged != 3 || !slices.Equal(r.Names, want) || r.Bytes != 33+34+35+36+37 {
 		t.Errorf("%+v, want %v", r, want)
 	}
-	if !exists(blobFile(dir, content(3, 33)) + sumsSuffix) {
+	if !exists(blobFile(dir, content(3, 33)) + layout.SumsSuffix) {
 		t.Error("the missing sidecar was not written again")
 	}
 	for i := range 8 {
@@ -118,31 +97,12 @@ func TestVerify(t *testing.T) {
 func TestVerifyManyDamaged(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
-	for i := range maxNames + 10 {
+	for i := range disk.MaxNames + 10 {
 		data := content(i, 10)
 		mustGet(t, s, data, new(source).fill(data))
 		cut(t, blobFile(dir, data), 1)
 	}
-	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != maxNames+10 || len(r.Names) != maxNames {
+	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != disk.MaxNames+10 || len(r.Names) != disk.MaxNames {
 		t.Errorf("%d damaged, %d names, %v", r.Damaged, len(r.Names), err)
 	}
-}
-
-func TestWarner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log logs
-		w := &warner{log: log.logger(), every: 50 * time.Millisecond}
-		for range 1000 {
-			w.warn("one")
-		}
-		w.warn("two")
-		if log.lines("one") != 1 || log.lines("two") != 1 {
-			t.Errorf("%d and %d lines", log.lines("one"), log.lines("two"))
-		}
-		time.Sleep(60 * time.Millisecond)
-		w.warn("one")
-		if log.lines("suppressed=999") != 1 {
-			t.Errorf("no word of those kept back: %s", strings.TrimSpace(log.buf.String()))
-		}
-	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +39,7 @@ func delays(seed uint64, most time.Duration, oneIn int) func(string) {
 func TestInterleavings(t *testing.T) {
 	seeds, first := fromEnv(t, "PFMOUNT_SEEDS", 30), fromEnv(t, "PFMOUNT_SEED", 1)
 	t.Logf("PFMOUNT_SEED=%d PFMOUNT_SEEDS=%d", first, seeds)
-	limit := overheadOf(t) + 100_000
+	limit := int64(layout.Overhead) + 100_000
 	var sum Stats
 	met := make(map[string]int)
 	for i := range seeds {
@@ -79,8 +80,8 @@ func (w *world) run() (sum Stats) {
 	for p := range 3 {
 		wait := delays(w.seed*10+uint64(p), 30*time.Millisecond, 3)
 		s, err := tryStore(Options{Dir: w.dir, Size: w.limit, OpenFiles: 12}, func(l *limits) {
-			l.small, l.chunk, l.tick, l.touch = 4096, 1024, 500*time.Millisecond, 0
-			l.at = func(point string) {
+			l.Small, l.Chunk, l.tick, l.AtimeGrain = 4096, 1024, 500*time.Millisecond, 0
+			l.At = func(point string) {
 				w.mu.Lock()
 				w.met[point]++
 				w.mu.Unlock()
@@ -163,13 +164,13 @@ func (w *world) holds(point string) {
 		return
 	}
 	var st unix.Stat_t
-	text := make([]byte, usageSize)
+	text := make([]byte, layout.UsageSize)
 	n, err := lock.ReadAt(text, 0)
-	usage, _, ok := parseUsage(string(text[:n]))
-	if err := errors.Join(err, unix.Fstat(int(lock.Fd()), &st)); err != nil || !ok || !agrees(&st, usage) {
+	usage, _, ok := layout.ParseUsage(string(text[:n]))
+	if err := errors.Join(err, unix.Fstat(int(lock.Fd()), &st)); err != nil || !ok || !layout.Agrees(&st, usage) {
 		w.t.Errorf("seed %d, %s: usage %q, %v", w.seed, point, text[:n], err)
 	}
-	used := du(w.t, w.dir) - du(w.t, filepath.Join(w.dir, "tmp")) + blockSize
+	used := du(w.t, w.dir) - du(w.t, filepath.Join(w.dir, "tmp")) + layout.BlockSize
 	if used > usage || used > w.limit {
 		w.t.Errorf("seed %d, %s: %d on disk, usage %d, limit %d", w.seed, point, used, usage, w.limit)
 	}

@@ -1,22 +1,14 @@
 package cache
 
 import (
-	"context"
-	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// janitor looks after the table of open files until the Store closes, and removes what dead fills left.
+// janitor looks after the table of open files until the Store closes, and removes what dead fills
+// left.
 func (s *Store) janitor() {
 	ctx := s.life.ctx
-	if f, err := s.disk.use(); err == nil {
-		if s.cleanTmp(ctx, f) {
-			s.recountSoon()
-		}
-		s.disk.done(f)
-	}
+	s.dir.Clean(ctx)
 	tick := time.NewTicker(s.lim.tick)
 	defer tick.Stop()
 	for {
@@ -25,53 +17,41 @@ func (s *Store) janitor() {
 			return
 		case <-tick.C:
 		}
-		s.watchFolder()
+		s.dir.Watch()
 		s.table.closeIdle(s.lim.idle)
-		s.touchUsed()
-		s.sweep()
+		s.table.touch()
+		s.table.sweep()
 	}
 }
 
-// watchFolder notices that the cache folder was deleted, moved, replaced or opened to others, and stops using it.
-func (s *Store) watchFolder() {
-	f, err := s.disk.use()
-	if err != nil {
-		s.warn.warn("the cache folder cannot be used: blobs are served from memory as far as they fit",
-			"dir", s.opt.Dir, "err", err)
-		return
+// touch keeps the recency of what stays in the table for long: other processes evict by atime.
+func (t *table) touch() {
+	files := t.pin(onFile)
+	used := make([]time.Time, len(files))
+	t.mu.Lock()
+	for i, e := range files {
+		used[i] = e.used
 	}
-	defer s.disk.done(f)
-	if s.disk.moved(f) {
-		s.warn.warn("the cache folder was deleted, replaced or opened to others: it is opened anew", "dir", s.opt.Dir)
-		s.disk.renew(f)
+	t.mu.Unlock()
+	for i, e := range files {
+		e.blob.file.Touch(used[i])
 	}
+	t.unpin(files, func(*entry) {})
 }
 
-// touchUsed keeps the recency of what stays in the table for long: others evict by atime.
-func (s *Store) touchUsed() {
-	now := time.Now()
-	used := s.table.pin(func(e *entry) bool {
-		return e.blob.fd >= 0 && !e.blob.unnamed && e.used.Sub(e.blob.touched) > s.lim.touch
-	})
-	for _, e := range used {
-		_ = setTimes(e.blob.fd, now, time.Time{}) // a disk that became read-only loses recency, nothing else
-	}
-	s.table.unpin(used, func(e *entry) { e.blob.touched = now })
-}
-
-// sweep closes idle files that were evicted, by whatever process: until then their space is not free.
-func (s *Store) sweep() {
-	idle := s.table.pin(func(e *entry) bool { return e.refs == 0 && e.blob.fd >= 0 && !e.blob.unnamed })
+// sweep closes idle files that were evicted, by whatever process: until then their space is not
+// free.
+func (t *table) sweep() {
+	idle := t.pin(func(e *entry) bool { return e.refs == 0 && onFile(e) })
 	gone := make(map[*entry]bool)
 	for _, e := range idle {
-		var st unix.Stat_t
-		if unix.Fstat(e.blob.fd, &st) == nil && st.Nlink == 0 {
+		if e.blob.file.Evicted() {
 			gone[e] = true
 		}
 	}
-	s.table.unpin(idle, func(e *entry) {
+	t.unpin(idle, func(e *entry) {
 		if gone[e] {
-			s.table.open.Remove(e.key)
+			t.open.Remove(e.key)
 			e.gone = true
 		}
 	})
@@ -138,35 +118,4 @@ func (t *table) closeIf(match func(*entry) bool) {
 	}
 	t.mu.Unlock()
 	closeAll(idle)
-}
-
-// cleanTmp removes the files of fills whose process died: those that nobody has locked. It says
-// whether the usage number had one of them.
-func (s *Store) cleanTmp(ctx context.Context, f *folder) (counted bool) {
-	names, err := dirNames(f.tmp, -1)
-	if err != nil && !os.IsNotExist(err) {
-		return false
-	}
-	for _, name := range names {
-		if ctx.Err() != nil {
-			return counted
-		}
-		fd, err := rawOpen(f.tmp, name, unix.O_RDONLY, 0o400)
-		if notPartial(err) {
-			_ = remove(f.tmp, name)
-		}
-		if err != nil {
-			continue
-		}
-		if ok, err := tryLock(fd); ok && err == nil {
-			s.lim.pause("clean")
-			if same, err := current(fd, f.tmp, name); same && err == nil {
-				var st unix.Stat_t
-				counted = unix.Fstat(fd, &st) == nil && st.Mode&0o7777 == growingMode || counted
-				_ = remove(f.tmp, name)
-			}
-		}
-		_ = unix.Close(fd)
-	}
-	return counted
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ var leftovers = map[string]func(dir, name string) error{
 	},
 	"usage":      func(dir, _ string) error { return closed(dir+"/usage", "", 0) },
 	"evict.lock": func(dir, _ string) error { return closed(dir+"/evict.lock", "", 0) },
-	"record":     func(dir, _ string) error { return closed(dir+"/records/"+recordName("r"), "x", 0) },
+	"record":     func(dir, _ string) error { return closed(dir+"/records/"+layout.RecordName("r"), "x", 0) },
 	"tag":        func(dir, _ string) error { return closed(dir+"/CACHEDIR.TAG", "", 0o600) },
 	"tmp":        func(dir, _ string) error { return os.Chmod(dir+"/tmp", 0) },
 	"blobs":      func(dir, _ string) error { return os.Chmod(dir+"/blobs", 0) },
@@ -81,7 +82,7 @@ func TestUnreadableLeftovers(t *testing.T) {
 func helpLeftover(args []string) error {
 	dir, leave, when := args[0], leftovers[args[1]], args[2]
 	data := content(1, 9000)
-	name := blobName(sha256.Sum256(data))
+	name := layout.BlobName(sha256.Sum256(data))
 	s, err := tryStore(Options{Dir: dir})
 	if err != nil {
 		return err
@@ -134,17 +135,17 @@ func used(s *Store, dir string, data []byte) error {
 	if src.fills.Load() != 1 || n != 0 || !kept {
 		return fmt.Errorf("%d fills, %d bytes in memory, kept: %v", src.fills.Load(), n, kept)
 	}
-	if _, err := s.Get("r"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Record("r"); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("record that was not put: %w", err)
 	}
-	if err := s.Put("r", data); err != nil {
+	if err := s.SetRecord("r", data); err != nil {
 		return err
 	}
-	if got, err := s.Get("r"); err != nil || string(got) != string(data) {
+	if got, err := s.Record("r"); err != nil || string(got) != string(data) {
 		return fmt.Errorf("record: %d bytes, %w", len(got), err)
 	}
 	tag, err := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG"))
-	if err == nil && string(tag) != cacheTag {
+	if err == nil && string(tag) != layout.Tag {
 		err = fmt.Errorf("the tag is %q", tag)
 	}
 	return err
@@ -185,7 +186,7 @@ func helpClosedFill(args []string) error {
 	src := new(source)
 	got := make(chan error, 1)
 	err = get(a, data, func(ctx context.Context, w Sink) error {
-		partial := filepath.Join(args[0], "tmp", blobName(sha256.Sum256(data)))
+		partial := filepath.Join(args[0], "tmp", layout.BlobName(sha256.Sum256(data)))
 		if err := os.Chmod(partial, 0); err != nil { // as in the moment after it was made
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -152,7 +153,7 @@ func TestHolderDies(t *testing.T) {
 func TestHolderStops(t *testing.T) {
 	dir, data := t.TempDir(), content(1, 1000)
 	a := testStore(t, Options{Dir: dir})
-	b := testStore(t, Options{Dir: dir}, func(l *limits) { l.stopped = 100 * time.Millisecond })
+	b := testStore(t, Options{Dir: dir}, func(l *limits) { l.Stopped = 100 * time.Millisecond })
 	started, goOn, done := make(chan bool), make(chan bool), make(chan error, 1)
 	src := &source{}
 	go func() {
@@ -173,7 +174,7 @@ func TestHolderStops(t *testing.T) {
 		_ = get(a, large, func(context.Context, Sink) error { close(hold); <-goOn; return ErrUnwanted })
 	}()
 	<-hold
-	if err := get(b, large, src.fill(large)); !errors.Is(err, errBusy) {
+	if err := get(b, large, src.fill(large)); !errors.Is(err, layout.ErrBusy) {
 		t.Errorf("a blob too large for memory: %v", err)
 	}
 	close(goOn)
@@ -200,7 +201,7 @@ func TestFailureElsewhere(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir, data := t.TempDir(), content(1, 1000)
 				a := testStore(t, Options{Dir: dir})
-				b := testStore(t, Options{Dir: dir}, func(l *limits) { l.patient = c.patient })
+				b := testStore(t, Options{Dir: dir}, func(l *limits) { l.WaitLimit = c.patient })
 				started, fail := make(chan bool), make(chan bool)
 				done := make(chan error, 1)
 				go func() {
@@ -251,13 +252,13 @@ func TestLeftovers(t *testing.T) {
 	if err := os.WriteFile(outside, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dead := []string{blobName([32]byte{1}), blobName([32]byte{2}) + ".sums", "junk"}
+	dead := []string{layout.BlobName([32]byte{1}), layout.BlobName([32]byte{2}) + ".sums", "junk"}
 	for _, name := range dead {
 		if err := os.WriteFile(filepath.Join(dir, "tmp", name), []byte("half"), 0o400); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(outside, filepath.Join(dir, "tmp", blobName([32]byte{3}))); err != nil {
+	if err := os.Symlink(outside, filepath.Join(dir, "tmp", layout.BlobName([32]byte{3}))); err != nil {
 		t.Fatal(err)
 	}
 	testStore(t, Options{Dir: dir})
@@ -287,9 +288,9 @@ func audit(t *testing.T, dir string) {
 		if err != nil {
 			return err
 		}
-		if base, ok := strings.CutSuffix(path, sumsSuffix); ok {
+		if base, ok := strings.CutSuffix(path, layout.SumsSuffix); ok {
 			n := len(data) - sha256.Size
-			if _, ok := parseName(filepath.Base(base)); !ok || n < sumsHeader || sha256.Sum256(data[:n]) != digest(data[n:]) {
+			if _, ok := layout.ParseName(filepath.Base(base)); !ok || n < layout.SumsHeader || sha256.Sum256(data[:n]) != digest(data[n:]) {
 				return fmt.Errorf("%s: not a sound sidecar", path)
 			}
 			return nil
@@ -298,8 +299,8 @@ func audit(t *testing.T, dir string) {
 		if err := unix.Lstat(path, &st); err != nil {
 			return err
 		}
-		key, ok := parseName(filepath.Base(path))
-		if !ok || sha256.Sum256(data) != key || !exact(key, &st) || path != blobFile(dir, data) {
+		key, ok := layout.ParseName(filepath.Base(path))
+		if !ok || sha256.Sum256(data) != key || !layout.IsExact(key, &st) || path != blobFile(dir, data) {
 			return fmt.Errorf("%s: not a sound blob", path)
 		}
 		return nil

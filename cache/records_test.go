@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func TestRecords(t *testing.T) {
@@ -21,20 +25,20 @@ func TestRecords(t *testing.T) {
 		"../../outside":              []byte("stays inside"),
 		"empty":                      {},
 		"a\x00b\n":                   []byte("odd"),
-		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), maxRecord),
+		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), disk.MaxRecord),
 	} {
 		for _, content := range [][]byte{[]byte("first"), data} {
-			must(t, s.Put(name, content))
+			must(t, s.SetRecord(name, content))
 		}
-		got, err := testStore(t, Options{Dir: dir}).Get(name)
+		got, err := testStore(t, Options{Dir: dir}).Record(name)
 		if err != nil || !bytes.Equal(got, data) {
-			t.Errorf("Get(%.20q) = %.20q, %v", name, got, err)
+			t.Errorf("Record(%.20q) = %.20q, %v", name, got, err)
 		}
 	}
-	if _, err := s.Get("unknown"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Record("unknown"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an unknown record: %v", err)
 	}
-	if err := s.Put("large", make([]byte, maxRecord+1)); err == nil {
+	if err := s.SetRecord("large", make([]byte, disk.MaxRecord+1)); err == nil {
 		t.Error("a record over the limit was taken")
 	}
 	audit(t, dir)
@@ -50,19 +54,19 @@ func TestRecordDamage(t *testing.T) {
 			must(t, errors.Join(os.Rename(path, path+"x"), os.Symlink(path+"x", path)))
 		},
 		"another's": func(t *testing.T, path string) {
-			must(t, os.Rename(filepath.Join(filepath.Dir(path), recordName("other")), path))
+			must(t, os.Rename(filepath.Join(filepath.Dir(path), layout.RecordName("other")), path))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, Options{Dir: dir})
-			must(t, errors.Join(s.Put("name", []byte("content")), s.Put("other", []byte("content"))))
-			do(t, filepath.Join(dir, "records", recordName("name")))
-			if got, err := s.Get("name"); !errors.Is(err, fs.ErrNotExist) {
+			must(t, errors.Join(s.SetRecord("name", []byte("content")), s.SetRecord("other", []byte("content"))))
+			do(t, filepath.Join(dir, "records", layout.RecordName("name")))
+			if got, err := s.Record("name"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("got %q, %v", got, err)
 			}
-			must(t, s.Put("name", []byte("again")))
-			if got, err := s.Get("name"); err != nil || string(got) != "again" {
+			must(t, s.SetRecord("name", []byte("again")))
+			if got, err := s.Record("name"); err != nil || string(got) != "again" {
 				t.Errorf("got %q, %v", got, err)
 			}
 		})
@@ -74,21 +78,21 @@ func TestRecordBound(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	old := filepath.Join(dir, "records")
-	for i := range maxRecords {
-		path := filepath.Join(old, recordName(fmt.Sprint(i)))
+	for i := range disk.MaxRecords {
+		path := filepath.Join(old, layout.RecordName(fmt.Sprint(i)))
 		must(t, os.WriteFile(path, nil, 0o400))
-		at := time.Now().Add(-time.Duration(maxRecords-i) * time.Minute)
+		at := time.Now().Add(-time.Duration(disk.MaxRecords-i) * time.Minute)
 		must(t, os.Chtimes(path, at, at))
 	}
 	for i := range 3 {
-		must(t, s.Put(fmt.Sprint("new", i), []byte("x")))
+		must(t, s.SetRecord(fmt.Sprint("new", i), []byte("x")))
 	}
 	names, err := os.ReadDir(old)
-	if err != nil || len(names) != maxRecords {
+	if err != nil || len(names) != disk.MaxRecords {
 		t.Errorf("%d records, %v", len(names), err)
 	}
 	for i, want := range []bool{false, false, false, true} {
-		if got := exists(filepath.Join(old, recordName(fmt.Sprint(i)))); got != want {
+		if got := exists(filepath.Join(old, layout.RecordName(fmt.Sprint(i)))); got != want {
 			t.Errorf("record %d is there: %v, want %v", i, got, want)
 		}
 	}
@@ -102,10 +106,10 @@ func TestRecordRace(t *testing.T) {
 		s := testStore(t, Options{Dir: dir})
 		wg.Go(func() {
 			for range 30 {
-				if err := s.Put("name", bytes.Repeat([]byte{byte(w)}, 1000)); err != nil {
+				if err := s.SetRecord("name", bytes.Repeat([]byte{byte(w)}, 1000)); err != nil {
 					t.Error(err)
 				}
-				got, err := s.Get("name")
+				got, err := s.Record("name")
 				if err != nil || len(got) != 1000 || !bytes.Equal(got, bytes.Repeat(got[:1], 1000)) {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}

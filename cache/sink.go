@@ -3,17 +3,20 @@ package cache
 import (
 	"context"
 	"fmt"
+
+	"github.com/pfmount/pfmount/cache/disk"
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
-// sink takes one fill and writes it to the partial file: what comes in large pieces, or is whole, as it comes, the rest
-// through a buffer. When the disk fails while the blob may still fit into memory, it goes on there.
+// sink takes one fill and writes it to the partial file as it comes. When the disk fails while the
+// blob may still fit into memory, it goes on there.
 type sink struct {
 	s    *Store
-	file file
-	size int64 // what is expected, -1 unknown
-	n    int64 // bytes taken
-	over bool  // more than expected came
-	buf  []byte
+	ctx  context.Context // the Store's
+	file *disk.Partial   // nil: there is none, and mem is used
+	size int64           // what is expected, -1 unknown
+	n    int64           // bytes taken
+	over bool            // more than expected came
 	mem  *memory
 	err  error // the disk's, for good
 }
@@ -28,20 +31,16 @@ type memory struct {
 
 var _ Sink = (*sink)(nil)
 
-func newSink(ctx context.Context, s *Store, size int64) *sink {
-	k := &sink{s: s, size: size, file: file{ctx: ctx, s: s, fd: -1, size: size}}
-	if size < 0 || size > s.lim.small {
-		k.file.sums = newSummer(s.lim.chunk)
-	}
-	return k
+func newSink(ctx context.Context, s *Store, p *disk.Partial, size int64) *sink {
+	return &sink{s: s, ctx: ctx, file: p, size: size}
 }
 
-// run calls the fill until it is through: again when memory has to start over or descriptors ran out on the way.
+// run calls the fill until it is through: again when memory has to start over or descriptors ran
+// out on the way.
 func (k *sink) run(fill Fill) error {
-	ctx := k.file.ctx
-	wait := backoff{limit: k.s.lim.patient / 2}
+	wait := layout.Backoff{Limit: k.s.lim.WaitLimit / 2}
 	for {
-		err := fill(ctx, k)
+		err := fill(k.ctx, k)
 		if err == nil {
 			err = k.finish()
 		}
@@ -50,7 +49,7 @@ func (k *sink) run(fill Fill) error {
 			return k.err // the disk's own words, whatever the fill made of them
 		case k.mem != nil && k.mem.stale:
 			k.mem.stale = false
-		case exhausted(err) && wait.wait(ctx) == nil:
+		case layout.Exhausted(err) && wait.Wait(k.ctx) == nil:
 			k.s.table.shed(8)
 		default:
 			return err
@@ -77,52 +76,16 @@ func (k *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// put appends to the file or, when the disk fails, moves the blob to memory and goes on there.
 func (k *sink) put(p []byte) error {
-	if k.mem != nil {
-		return k.keep(p)
-	}
-	if len(k.buf) == 0 && (len(p) >= bufferSize || k.n+int64(len(p)) == k.size) {
-		return k.write(p)
-	}
-	if k.buf == nil {
-		if k.buf = k.s.bufs.get(); k.buf == nil { // every buffer is taken
-			return k.write(p)
+	if k.mem == nil {
+		_, err := k.file.Write(p)
+		if err == nil {
+			return nil
 		}
-	}
-	for len(p) > 0 {
-		n := copy(k.buf[len(k.buf):cap(k.buf)], p)
-		k.buf, p = k.buf[:len(k.buf)+n], p[n:]
-		if len(k.buf) < cap(k.buf) {
-			break
-		}
-		if err := k.flush(); err != nil {
+		if err := k.toMemory(err); err != nil {
 			return err
 		}
-		if k.mem != nil {
-			return k.keep(p)
-		}
-	}
-	return nil
-}
-
-// flush writes what is buffered.
-func (k *sink) flush() error {
-	if len(k.buf) == 0 {
-		return nil
-	}
-	p := k.buf
-	k.buf = k.buf[:0]
-	return k.write(p)
-}
-
-// write appends to the file or, when the disk fails, moves the blob to memory and goes on there.
-func (k *sink) write(p []byte) error {
-	err := k.file.append(p)
-	if err == nil {
-		return nil
-	}
-	if err := k.toMemory(err); err != nil {
-		return err
 	}
 	return k.keep(p)
 }
@@ -131,24 +94,24 @@ func (k *sink) write(p []byte) error {
 func (k *sink) toMemory(cause error) error {
 	n := k.size
 	if n < 0 {
-		n = k.s.lim.small
+		n = k.s.lim.Small
 	}
-	if max(n, k.n) > k.s.lim.small || !isTrouble(cause) {
+	if max(n, k.n) > k.s.lim.Small || !layout.IsError(cause) {
 		k.err = cause
 		return cause
 	}
-	taken := max(n, blockSize)
-	if k.s.table.takeMemory(k.file.ctx, taken) != nil {
+	taken := max(n, pageSize)
+	if k.s.table.takeMemory(k.ctx, taken) != nil {
 		k.err = cause
 		return cause
 	}
-	k.s.warn.warn("the cache's disk does not take blobs: they are served from memory as far as they fit", "dir", k.s.opt.Dir, "err", cause)
-	k.mem = &memory{data: make([]byte, k.file.off, n), taken: taken, cause: cause}
-	got, err := 0, error(nil)
-	if k.file.off > 0 {
-		got, err = preadFull(k.file.fd, k.mem.data, 0)
+	k.s.dir.Warn("the cache's disk does not take blobs: they are served from memory as far as they fit",
+		cause)
+	k.mem = &memory{data: make([]byte, 0, n), taken: taken, cause: cause}
+	if k.file != nil && k.file.Written() > 0 {
+		k.mem.data = k.mem.data[:k.file.Written()]
+		k.mem.stale = k.file.ReadFull(k.mem.data) != nil
 	}
-	k.mem.stale = err != nil || int64(got) < k.file.off
 	return nil
 }
 
@@ -166,15 +129,11 @@ func (k *sink) keep(p []byte) error {
 	return nil
 }
 
-// finish writes what is left and checks the length.
+// finish checks the length.
 func (k *sink) finish() error {
 	if k.err != nil {
 		return k.err
 	}
-	if err := k.flush(); err != nil {
-		return err
-	}
-	k.free()
 	if k.mem != nil && k.mem.stale {
 		return k.mem.cause
 	}
@@ -189,25 +148,17 @@ func (k *sink) Reset() error {
 	if k.err != nil {
 		return k.err
 	}
-	k.n, k.over, k.buf = 0, false, k.buf[:0]
+	k.n, k.over = 0, false
 	if k.mem != nil {
 		k.mem.data = k.mem.data[:0]
 		return nil
 	}
-	k.err = k.file.reset()
+	k.err = k.file.Reset()
 	return k.err
-}
-
-func (k *sink) free() {
-	if k.buf != nil {
-		k.s.bufs.put(k.buf)
-		k.buf = nil
-	}
 }
 
 // drop frees what a failed fill holds.
 func (k *sink) drop() {
-	k.free()
 	if k.mem != nil {
 		k.s.table.giveMemory(k.mem.taken)
 		k.mem = nil
@@ -217,9 +168,9 @@ func (k *sink) drop() {
 // memoryBlob makes a blob of what is in memory, in no more of it than needed.
 func (k *sink) memoryBlob() *blob {
 	m := k.mem
-	if cap(m.data)-len(m.data) >= blockSize {
+	if cap(m.data)-len(m.data) >= pageSize {
 		m.data = append(make([]byte, 0, len(m.data)), m.data...)
 	}
 	k.s.table.giveMemory(m.taken - charge(m.data))
-	return &blob{fd: -1, size: int64(len(m.data)), mem: m.data, unnamed: true}
+	return &blob{mem: m.data}
 }

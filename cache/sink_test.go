@@ -4,25 +4,40 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
-// testSink is a sink on a file of its own.
+// testSink is a sink on a claimed file.
 func testSink(t *testing.T, size int64) *sink {
 	t.Helper()
-	k := newSink(context.Background(), testStore(t, Options{Dir: t.TempDir()}), size)
-	fd, err := unix.Open(filepath.Join(t.TempDir(), "partial"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	s := testStore(t, Options{Dir: t.TempDir()})
+	p, _, err := s.dir.Claim(context.Background(), digest{1}, size)
 	must(t, err)
-	k.file.fd = fd
-	k.file.folder, err = k.s.disk.use()
+	return newSink(context.Background(), s, p, size)
+}
+
+// spoil makes the file under a sink fail, as a disk does: it can be neither written nor read.
+func (k *sink) spoil(t *testing.T) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
-	t.Cleanup(func() { k.s.disk.done(k.file.folder) })
-	return k
+	for _, fd := range fds {
+		to, err := os.Readlink("/proc/self/fd/" + fd.Name())
+		if err != nil || to != filepath.Join(k.s.dir.Path(), "tmp", layout.BlobName(digest{1})) {
+			continue
+		}
+		null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		must(t, unix.Dup3(null, helperNumber(fd.Name()), unix.O_CLOEXEC))
+		must(t, unix.Close(null))
+		return
+	}
+	t.Fatal("no partial file is open")
 }
 
 // The disk fails after some bytes were written and cannot be read back: the fill starts over, once, into memory.
@@ -35,7 +50,7 @@ func TestSinkStartsOverInMemory(t *testing.T) {
 			err := k.run(func(_ context.Context, w Sink) error {
 				if calls++; calls == 1 {
 					must(t, writePieces(w, data[:200_000], 1000))
-					must(t, unix.Close(k.file.fd))
+					k.spoil(t)
 					return writePieces(w, data[200_000:], 0)
 				}
 				return writePieces(w, data, 0)
@@ -45,6 +60,7 @@ func TestSinkStartsOverInMemory(t *testing.T) {
 			if calls != 2 || !bytes.Equal(b.mem, data) {
 				t.Errorf("%d calls, %d bytes", calls, len(b.mem))
 			}
+			k.file.Abandon(nil)
 			if _, mem := k.s.table.usage(); mem != charge(b.mem) {
 				t.Errorf("%d bytes accounted, %d used", mem, charge(b.mem))
 			}
@@ -55,7 +71,7 @@ func TestSinkStartsOverInMemory(t *testing.T) {
 // A disk that fails stays failed for a large blob, whatever the fill makes of it.
 func TestSinkErrorIsFinal(t *testing.T) {
 	k := testSink(t, 100<<20)
-	must(t, unix.Close(k.file.fd))
+	k.spoil(t)
 	data := content(1, 3<<20)
 	err := k.run(func(_ context.Context, w Sink) error {
 		for range 5 {
@@ -69,18 +85,16 @@ func TestSinkErrorIsFinal(t *testing.T) {
 		}
 		return errors.New("something else")
 	})
-	if !errors.Is(err, unix.EBADF) || !isTrouble(err) {
+	if !errors.Is(err, unix.EBADF) || !layout.IsError(err) {
 		t.Errorf("got %v", err)
 	}
 	k.drop()
-	if left := k.s.bufs.left.Load(); left != k.s.lim.buffers {
-		t.Errorf("%d bytes of buffers left", left)
-	}
+	k.file.Abandon(err)
 }
 
 // A shorter content after Reset leaves nothing of the longer one.
 func TestSinkReset(t *testing.T) {
-	for name, size := range map[string]int{"small": 1000, "large": 10 << 20} {
+	for name, size := range map[string]int{"small": 1000, "large": 20 << 20} {
 		t.Run(name, func(t *testing.T) {
 			k := testSink(t, -1)
 			data := content(1, size)
@@ -90,15 +104,20 @@ func TestSinkReset(t *testing.T) {
 				}
 				return writePieces(w, data[:size/2], 70_000)
 			}))
-			must(t, k.file.trim())
-			got, err := os.ReadFile(fmt.Sprint("/proc/self/fd/", k.file.fd))
-			if err != nil || !bytes.Equal(got, data[:size/2]) {
-				t.Errorf("%d bytes, %v", len(got), err)
+			b, err := k.file.Publish(context.Background())
+			must(t, err)
+			defer b.Close()
+			got := make([]byte, size/2)
+			if err := b.Read(got, 0); err != nil || b.Size() != int64(size/2) || !bytes.Equal(got, data[:size/2]) {
+				t.Errorf("%d bytes, %v", b.Size(), err)
 			}
-			if n := chunksOf(int64(size/2), k.s.lim.chunk); len(k.file.sums.finish()) != int(n)*sumSize {
-				t.Errorf("%d bytes of sums for %d chunks", len(k.file.sums.sums), n)
+			sums, err := os.ReadFile(filepath.Join(k.s.dir.Path(), "blobs", layout.BlobPath(digest{1})+layout.SumsSuffix))
+			if b.Size() <= k.s.lim.Small {
+				return // it has no sidecar
 			}
-			must(t, unix.Close(k.file.fd))
+			if want := layout.SumsSize(b.Size(), k.s.lim.Chunk); err != nil || int64(len(sums)) != want {
+				t.Errorf("a sidecar of %d bytes, %v, want %d", len(sums), err, want)
+			}
 		})
 	}
 }

@@ -12,17 +12,20 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/cache/disk"
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func TestOpen(t *testing.T) {
 	const large = 3<<20 + 5
-	for _, size := range []int{0, 1, 3, 4, 5, 15, 16, 17, 20, 100, bufferSize - 1, bufferSize, bufferSize + 1, large} {
-		for _, piece := range []int{0, 1, 7, 4096, bufferSize} {
+	for _, size := range []int{0, 1, 3, 4, 5, 15, 16, 17, 20, 100, 70_000, large} {
+		for _, piece := range []int{0, 1, 7, 4096, 64 << 10} {
 			if piece == 1 && size > 1000 {
 				continue
 			}
 			for _, known := range []bool{true, false} {
-				for _, mode := range []VerifyMode{VerifyFirst, VerifyAlways, VerifyNever} {
+				for _, mode := range []disk.VerifyMode{disk.VerifyFirst, disk.VerifyAlways} {
 					t.Run(fmt.Sprintf("%d by %d known %v %v", size, piece, known, mode), func(t *testing.T) {
 						testOpen(t, size, piece, known, mode)
 					})
@@ -33,7 +36,7 @@ func TestOpen(t *testing.T) {
 }
 
 // testOpen fills a blob, reads it, and reads it again in another Store, as another process would.
-func testOpen(t *testing.T, size, piece int, known bool, mode VerifyMode) {
+func testOpen(t *testing.T, size, piece int, known bool, mode disk.VerifyMode) {
 	dir := t.TempDir()
 	data := content(1, size)
 	key := sha256.Sum256(data)
@@ -46,7 +49,7 @@ func testOpen(t *testing.T, size, piece int, known bool, mode VerifyMode) {
 	for range 2 {
 		s := testStore(t, Options{Dir: dir, Verify: mode}, tiny, func(l *limits) {
 			if size > 1000 { // 32 bytes for every four would be the test
-				l.chunk = 4096
+				l.Chunk = 4096
 			}
 		})
 		f, err := s.Open(context.Background(), key, want, fill)
@@ -216,7 +219,7 @@ func TestWrongSizeAsked(t *testing.T) {
 				if _, err := s.Open(context.Background(), sha256.Sum256(data), int64(size+1), noFill); !errors.Is(err, ErrSize) {
 					t.Errorf("error %v, want ErrSize", err)
 				}
-				time.Sleep(s.lim.keep)
+				time.Sleep(s.lim.failureTTL)
 				mustGet(t, s, data, noFill)
 			}
 			if n := s.Stats().Damaged; n != 0 {
@@ -227,14 +230,14 @@ func TestWrongSizeAsked(t *testing.T) {
 }
 
 func TestVerifyMode(t *testing.T) {
-	for _, m := range []VerifyMode{VerifyFirst, VerifyAlways, VerifyNever} {
-		if got, err := ParseVerifyMode(m.String()); err != nil || got != m {
-			t.Errorf("ParseVerifyMode(%q) = %v, %v", m.String(), got, err)
+	for _, m := range []disk.VerifyMode{disk.VerifyFirst, disk.VerifyAlways} {
+		if got, err := disk.ParseVerifyMode(m.String()); err != nil || got != m {
+			t.Errorf("disk.ParseVerifyMode(%q) = %v, %v", m.String(), got, err)
 		}
 	}
 	for _, bad := range []string{"", "First", "often", "first "} {
-		if _, err := ParseVerifyMode(bad); err == nil {
-			t.Errorf("ParseVerifyMode(%q): no error", bad)
+		if _, err := disk.ParseVerifyMode(bad); err == nil {
+			t.Errorf("disk.ParseVerifyMode(%q): no error", bad)
 		}
 	}
 }
@@ -380,7 +383,7 @@ func TestHas(t *testing.T) {
 	if !s.Has(key) || !other.Has(key) {
 		t.Error("it is not there after its fill")
 	}
-	must(t, os.Remove(dir+"/blobs/"+blobPath(key)))
+	must(t, os.Remove(dir+"/blobs/"+layout.BlobPath(key)))
 	if other.Has(key) {
 		t.Error("it is there without a file")
 	}

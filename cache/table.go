@@ -7,20 +7,27 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/pfmount/pfmount/cache/disk"
 	"golang.org/x/sys/unix"
 )
 
 // blob is a complete blob, ready to be read: a file or, when the disk would not take it, memory.
 type blob struct {
-	fd      int // -1: memory
-	ino     uint64
-	size    int64
-	mem     []byte
-	sums    []byte // of each chunk, for those that are checked as they are read
-	unnamed bool   // the file has no name, on purpose: it goes when it is closed
-	touched time.Time
+	file *disk.Blob // nil: memory
+	mem  []byte
+}
 
-	mu sync.Mutex // held while a chunk is checked, so that readers of one chunk hash it once
+func (b *blob) size() int64 {
+	if b.file == nil {
+		return int64(len(b.mem))
+	}
+	return b.file.Size()
+}
+
+func (b *blob) close() {
+	if b.file != nil {
+		b.file.Close()
+	}
 }
 
 // entry is a blob in the table of open files. All but key and blob is guarded by table.mu.
@@ -32,8 +39,8 @@ type entry struct {
 	used time.Time // last Open or Close
 }
 
-// table holds what is open: blobs, the flights that bring more, the failures of the last second, and the bounds on
-// descriptors and memory. Nobody waits for disk or network with mu held.
+// table holds what is open: blobs, the flights that bring more, the failures of the last second,
+// and the bounds on descriptors and memory. Nobody waits for disk or network with mu held.
 type table struct {
 	files  int // most descriptors: open blobs and fills
 	lim    limits
@@ -98,8 +105,8 @@ func (t *table) release(e *entry) {
 	}
 }
 
-// discard takes an entry out of the table, so that the next Open looks again. Readers keep it. It says whether the
-// entry was still there.
+// discard takes an entry out of the table, so that the next Open looks again. Readers keep it. It
+// says whether the entry was still there.
 func (t *table) discard(e *entry) bool {
 	t.mu.Lock()
 	was := !e.gone
@@ -129,19 +136,22 @@ func (t *table) discardKey(key digest) {
 
 // forget takes an entry that is about to be closed out of the bounds. The caller holds mu.
 func (t *table) forget(e *entry) {
-	if e.blob.fd >= 0 {
+	if e.blob.file != nil {
 		t.use.files--
 	}
 	t.use.mem -= charge(e.blob.mem)
 	t.wake()
 }
 
+// pageSize is the least that a blob in memory counts.
+const pageSize = 4096
+
 // charge is what a blob in memory counts; a small one counts a page, which bounds their number.
 func charge(mem []byte) int64 {
 	if mem == nil {
 		return 0
 	}
-	return max(int64(cap(mem)), 4096)
+	return max(int64(cap(mem)), pageSize)
 }
 
 // wake tells those who wait that something came back. The caller holds mu.
@@ -184,8 +194,9 @@ func (t *table) countFile() bool {
 	return true
 }
 
-// takeFill reserves a place among the fills, which may use three quarters of the descriptors: stalled downloads
-// must not keep cached blobs from being opened. It waits as long as the fills before it take.
+// takeFill reserves a place among the fills, which may use three quarters of the descriptors:
+// stalled downloads must not keep cached blobs from being opened. It waits as long as the fills
+// before it take.
 func (t *table) takeFill(ctx context.Context) error {
 	return t.take(ctx, nil, nil, func() bool {
 		if t.use.fills >= t.mostFills() {
@@ -221,11 +232,11 @@ func (t *table) give(change func()) {
 	t.mu.Unlock()
 }
 
-func onFile(e *entry) bool   { return e.blob.fd >= 0 }
-func inMemory(e *entry) bool { return e.blob.fd < 0 }
+func onFile(e *entry) bool   { return e.blob.file != nil }
+func inMemory(e *entry) bool { return e.blob.file == nil }
 
-// take waits until ready, which it calls with mu held, says yes. It closes idle entries that help on the way. When
-// cause is not nil it fails with it after the bound on waiting.
+// take waits until ready, which it calls with mu held, says yes. It closes idle entries that help
+// on the way. When cause is not nil it fails with it after the bound on waiting.
 func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, ready func() bool) error {
 	var timeout <-chan time.Time
 	for {
@@ -248,7 +259,7 @@ func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, 
 			return nil
 		}
 		if cause != nil && timeout == nil {
-			timer := time.NewTimer(t.lim.patient)
+			timer := time.NewTimer(t.lim.WaitLimit)
 			defer timer.Stop()
 			timeout = timer.C
 		}
@@ -257,13 +268,13 @@ func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout:
-			return fmt.Errorf("cache: all %d files or %d bytes of memory in use for %v: %w", t.files, t.lim.memory, t.lim.patient, cause)
+			return fmt.Errorf("cache: all %d files or %d bytes of memory in use for %v: %w", t.files, t.lim.memory, t.lim.WaitLimit, cause)
 		}
 	}
 }
 
-// oldest removes the least recently used idle entry that helps. The caller holds mu and closes it afterwards.
-// What is in use counts as just used, so a call looks at few.
+// oldest removes the least recently used idle entry that helps. The caller holds mu and closes it
+// afterwards. What is in use counts as just used, so a call looks at few.
 func (t *table) oldest(helps func(*entry) bool) *entry {
 	for range t.open.Len() {
 		key, e, _ := t.open.GetOldest()
@@ -320,11 +331,5 @@ func (t *table) drain() {
 func closeAll(entries []*entry) {
 	for _, e := range entries {
 		e.blob.close()
-	}
-}
-
-func (b *blob) close() {
-	if b.fd >= 0 {
-		_ = unix.Close(b.fd) // nothing was written through it since it was published
 	}
 }

@@ -87,7 +87,7 @@ func TestFewDescriptors(t *testing.T) {
 // bound with EMFILE.
 func TestAllFilesInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4}, func(l *limits) { l.patient = 300 * time.Millisecond })
+		s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4}, func(l *limits) { l.WaitLimit = 300 * time.Millisecond })
 		var files []*File
 		for i := range 4 {
 			f, err := s.Open(context.Background(), sha256.Sum256(content(i, 10)), 10, new(source).fill(content(i, 10)))
@@ -103,7 +103,7 @@ func TestAllFilesInUse(t *testing.T) {
 		if err := get(s, data, noFill); !errors.Is(err, unix.EMFILE) {
 			t.Errorf("after the bound: %v", err)
 		}
-		time.Sleep(s.lim.keep)
+		time.Sleep(s.lim.failureTTL)
 		go func() {
 			time.Sleep(50 * time.Millisecond)
 			_ = files[0].Close()
@@ -133,7 +133,7 @@ func TestTableBound(t *testing.T) {
 		t.Errorf("%d descriptors", n)
 	}
 	for i := range 20 { // what is on disk is found by the reader himself, also when that needs another file closed
-		f, err := s.enter(hurried{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
+		f, err := s.enter(waitless{context.Background()}, sha256.Sum256(content(i, 10)), 10, noFill)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,11 +147,6 @@ func TestTableBound(t *testing.T) {
 		t.Error("the blob in constant use was closed")
 	}
 }
-
-// hurried is of a reader who has no time to wait.
-type hurried struct{ context.Context }
-
-func (hurried) Done() <-chan struct{} { panic("waited") }
 
 // What nobody used for the idle time is closed; what is in use is not.
 func TestIdleFilesAreClosed(t *testing.T) {
@@ -171,60 +166,5 @@ func TestIdleFilesAreClosed(t *testing.T) {
 func TestOpenFilesFromLimit(t *testing.T) {
 	if n := openFiles(); n < 8 || n > 4096 {
 		t.Errorf("openFiles() = %d", n)
-	}
-}
-
-// Write buffers are bounded; fills that get none write without.
-func TestBufferBound(t *testing.T) {
-	s := testStore(t, Options{Dir: t.TempDir()}, func(l *limits) { l.small, l.buffers = 1000, 3*bufferSize })
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			data := content(i, 2*bufferSize+12345)
-			if err := get(s, data, (&source{piece: 10_000}).fill(data)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if left := s.bufs.left.Load(); left != 3*bufferSize {
-		t.Errorf("%d bytes of buffers left, want all", left)
-	}
-	failed := content(9, 2*bufferSize)
-	_, err := s.Open(context.Background(), sha256.Sum256(failed), 2*bufferSize, func(_ context.Context, w Sink) error {
-		_ = writePieces(w, failed[:bufferSize+5], 10_000)
-		return errors.New("cut")
-	})
-	if left := s.bufs.left.Load(); err == nil || left != 3*bufferSize {
-		t.Errorf("after a failure (%v): %d bytes of buffers left", err, left)
-	}
-}
-
-// What was hashed is remembered per file and chunk, in bounded memory.
-func TestSeen(t *testing.T) {
-	c := newChecker()
-	a, b := [32]byte{1}, [32]byte{2}
-	c.add(a, 7, 3)
-	for name, x := range map[string]struct {
-		key   digest
-		ino   uint64
-		chunk int64
-		want  bool
-	}{
-		"itself":      {a, 7, 3, true},
-		"other key":   {b, 7, 3, false},
-		"other file":  {a, 8, 3, false},
-		"other chunk": {a, 7, 4, false},
-		"whole":       {a, 7, allChunks, false},
-	} {
-		if got := c.seen(x.key, x.ino, x.chunk); got != x.want {
-			t.Errorf("%s: %v, want %v", name, got, x.want)
-		}
-	}
-	for i := range int64(2 * seenSlots) {
-		c.add(b, 1, i)
-	}
-	if !c.seen(b, 1, 2*seenSlots-1) {
-		t.Error("the last one is forgotten")
 	}
 }

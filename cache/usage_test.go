@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +18,7 @@ func setUsage(t *testing.T, path string, n int64, boot string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	must(t, err)
-	must(t, errors.Join(writeUsage(int(f.Fd()), n, boot), f.Close()))
+	must(t, errors.Join(layout.WriteUsage(int(f.Fd()), n, boot), f.Close()))
 }
 
 func TestUsageFile(t *testing.T) {
@@ -32,9 +33,9 @@ func TestUsageFile(t *testing.T) {
 			must(t, os.WriteFile(path, []byte("-0000000000000000001 x\n"), 0o600))
 		},
 		"other boot": func(t *testing.T, path string) { setUsage(t, path, 5, strings.Repeat("a", 36)) },
-		"too high":   func(t *testing.T, path string) { setUsage(t, path, 1<<50, bootID()) },
+		"too high":   func(t *testing.T, path string) { setUsage(t, path, 1<<50, layout.BootID()) },
 		"content of before a power cut": func(t *testing.T, path string) {
-			rewrite(t, path, 0, fmt.Appendf(nil, usageFormat, 5, bootID()))
+			rewrite(t, path, 0, fmt.Appendf(nil, layout.UsageFormat, 5, layout.BootID()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,60 +58,11 @@ func TestUsageFile(t *testing.T) {
 	}
 }
 
-func TestParseUsage(t *testing.T) {
-	boot := strings.Repeat("b", 36)
-	for text, want := range map[string]int64{
-		fmt.Sprintf(usageFormat, 0, boot):            0,
-		fmt.Sprintf(usageFormat, int64(1)<<62, boot): 1 << 62,
-		fmt.Sprintf(usageFormat, 7, boot)[:57]:       7, // without the newline
-		"":                                           -1,
-		"7":                                          -1,
-		"7 " + boot:                                  -1,
-		fmt.Sprintf(usageFormat, -7, boot):           -1,
-		fmt.Sprintf(usageFormat, 7, boot+"b"):        -1,
-		fmt.Sprintf(usageFormat, 7, boot[1:]):        -1,
-		"99999999999999999999 " + boot:               -1,
-		"0000000000000000000x " + boot:               -1,
-		strings.Repeat("\x00", 58):                   -1,
-		fmt.Sprintf(usageFormat, 7, boot) + "more":   -1,
-	} {
-		n, _, ok := parseUsage(text)
-		if !ok {
-			n = -1
-		}
-		if n != want {
-			t.Errorf("parseUsage(%q) = %d, want %d", text, n, want)
-		}
-	}
-}
-
-func TestUsageTime(t *testing.T) {
-	numbers := []int64{0, 1, 4095, 1<<20 - 1, 1 << 20, 1<<20 + 1, 123456789, 10 << 30, 1 << 50}
-	for _, n := range numbers {
-		m := usageTime(n)
-		for what, mtim := range map[string]unix.Timespec{
-			"exact":   {Sec: m.Unix(), Nsec: int64(m.Nanosecond())},
-			"100 ns":  {Sec: m.Unix(), Nsec: int64(m.Nanosecond() / 100 * 100)},
-			"seconds": {Sec: m.Unix()},
-		} {
-			st := &unix.Stat_t{Mtim: mtim}
-			if !agrees(st, n) {
-				t.Errorf("%d, %s: does not agree with itself", n, what)
-			}
-			for _, other := range numbers {
-				if other != n && what != "seconds" && agrees(st, other) && mtim.Nsec != 0 {
-					t.Errorf("%d, %s: agrees with %d", n, what, other)
-				}
-			}
-		}
-	}
-}
-
 // Somebody holds evict.lock for long: the limit holds all the same, the blob is served and not kept.
 func TestEvictorStuck(t *testing.T) {
 	dir := t.TempDir()
-	size := overheadOf(t) + 60_000
-	s := testStore(t, Options{Dir: dir, Size: size}, func(l *limits) { l.patient = 50 * time.Millisecond })
+	size := int64(layout.Overhead) + 60_000
+	s := testStore(t, Options{Dir: dir, Size: size}, func(l *limits) { l.WaitLimit = 50 * time.Millisecond })
 	lock, err := os.OpenFile(filepath.Join(dir, "evict.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	must(t, err)
 	defer lock.Close()
@@ -142,37 +94,10 @@ func TestScanTidies(t *testing.T) {
 	link := filepath.Join(shard, filepath.Base(shard)+strings.Repeat("0", 62))
 	must(t, os.Symlink("/etc/passwd", link))
 	must(t, os.Remove(orphan))
-	must(t, os.Chtimes(orphan+sumsSuffix, time.Now(), time.Now().Add(-time.Hour)))
+	must(t, os.Chtimes(orphan+layout.SumsSuffix, time.Now(), time.Now().Add(-time.Hour)))
 	_, _, err := s.Prune(context.Background(), 1<<40)
 	must(t, err)
-	if exists(orphan+sumsSuffix) || exists(link) || !exists(letter) {
-		t.Errorf("orphan %v, link %v, letter %v", exists(orphan+sumsSuffix), exists(link), exists(letter))
-	}
-}
-
-// TestCountWhileRemoving: nobody counts between the removal of a file and its subtraction, so that the number does not
-// come out too low by a file that the count has missed already.
-func TestCountWhileRemoving(t *testing.T) {
-	dir := t.TempDir()
-	s, other := testStore(t, Options{Dir: dir}), testStore(t, Options{Dir: dir})
-	data := content(1, 50_000)
-	mustGet(t, s, data, new(source).fill(data))
-	before := usageOf(t, dir)
-	f, err := other.disk.use()
-	must(t, err)
-	defer other.disk.done(f)
-	counted := false
-	s.discharge(t.Context(), f, func() int64 {
-		lock, ok, err := other.lockEvict(t.Context(), f, true, 0)
-		if counted = ok && err == nil; counted {
-			unix.Close(lock)
-		}
-		return 4096
-	})
-	if counted {
-		t.Error("another process could count while a file was removed")
-	}
-	if got := usageOf(t, dir); got != before-4096 {
-		t.Errorf("usage: got %d, want %d", got, before-4096)
+	if exists(orphan+layout.SumsSuffix) || exists(link) || !exists(letter) {
+		t.Errorf("orphan %v, link %v, letter %v", exists(orphan+layout.SumsSuffix), exists(link), exists(letter))
 	}
 }

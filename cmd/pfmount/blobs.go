@@ -30,10 +30,14 @@ var _ fusefs.Blobs = blobs{}
 // Open returns a verified blob, filling the cache first if it must. A size of
 // -1 means that nothing signed says it.
 func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.File, error) {
+	fill := func(ctx context.Context, w cache.Sink) error { return b.image.Blob(ctx, d, size, w) }
+	if f, ok := b.store.Get(ctx, d, size, fill); ok {
+		return f, nil
+	}
+	b.early.await(d)
+	defer b.early.leave(d)
 	for try := 1; ; try++ {
-		f, err := b.store.Open(waiting{ctx, b.early, d}, d, size, func(ctx context.Context, w cache.Sink) error {
-			return b.image.Blob(ctx, d, size, w)
-		})
+		f, err := b.store.Open(ctx, d, size, fill)
 		switch {
 		case err == nil:
 			return f, nil
@@ -107,8 +111,8 @@ func (m meta) Bytes(ctx context.Context, key [32]byte, size int64, fill func(con
 	return b, nil
 }
 
-func (m meta) Get(name string) ([]byte, error)    { return m.store.Get(name) }
-func (m meta) Put(name string, data []byte) error { return m.store.Put(name, data) }
+func (m meta) Get(name string) ([]byte, error)    { return m.store.Record(name) }
+func (m meta) Put(name string, data []byte) error { return m.store.SetRecord(name, data) }
 
 // spool opens blobs without the cache: into unnamed temporary files. Verify
 // reads the tree through it, since it fills nothing.

@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fusefs"
 )
@@ -176,7 +176,7 @@ func lookCache(c *cli.Context) (finding, error) {
 		return f, err
 	}
 	real := existing(dir)
-	info, err := cache.Place(real)
+	info, err := disk.Place(real)
 	if err != nil {
 		return f, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 
@@ -13,11 +12,14 @@ import (
 type fetches struct {
 	waits atomic.Int64 // readers that began to wait for a blob, so far
 
-	mu    sync.Mutex // guards under
-	under map[pfimg.Digest]*sched.Priority
+	mu      sync.Mutex // guards all below
+	under   map[pfimg.Digest]*sched.Priority
+	awaited map[pfimg.Digest]int // readers that wait for a blob
 }
 
-func newFetches() *fetches { return &fetches{under: map[pfimg.Digest]*sched.Priority{}} }
+func newFetches() *fetches {
+	return &fetches{under: map[pfimg.Digest]*sched.Priority{}, awaited: map[pfimg.Digest]int{}}
+}
 
 // begin notes a fetch; false when the blob has one already, which is then at least as urgent.
 func (f *fetches) begin(d pfimg.Digest, c sched.Class) (*sched.Priority, bool) {
@@ -26,6 +28,9 @@ func (f *fetches) begin(d pfimg.Digest, c sched.Class) (*sched.Priority, bool) {
 	if u := f.under[d]; u != nil {
 		u.Raise(c)
 		return nil, false
+	}
+	if f.awaited[d] > 0 {
+		c = sched.Reader
 	}
 	u := sched.NewPriority(c)
 	f.under[d] = u
@@ -45,26 +50,22 @@ func (f *fetches) has(d pfimg.Digest) bool {
 	return f.under[d] != nil
 }
 
-// raise notes that a reader waits for a blob.
-func (f *fetches) raise(d pfimg.Digest) {
+// await raises the fetch of a blob that a reader waits for, also one that begins before leave.
+func (f *fetches) await(d pfimg.Digest) {
 	f.waits.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.awaited[d]++
 	if u := f.under[d]; u != nil {
 		u.Raise(sched.Reader)
 	}
 }
 
-// waiting is the context of a reader. The cache asks for Done when the reader begins to wait, which is when the fetch
-// that it waits for becomes urgent; a blob that is at hand costs nothing.
-type waiting struct {
-	context.Context
-	early *fetches
-	blob  pfimg.Digest
-}
-
-// Done raises the fetch of the blob.
-func (w waiting) Done() <-chan struct{} {
-	w.early.raise(w.blob)
-	return w.Context.Done()
+// leave ends await.
+func (f *fetches) leave(d pfimg.Digest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.awaited[d]--; f.awaited[d] == 0 {
+		delete(f.awaited, d)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -27,7 +28,7 @@ func cacheFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cache-min-free", Usage: "leave `PERCENT` of the cache's file system free", Value: "5%"},
 		&cli.StringFlag{
 			Name: "cache-verify", Value: "first",
-			Usage: "hash cached blobs again `WHEN`: first (at a process's first use), always, never",
+			Usage: "hash cached blobs again `WHEN`: first (at a process's first use) or always",
 		},
 	}
 }
@@ -87,7 +88,7 @@ func openCache(c *cli.Context, log *slog.Logger) (*cache.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode, err := cache.ParseVerifyMode(c.String("cache-verify"))
+	mode, err := disk.ParseVerifyMode(c.String("cache-verify"))
 	if err != nil {
 		return nil, usagef("--cache-verify: %v", err)
 	}

@@ -37,7 +37,7 @@ func (s *session) learned() []pfimg.Digest {
 func learnedName(id pfimg.Digest) string { return "read order of " + id.String() }
 
 func loadLearned(store *cache.Store, id pfimg.Digest) (list []pfimg.Digest) {
-	data, err := store.Get(learnedName(id))
+	data, err := store.Record(learnedName(id))
 	if err != nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (l *learner) save(store *cache.Store, id pfimg.Digest) error {
 	for _, d := range list {
 		data = append(data, d[:]...)
 	}
-	if err := store.Put(learnedName(id), data); err != nil {
+	if err := store.SetRecord(learnedName(id), data); err != nil {
 		return err
 	}
 	l.mu.Lock()

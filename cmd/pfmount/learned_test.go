@@ -63,7 +63,7 @@ func TestLearnedDamage(t *testing.T) {
 	defer store.Close()
 	one := pfimg.Digest{1}
 	for text, want := range map[string]int{"": 0, "{}": 0, learnedMagic: 0, learnedMagic + string(one[:]) + "rest": 1, learnedMagic + string(one[:31]): 0} {
-		if err := store.Put(learnedName(one), []byte(text)); err != nil {
+		if err := store.SetRecord(learnedName(one), []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		if got := loadLearned(store, one); len(got) != want {
