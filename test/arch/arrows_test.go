@@ -26,9 +26,12 @@ var arrows = map[string][]string{
 	"fetch":            {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "sign"},
 	"fusefs":           {"fetch/pfimg"},
 	"fetch/ahead":      {"fetch/pfimg"},
+	"fetch/prefetch":   {"fetch/ahead", "fetch/pfimg", "fetch/sched"},
 	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "sign"},
+	"cmd/pfmount":      {"cache", "cmd/pfmount/reader", "fetch", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/prefetch", "fetch/ref", "fetch/safedir", "fetch/safetext", "fusefs", "sign"},
 	"fetch/safedir":    nil,
+
+	"cmd/pfmount/reader": {"cache", "fetch", "fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/sched"},
 }
 
 func TestArrows(t *testing.T) {
