@@ -235,8 +235,8 @@ type mount struct {
 	log      *bytes.Buffer
 }
 
-// blobFault is an error of one blob.
-var blobFault = fmt.Errorf("this blob is bad")
+// errBlob is an error of one blob.
+var errBlob = fmt.Errorf("this blob is bad")
 
 // newMount returns a mount of an image with an empty cache. change may change its parts before it
 // starts.
@@ -250,7 +250,7 @@ func newMount(image *fakeImage, change func(*mount, *prefetch.Config)) *mount {
 	c := prefetch.Config{
 		Index: image.index, Image: image, Cache: m.cache, Inflight: m.inflight, Online: true,
 		Limits:    prefetch.Limits{Connections: 32, Fills: 1024, CacheSize: 1 << 40, MaxPush: 1 << 17},
-		BlobFault: func(err error) bool { return err == blobFault },
+		BlobFault: func(err error) bool { return err == errBlob },
 		Log:       slog.New(slog.NewTextHandler(m.log, nil)),
 	}
 	if change != nil {

@@ -359,7 +359,7 @@ func TestWhole(t *testing.T) {
 			}},
 		"bad blobs": {min: files + topLevel, max: files + topLevel,
 			change: func(m *mount, _ *prefetch.Config) {
-				m.cache.fetch = func(context.Context, pfimg.Digest) error { return blobFault }
+				m.cache.fetch = func(context.Context, pfimg.Digest) error { return errBlob }
 			}},
 		"now and then a failure": {min: files + topLevel, max: files + topLevel,
 			change: func(m *mount, c *prefetch.Config) {
@@ -446,5 +446,32 @@ func TestWholeWaits(t *testing.T) {
 			t.Errorf("%d blobs are fetched, want 28", n)
 		}
 		m.Close()
+	})
+}
+
+// TestWholeBesideAhead: the background does not fetch again what is being fetched ahead.
+func TestWholeBesideAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		image, busy := newImage(t, 20, 0), make(chan struct{})
+		image.idle = func(context.Context) error { <-busy; return nil }
+		ahead := image.pick(3, 4, 5, 6, 7, 8, 9, 10)
+		m := newMount(image, func(m *mount, c *prefetch.Config) {
+			c.Whole = true
+			m.cache.fetch = func(ctx context.Context, d pfimg.Digest) error {
+				if slices.Contains(ahead, d) {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}
+		})
+		defer m.Close()
+		m.read(1, 0, 3)
+		close(busy)
+		synctest.Wait()
+		all := sorted(m.cache.fetched())
+		if n := len(slices.Compact(slices.Clone(all))); n != 28 || len(all) != n {
+			t.Errorf("%d fetches of %d blobs, want 28 of 28", len(all), n)
+		}
 	})
 }
