@@ -49,10 +49,10 @@ func (f *FS) list(in *fuse.ReadIn, add func(fuse.DirEntry, pfimg.Row, pfimg.Attr
 		return fuse.OK
 	}
 	switch {
-	case in.Offset == 0 && f.opts.Listing != nil:
-		f.opts.Listing(dir, in.Pid)
-	case in.Offset > 0 && f.opts.Listed != nil:
-		f.opts.Listed(dir)
+	case in.Offset == 0 && f.opts.Observer != nil:
+		f.opts.Observer.Listing(dir, in.Pid)
+	case in.Offset > 0 && f.opts.Observer != nil:
+		f.opts.Observer.Listed(dir)
 	}
 	for i := int(in.Offset); ; i++ {
 		r, name, ok := f.at(dir, i)

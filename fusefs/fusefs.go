@@ -69,11 +69,19 @@ type Options struct {
 	SizeWait      time.Duration // how long a GETATTR waits for an unknown size, then EIO; 0: 10 s
 	MaxBackground int           // asynchronous requests at a time, at most 65,535; 0: 2,048
 
-	// Reading is told of each READ of a blob, before the blob is opened; Listing of each directory as its listing begins;
-	// Listed as it goes on or ends: the kernel has heard of the files before. pid is the calling thread, 0 when it cannot
-	// be told. They must not wait. nil: nobody wants to know.
-	Reading, Listing func(r pfimg.Row, pid uint32)
-	Listed           func(dir pfimg.Row)
+	Observer Observer // nil: none
+}
+
+// Observer is told what a mount is asked for. Its methods are called by many goroutines at once and
+// must not block.
+type Observer interface {
+	// Reading is called for each READ of a blob, before the blob is opened. pid is the calling
+	// thread, 0 when that is not known.
+	Reading(r pfimg.Row, pid uint32)
+	// Listing is called when the listing of a directory begins.
+	Listing(dir pfimg.Row, pid uint32)
+	// Listed is called when a listing goes on or ends: the kernel knows the files before.
+	Listed(dir pfimg.Row)
 }
 
 // FS serves an index and keeps no state for a node.

@@ -46,8 +46,8 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	if size >= 0 && off >= size {
 		return fuse.ReadResultData(nil), fuse.OK
 	}
-	if f.opts.Reading != nil {
-		f.opts.Reading(r, in.Pid)
+	if f.opts.Observer != nil {
+		f.opts.Observer.Reading(r, in.Pid)
 	}
 	f.answering.begin(r)
 	defer f.answering.end(r)

@@ -3,6 +3,7 @@ package fusefs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -13,8 +14,8 @@ import (
 // MaxStore is the most that is worth a Store, in bytes: the kernel reads ahead by itself in what is longer.
 const MaxStore = requestSize
 
-// ErrUnknown says that the kernel has not heard of a file, or has forgotten it.
-var ErrUnknown = errors.New("the kernel does not know the file")
+// ErrUnknown says that the kernel has not heard of a file, or has forgotten it. It is fs.ErrNotExist.
+var ErrUnknown = fmt.Errorf("the kernel does not know the file: %w", fs.ErrNotExist)
 
 // ErrReading says that somebody is just reading a file, who brings it into the page cache.
 var ErrReading = errors.New("the file is being read")

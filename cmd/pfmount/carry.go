@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -50,14 +51,8 @@ func twoArgs(c *cli.Context, first, second string) (string, string, error) {
 
 // indexed builds the index of an image that is carried, without a cache.
 func indexed(ctx context.Context, image *fetch.Image, log *slog.Logger) (fetch.Cargo, error) {
-	ix, err := pfimg.Build(ctx, image.Manifest(), spool{image}.stream)
-	if err != nil {
-		return fetch.Cargo{}, fmt.Errorf("%s: %w", image.Ref(), err)
-	}
-	for _, w := range ix.Warnings() {
-		log.Warn(w, "image", image.Ref().String())
-	}
-	return fetch.Cargo{Image: image, Index: ix}, nil
+	ix, err := reader.BuildIndex(ctx, image, log)
+	return fetch.Cargo{Image: image, Index: ix}, err
 }
 
 // carried is the JSON of `pfmount push` and `pfmount pull`.

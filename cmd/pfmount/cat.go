@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
@@ -27,30 +28,30 @@ func catAction(c *cli.Context) error {
 	if c.NArg() < 2 {
 		return usagef("cat needs an IMAGE and a PATH (see pfmount cat --help)")
 	}
-	s, rows, err := openPaths(c)
+	r, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer r.Close()
 	for _, row := range rows {
-		if err := s.catRow(c, row); err != nil {
-			return fmt.Errorf("%s: %q: %w", s.image.Ref(), s.index.Path(row), err)
+		if err := catRow(c, r, row); err != nil {
+			return fmt.Errorf("%s: %q: %w", r.Image().Ref(), r.Index().Path(row), err)
 		}
 	}
 	return nil
 }
 
-func (s *session) catRow(c *cli.Context, row pfimg.Row) error {
-	if to, ok := s.index.Link(row); ok {
+func catRow(c *cli.Context, r *reader.Reader, row pfimg.Row) error {
+	if to, ok := r.Index().Link(row); ok {
 		return usagef("is a symlink to %q", to)
 	}
-	if b, ok := s.index.Inline(row); ok {
+	if b, ok := r.Index().Inline(row); ok {
 		_, err := c.App.Writer.Write(b)
 		return err
 	}
-	d, size, ok := s.index.Blob(row)
+	d, size, ok := r.Index().Blob(row)
 	if !ok {
 		return usagef("is a folder")
 	}
-	return s.copyBlob(c.Context, c.App.Writer, d, size)
+	return r.Copy(c.Context, c.App.Writer, d, size)
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/prefetch"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -22,15 +24,17 @@ const processName = "pfmount"
 
 // daemon is a served mount.
 type daemon struct {
-	cfg     *mountConfig
-	log     *slog.Logger
-	lines   *lines
-	session *session
-	server  *fusefs.Server
-	notify  *notifier    // nil without a service manager
-	socket  *stateServer // nil: pfmount status cannot ask
-	started time.Time
-	second  chan struct{} // closed when a second signal came
+	cfg      *mountConfig
+	log      *slog.Logger
+	lines    *lines
+	image    *reader.Reader
+	inflight prefetch.Inflight
+	prefetch *prefetch.Prefetcher // nil: nothing is fetched before it is read
+	server   *fusefs.Server
+	notify   *notifier    // nil without a service manager
+	socket   *stateServer // nil: pfmount status cannot ask
+	started  time.Time
+	second   chan struct{} // closed when a second signal came
 
 	guardLog string // where a crash is reported; empty: stderr
 }
@@ -56,7 +60,7 @@ func runForeground(c *cli.Context, cfg *mountConfig) error {
 	if c.IsSet("log-file") {
 		d.guardLog = cfg.logFile
 	}
-	return d.run(c, func() error { return nil })
+	return d.start(c, func() error { return nil })
 }
 
 // runChild serves a mount in the background process.
@@ -92,7 +96,7 @@ func runChild(c *cli.Context, cfg *mountConfig) error {
 		context.AfterFunc(sigint, interrupt)
 		return errors.Join(err, rep.send(nil))
 	}
-	if err := d.run(c, ready); err != nil {
+	if err := d.start(c, ready); err != nil {
 		caller.Set(levelOff)
 		d.log.Error("mount ended", "image", cfg.image, "mountpoint", cfg.mountpoint, "error", err)
 		if rep.pipe != nil {
@@ -110,27 +114,37 @@ func logLevel(verbose bool) slog.Level {
 	return slog.LevelInfo
 }
 
+// start runs a mount as the flags say.
+func (d *daemon) start(c *cli.Context, ready func() error) error {
+	source, err := readerConfig(c, d.cfg.ref, d.log)
+	if err != nil {
+		return err
+	}
+	source.Await = d.inflight.Await
+	take := func() (*fusefs.Folder, error) { return takeMountpoint(c, d.cfg, d.log) }
+	return d.run(c.Context, source, take, ready)
+}
+
 // run opens the image, mounts it, says so through ready, and serves until the
 // mount is gone.
-func (d *daemon) run(c *cli.Context, ready func() error) error {
-	ctx := c.Context
+func (d *daemon) run(ctx context.Context, source reader.Config, take func() (*fusefs.Folder, error), ready func() error) error {
 	d.started, d.second = time.Now(), make(chan struct{})
 	// The background process was started as /proc/self/exe, and ps would call it exe.
 	err := os.WriteFile("/proc/self/comm", []byte(processName), 0)
 	if err != nil {
 		d.log.Debug("the process keeps its name", "error", err)
 	}
-	if d.session, err = openIndexed(ctx, c, d.cfg.image, d.log); err != nil {
+	if d.image, err = reader.Open(ctx, d.cfg.ref, source); err != nil {
 		return err
 	}
-	defer d.session.Close()
+	defer d.image.Close()
 	root, err := d.root()
 	if err != nil {
 		return err
 	}
 	// Again, and now for good: a stale mount is cleared only when the image
 	// is there to take its place.
-	at, err := takeMountpoint(c, d.cfg, d.log)
+	at, err := take()
 	if err != nil {
 		return err
 	}
@@ -138,18 +152,19 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.session.startPrefetch(c, d.cfg.prefetch); err != nil {
-		return err
-	}
+	d.prefetch = d.newPrefetcher(source)
+	defer d.prefetch.Close()
 	guard := d.guardMount(at)
 	defer guard.Close()
 	options := fusefs.Options{
 		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
-		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
+		Image: d.image.Image().Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
 	}
-	d.session.prefetch.watch(&options)
+	if d.prefetch != nil {
+		options.Observer = d.prefetch
+	}
 	atSecond(ctx, d.abandon)
-	d.server, err = fusefs.Mount(at, d.session.index, d.session.blobs(), options)
+	d.server, err = fusefs.Mount(at, d.image.Index(), blobs{d.image}, options)
 	at.Close() // a held folder would keep the file system below busy
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.cfg.mountpoint, err)
@@ -157,14 +172,14 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	if err := guard.tell(d.server.Mounted()); err != nil {
 		d.log.Warn("the guard is gone: a crash would leave the mount behind, to be removed with pfmount umount", "error", err)
 	}
-	d.session.prefetch.showTo(d.server)
+	d.prefetch.PushTo(d.server)
 	if d.socket, err = d.serveState(); err != nil {
 		d.log.Warn("no status socket: pfmount status will know little of this mount", "error", err)
 	} else {
 		defer d.socket.Close()
 	}
 	atSecond(ctx, d.leave)
-	d.log.Info("mounted", "image", d.session.image.Ref().String(), "digest", d.session.image.Digest(),
+	d.log.Info("mounted", "image", d.image.Image().Ref().String(), "digest", d.image.Image().Digest(),
 		"mountpoint", d.cfg.mountpoint, "took", time.Since(d.started).Round(time.Millisecond))
 	defer d.announce(ctx)()
 	if err := ready(); err != nil {
@@ -178,12 +193,12 @@ func (d *daemon) root() (pfimg.Row, error) {
 	if d.cfg.subdir == "" {
 		return pfimg.Root, nil
 	}
-	row, ok := d.session.index.Find(d.cfg.subdir)
+	row, ok := d.image.Index().Find(d.cfg.subdir)
 	if !ok {
-		return 0, usagef("--subdir: %s has no %q", d.session.image.Ref(), d.cfg.subdir)
+		return 0, usagef("--subdir: %s has no %q", d.image.Image().Ref(), d.cfg.subdir)
 	}
-	if a, _ := d.session.index.Attr(row); a.Kind != pfimg.Dir {
-		return 0, usagef("--subdir: %q in %s is not a folder", d.cfg.subdir, d.session.image.Ref())
+	if a, _ := d.image.Index().Attr(row); a.Kind != pfimg.Dir {
+		return 0, usagef("--subdir: %q in %s is not a folder", d.cfg.subdir, d.image.Image().Ref())
 	}
 	return row, nil
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -25,14 +27,15 @@ const certWarn = 14 * 24 * time.Hour
 // image goes the way to an image, step by step.
 func (d *diagnosis) image(c *cli.Context, name string) {
 	ctx, start := c.Context, time.Now()
-	var imageRef ref.Ref
-	var o fetch.Options
+	var source imageArg
 	ok := d.look(ctx, "reference", "", func(context.Context) (f finding, err error) {
-		if imageRef, err = parseImage(name); err != nil {
+		source, err = parseImageArg(c, name, consoleLogger(c.Bool("verbose")))
+		if source.ref.Kind() == 0 {
 			return f, err
 		}
-		o, err = fetchOptions(c, imageRef, nil, consoleLogger(c.Bool("verbose")))
-		return finding{text: fmt.Sprintf("%s, in a %s", imageRef, imageRef.Kind()), values: values{"reference": imageRef.String(), "kind": imageRef.Kind().String()}}, err
+		kind := source.ref.Kind().String()
+		return finding{text: fmt.Sprintf("%s, in a %s", source.ref, kind),
+			values: values{"reference": source.ref.String(), "kind": kind}}, err
 	})
 	after := []string{"manifest", "signature", "top-level", "blob"}
 	way := []string{"route", "credentials", "name", "connect", "tls"}
@@ -40,11 +43,11 @@ func (d *diagnosis) image(c *cli.Context, name string) {
 		d.skip(ctx, "there is no reference", append(way, after...)...)
 		return
 	}
-	if imageRef.Kind() == ref.Registry && !d.route(ctx, imageRef, o) {
+	if source.ref.Kind() == ref.Registry && !d.route(ctx, source) {
 		d.skip(ctx, "the way there is not clear", append(way[2:], after...)...)
 		return
 	}
-	im := d.open(ctx, imageRef, o)
+	im := d.open(ctx, source)
 	if im == nil {
 		return
 	}
@@ -57,9 +60,9 @@ func (d *diagnosis) image(c *cli.Context, name string) {
 }
 
 // route says who will be asked, and with which credentials.
-func (d *diagnosis) route(ctx context.Context, imageRef ref.Ref, o fetch.Options) bool {
+func (d *diagnosis) route(ctx context.Context, source imageArg) bool {
 	begin := time.Now()
-	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) { return fetch.Look(ctx, imageRef, o) })
+	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) { return fetch.Look(ctx, source.ref, source.options) })
 	took := time.Since(begin).Seconds()
 	var places, logins []string
 	var list []values
@@ -94,17 +97,18 @@ func (d *diagnosis) route(ctx context.Context, imageRef ref.Ref, o fetch.Options
 }
 
 // open connects, gets the manifest and checks the signature.
-func (d *diagnosis) open(ctx context.Context, imageRef ref.Ref, o fetch.Options) *fetch.Image {
+func (d *diagnosis) open(ctx context.Context, source imageArg) *fetch.Image {
 	w := newWayIn()
+	o := source.options
 	o.Meta = w
 	im, err := bounded(ctx, stepLimit, func(ctx context.Context) (*fetch.Image, error) {
-		return fetch.Open(httptrace.WithClientTrace(ctx, w.trace()), imageRef, o)
+		return fetch.Open(httptrace.WithClientTrace(ctx, w.trace()), source.ref, o)
 	})
 	took := time.Since(w.start)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	failed, advice := err, ""
-	if imageRef.Kind() == ref.Registry {
+	if source.ref.Kind() == ref.Registry {
 		advice = "-v tells of each request"
 		for _, leg := range w.legs {
 			failed = d.connection(ctx, leg, failed)
@@ -211,16 +215,16 @@ func (d *diagnosis) blobs(ctx context.Context, im *fetch.Image) {
 	ok := step("top-level", func(ctx context.Context) (finding, error) {
 		var read, later int
 		for _, top := range im.Manifest().TopLevel() {
-			if wire, _, _ := im.Wire(top.Digest); wire > eagerLimit {
+			if wire, _, _ := im.Wire(top.Digest); wire > reader.EagerLimit {
 				later++
 				continue
 			}
-			if err := im.Blob(ctx, top.Digest, -1, new(discard)); err != nil {
+			if err := im.Blob(ctx, top.Digest, -1, new(artifact.Discard)); err != nil {
 				return finding{}, fmt.Errorf("%s: %w", top.Path, err)
 			}
 			read++
 		}
-		ix, err := pfimg.Build(ctx, im.Manifest(), spool{im}.stream)
+		ix, err := reader.BuildIndex(ctx, im, nil)
 		if err != nil {
 			return finding{}, err
 		}
@@ -240,7 +244,7 @@ func (d *diagnosis) blobs(ctx context.Context, im *fetch.Image) {
 		d.skip(ctx, "the image has no file that is not empty", "blob")
 	default:
 		step("blob", func(ctx context.Context) (finding, error) {
-			err := im.Blob(ctx, smallest, size, new(discard))
+			err := im.Blob(ctx, smallest, size, new(artifact.Discard))
 			return finding{text: fmt.Sprintf("%s, %d bytes, fetched, decoded, verified", smallest, size),
 				values: values{"digest": smallest.String(), "bytes": size}}, err
 		})

@@ -118,6 +118,9 @@ func (w *wayIn) end(l *leg, host string, err error, m meeting) {
 
 // Bytes runs fill, if there is one. What has a size is named by the manifest, which is there then.
 func (w *wayIn) Bytes(ctx context.Context, _ [32]byte, size int64, fill func(context.Context, artifact.Sink) error) ([]byte, error) {
+	if fill == nil {
+		return nil, fs.ErrNotExist
+	}
 	w.mu.Lock()
 	if size >= 0 && w.manifest == 0 {
 		w.manifest = time.Since(w.start)

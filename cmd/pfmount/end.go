@@ -33,7 +33,7 @@ func (d *daemon) end(ctx context.Context) error {
 		d.log.Info("ending", "mountpoint", d.cfg.mountpoint)
 	}
 	d.limitEnd()
-	d.session.prefetch.stop()
+	d.prefetch.Stop()
 	limit := time.After(lastGrace)
 	drained := d.server.StopReads(readGrace)
 	err := d.server.Unmount()

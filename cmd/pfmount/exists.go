@@ -36,16 +36,11 @@ func existsAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	imageRef, err := parseImage(arg)
+	source, err := parseImageArg(c, arg, consoleLogger(c.Bool("verbose")))
 	if err != nil {
 		return err
 	}
-	imageRef = imageRef.InStore(c.String("store"))
-	o, err := fetchOptions(c, imageRef, nil, consoleLogger(c.Bool("verbose")))
-	if err != nil {
-		return err
-	}
-	there, err := fetch.Exists(c.Context, imageRef, o)
+	there, err := fetch.Exists(c.Context, source.ref, source.options)
 	if err != nil {
 		return err
 	}
@@ -54,7 +49,7 @@ func existsAction(c *cli.Context) error {
 		text, err = "absent", shownError{errAbsent}
 	}
 	if !c.Bool("quiet") {
-		fmt.Fprintf(c.App.Writer, "%s: %s\n", imageRef, text)
+		fmt.Fprintf(c.App.Writer, "%s: %s\n", source.ref, text)
 	}
 	return err
 }

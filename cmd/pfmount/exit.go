@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
@@ -84,6 +85,7 @@ var codes = []struct {
 }{
 	{errUsage, exitUsage},
 	{errAbsent, exitAbsent},
+	{reader.ErrOpenFiles, exitUsage},
 	{safedir.ErrUnsafe, exitUsage},
 	{local.ErrTaken, exitUsage},
 	{fetch.ErrTooLarge, exitUsage},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -74,25 +75,31 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print one JSON object"}
 }
 
+// cacheOptions returns what the flags say about the disk cache.
+func cacheOptions(c *cli.Context, log *slog.Logger) (o cache.Options, err error) {
+	o.Log = log
+	if o.Dir, err = cacheDir(c); err != nil {
+		return o, err
+	}
+	if o.Size, err = parseSize(c, "cache-size"); err != nil {
+		return o, err
+	}
+	if o.MinFree, err = parsePercent(c.String("cache-min-free")); err != nil {
+		return o, err
+	}
+	if o.Verify, err = disk.ParseVerifyMode(c.String("cache-verify")); err != nil {
+		return o, usagef("--cache-verify: %v", err)
+	}
+	return o, nil
+}
+
 // openCache opens the disk cache that the flags name.
 func openCache(c *cli.Context, log *slog.Logger) (*cache.Store, error) {
-	dir, err := cacheDir(c)
+	o, err := cacheOptions(c, log)
 	if err != nil {
 		return nil, err
 	}
-	size, err := parseSize(c, "cache-size")
-	if err != nil {
-		return nil, err
-	}
-	free, err := parsePercent(c.String("cache-min-free"))
-	if err != nil {
-		return nil, err
-	}
-	mode, err := disk.ParseVerifyMode(c.String("cache-verify"))
-	if err != nil {
-		return nil, usagef("--cache-verify: %v", err)
-	}
-	return cache.New(cache.Options{Dir: dir, Size: size, MinFree: free, Verify: mode, Log: log})
+	return cache.New(o)
 }
 
 // cacheDir is --cache-dir, else the user's cache folder; without a HOME, root
@@ -132,17 +139,8 @@ func parsePercent(s string) (float64, error) {
 	return p / 100, nil
 }
 
-// parseImage reads the IMAGE argument; local paths become absolute.
-func parseImage(image string) (ref.Ref, error) {
-	imageRef, err := ref.Parse(image)
-	if err != nil {
-		return imageRef, err
-	}
-	return imageRef.Abs()
-}
-
 // fetchOptions turns the image flags into what fetch.Open takes.
-func fetchOptions(c *cli.Context, imageRef ref.Ref, meta fetch.Meta, log *slog.Logger) (fetch.Options, error) {
+func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Options, error) {
 	var o fetch.Options
 	policy, err := keyPolicy(c, imageRef)
 	if err != nil {
@@ -166,7 +164,7 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, meta fetch.Meta, log *slog.L
 		return o, err
 	}
 	return fetch.Options{
-		Policy: policy, Log: log, Meta: meta, MaxBlobSize: maxBlob,
+		Policy: policy, Log: log, MaxBlobSize: maxBlob,
 		Registry: fetch.RegistryOptions{
 			Version: version, Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
 			StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
@@ -246,4 +244,18 @@ func oneArg(c *cli.Context, name string) (string, error) {
 		return "", usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(1), commandPrefix(c))
 	}
 	return c.Args().First(), nil
+}
+
+// readLimited reads a whole file of at most limit bytes.
+func readLimited(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s: larger than %d bytes", name, limit)
+	}
+	return b, err
 }

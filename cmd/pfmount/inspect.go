@@ -10,6 +10,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -67,26 +69,26 @@ func inspectAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := openIndexed(c.Context, c, arg, consoleLogger(c.Bool("verbose")))
+	r, err := openCached(c, arg)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	sum := s.summary()
+	defer r.Close()
+	sum := summarize(r.Image(), r.Index())
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, sum)
 	}
 	return sum.print(c.App.Writer)
 }
 
-func (s *session) summary() summary {
-	m, st := s.image.Manifest(), s.index.Stats()
+func summarize(image *fetch.Image, ix *pfimg.Index) summary {
+	m, st := image.Manifest(), ix.Stats()
 	sum := summary{
-		Schema: 1, Reference: s.image.Ref().String(), ManifestDigest: s.image.Digest(), CID: m.ID.String(),
+		Schema: 1, Reference: image.Ref().String(), ManifestDigest: image.Digest(), CID: m.ID.String(),
 		CreatedAt: m.Created.UTC(), Agent: summaryAgent{m.Agent.Kind, m.Agent.Version, m.Agent.Fingerprint},
 		Parents: []string{}, Signature: summarySignature{Key: string(m.Signer)},
 		Files: st.Files, Dirs: st.Dirs, Symlinks: st.Symlinks, Pages: st.Pages,
-		Layers: s.image.Layers(), WireBytes: s.image.WireBytes(), DecodedBytes: st.Bytes,
+		Layers: image.Layers(), WireBytes: image.WireBytes(), DecodedBytes: st.Bytes,
 	}
 	if m.Signer != "none" {
 		sum.Signature.Algorithm = sign.HMACSHA256
@@ -94,8 +96,8 @@ func (s *session) summary() summary {
 	for _, p := range m.Parents {
 		sum.Parents = append(sum.Parents, p.String())
 	}
-	for d := range s.index.Blobs() {
-		if _, _, ok := s.image.Wire(d); !ok {
+	for d := range ix.Blobs() {
+		if _, _, ok := image.Wire(d); !ok {
 			sum.Missing++
 		}
 	}

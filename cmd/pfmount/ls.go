@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
@@ -37,29 +38,29 @@ func lsAction(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef("no IMAGE given (see pfmount ls --help)")
 	}
-	s, rows, err := openPaths(c)
+	r, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer r.Close()
 	out := bufio.NewWriter(c.App.Writer)
-	l := lister{s.index, out, c.Bool("long"), c.Bool("recursive"), c.Bool("null")}
+	l := lister{r.Index(), out, c.Bool("long"), c.Bool("recursive"), c.Bool("null")}
 	for _, row := range rows {
 		l.list(row)
 	}
 	return out.Flush()
 }
 
-// find looks paths of the image up; none means the root.
-func (s *session) find(paths []string) ([]pfimg.Row, error) {
+// findPaths looks up paths of an image. No path means the root.
+func findPaths(r *reader.Reader, paths []string) ([]pfimg.Row, error) {
 	if len(paths) == 0 {
 		return []pfimg.Row{pfimg.Root}, nil
 	}
 	var rows []pfimg.Row
 	for _, p := range paths {
-		row, ok := s.index.Find(strings.Trim(p, "/"))
+		row, ok := r.Index().Find(strings.Trim(p, "/"))
 		if !ok {
-			return nil, usagef("%s: no such file in the image: %q", s.image.Ref(), p)
+			return nil, usagef("%s: no such file in the image: %q", r.Image().Ref(), p)
 		}
 		rows = append(rows, row)
 	}

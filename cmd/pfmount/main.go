@@ -2,7 +2,7 @@
 // verified, as read-only FUSE file systems.
 //
 // This package is flags, wiring and the background process: one file per
-// command, the joint between the disk cache and the image (blobs.go), and the
+// command, the one way to open an image from a command line (open.go), and the
 // one table from errors to exit codes (exit.go). What can be tested alone
 // lives in the packages below it.
 package main

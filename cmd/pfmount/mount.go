@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
@@ -56,7 +57,7 @@ type mountConfig struct {
 	noExec     bool
 	logFile    string
 	verbose    bool
-	prefetch   string
+	prefetch   prefetchConfig
 }
 
 func mountAction(c *cli.Context) error {
@@ -68,7 +69,7 @@ func mountAction(c *cli.Context) error {
 		return runChild(c, cfg)
 	}
 	// What can be known without the image is said before anything is started.
-	if err := enoughFiles(); err != nil {
+	if err := reader.CheckOpenFiles(); err != nil {
 		return err
 	}
 	if err := checkMountpoint(c, cfg); err != nil {
@@ -90,12 +91,15 @@ func mountAction(c *cli.Context) error {
 // checkMount does everything of a mount but the mounting.
 func checkMount(c *cli.Context, cfg *mountConfig) error {
 	d := &daemon{cfg: cfg, log: consoleLogger(cfg.verbose)}
-	var err error
-	if d.session, err = openIndexed(c.Context, c, cfg.image, d.log); err != nil {
+	source, err := readerConfig(c, cfg.ref, d.log)
+	if err != nil {
+		return err
+	}
+	if d.image, err = reader.Open(c.Context, cfg.ref, source); err != nil {
 		return err
 	}
 	_, err = d.root()
-	return errors.Join(err, d.session.Close())
+	return errors.Join(err, d.image.Close())
 }
 
 func parseMount(c *cli.Context) (*mountConfig, error) {
@@ -108,7 +112,7 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 	default:
 		return nil, usagef("unexpected argument %q (see pfmount --help)", c.Args().Get(2))
 	}
-	imageRef, err := parseImage(c.Args().Get(0))
+	imageRef, err := parseImage(c, c.Args().Get(0))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,13 +36,7 @@ func pullAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	store := c.String("store")
-	if store != "" {
-		if store, err = filepath.Abs(store); err != nil {
-			return err
-		}
-	}
-	dst, err := ref.ParseDest(dest, store)
+	dst, err := ref.ParseDest(dest, c.String("store"))
 	if err != nil {
 		return err
 	}
@@ -54,22 +47,16 @@ func pullAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	imageRef, err := parseImage(name)
-	if err != nil {
-		return err
-	}
-	imageRef = imageRef.InStore(store)
 	log := consoleLogger(c.Bool("verbose"))
-	o, err := fetchOptions(c, imageRef, nil, log)
+	source, err := parseImageArg(c, name, log)
 	if err != nil {
 		return err
 	}
-	image, err := fetch.Open(c.Context, imageRef, o)
+	image, err := source.open(c.Context)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	warn(log, image)
 	cargo, err := indexed(c.Context, image, log)
 	if err != nil {
 		return err
@@ -80,7 +67,7 @@ func pullAction(c *cli.Context) error {
 	}
 	meter := new(fetch.Meter)
 	p := startProgress(c, meter, "fetching", "fetching")
-	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: o.Registry.MaxConns, Meter: meter})
+	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: source.options.Registry.MaxConns, Meter: meter})
 	p.stop()
 	return t.end(c, report, err)
 }

@@ -66,7 +66,7 @@ func pushAction(c *cli.Context) error {
 		return usagef("IMAGE %q is no registry; pfmount pull fills local places", dest)
 	}
 	log := consoleLogger(c.Bool("verbose"))
-	o, err := fetchOptions(c, dst, nil, log)
+	o, err := fetchOptions(c, dst, log)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,6 @@ func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (ima
 	if image, err = openLocal(c, name, dst, log); err != nil {
 		return nil, nil, err
 	}
-	warn(log, image)
 	return image, func() { image.Close() }, nil
 }
 
@@ -152,38 +151,30 @@ func openCaptured(c *cli.Context, dir string, log *slog.Logger) (*fetch.Image, f
 
 // openFolder opens a captured directory. Nobody signed it yet, and it is trusted, since it was made just now.
 func openFolder(c *cli.Context, folder string, log *slog.Logger) (*fetch.Image, error) {
-	imageRef, err := parseImage("file://" + folder)
+	source, err := parseImageArg(c, "file://"+folder, log)
 	if err != nil {
 		return nil, err
 	}
-	o, err := fetchOptions(c, imageRef, nil, log)
-	if err != nil {
-		return nil, err
-	}
-	o.TrustFolder = "it was captured just now"
-	return fetch.Open(c.Context, imageRef, o)
+	source.options.TrustFolder = "it was captured just now"
+	return source.open(c.Context)
 }
 
 // openLocal opens a local image. A key that is given for the registry signs anew, so a source under the public default
 // key passes as well when nothing else names the key of the source.
 func openLocal(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (*fetch.Image, error) {
-	imageRef, err := parseImage(name)
+	source, err := parseImageArg(c, name, log)
 	if err != nil {
 		return nil, err
 	}
-	if imageRef.Kind() == ref.Registry {
+	if source.ref.Kind() == ref.Registry {
 		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, oci-layout:DIR[:TAG] or a directory", name)
 	}
-	imageRef = imageRef.InStore(c.String("store"))
-	o, err := fetchOptions(c, imageRef, nil, log)
-	if err != nil {
-		return nil, err
-	}
-	image, err := fetch.Open(c.Context, imageRef, o)
-	shared := c.IsSet("key-file") || imageRef.SignKeyVar() == dst.SignKeyVar()
-	if errors.Is(err, sign.ErrSignature) && len(o.Policy.Keys) > 0 && shared && !o.Policy.Require {
-		o.Policy.Keys = nil
-		if public, second := fetch.Open(c.Context, imageRef, o); second == nil {
+	image, err := source.open(c.Context)
+	shared := c.IsSet("key-file") || source.ref.SignKeyVar() == dst.SignKeyVar()
+	policy := &source.options.Policy
+	if errors.Is(err, sign.ErrSignature) && len(policy.Keys) > 0 && shared && !policy.Require {
+		policy.Keys = nil
+		if public, second := source.open(c.Context); second == nil {
 			image, err = public, nil
 		}
 	}

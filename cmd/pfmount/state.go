@@ -110,14 +110,14 @@ func (d *daemon) serveState() (*stateServer, error) {
 
 func (d *daemon) state() mountState {
 	_, errs := d.lines.snapshot()
-	image, stats := d.session.image, d.session.store.Stats()
+	image, stats := d.image.Image(), d.image.Stats()
 	traffic := image.Fetched()
-	ahead, shown := d.session.prefetch.stats()
+	ahead := d.prefetch.Stats()
 	return mountState{
 		Mountpoint: d.cfg.mountpoint, Image: d.cfg.image, ManifestDigest: image.Digest(), PID: os.Getpid(),
 		Offline: image.Stale(), Started: d.started.UTC(), FetchedBytes: traffic.Bytes, TotalBytes: wholeSize(image),
 		Requests: traffic.Requests, CacheHits: int64(stats.Hits), CacheMisses: int64(stats.Misses),
-		WaitedReads: d.session.early.waits.Load(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted, Shown: shown,
+		WaitedReads: d.inflight.Waits(), AheadHits: ahead.Hits, AheadWasted: ahead.Wasted, Shown: ahead.Pushed,
 		Goroutines: runtime.NumGoroutine(), LastErrors: errs,
 	}
 }
@@ -129,21 +129,21 @@ func wholeSize(image *fetch.Image) int64 { return image.ManifestSize() + image.W
 // writeMetrics answers in the Prometheus text format, version 0.0.4.
 func (d *daemon) writeMetrics(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	s, traffic := d.session.store.Stats(), d.session.image.Fetched()
-	ahead, shown := d.session.prefetch.stats()
+	s, traffic := d.image.Stats(), d.image.Image().Fetched()
+	ahead := d.prefetch.Stats()
 	for _, m := range []struct {
 		name, kind, help string
 		value            int64
 	}{
 		{"fetched_bytes_total", "counter", "Bytes read from the image's source.", traffic.Bytes},
 		{"requests_total", "counter", "Requests sent to the image's source.", traffic.Requests},
-		{"image_bytes", "gauge", "Size of the image, its manifest included.", wholeSize(d.session.image)},
+		{"image_bytes", "gauge", "Size of the image, its manifest included.", wholeSize(d.image.Image())},
 		{"cache_hits_total", "counter", "Blob opens answered by the cache.", int64(s.Hits)},
 		{"cache_misses_total", "counter", "Blob opens that had to wait for a fill.", int64(s.Misses)},
-		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.session.early.waits.Load()},
+		{"reads_waited_total", "counter", "Reads that waited for a blob.", d.inflight.Waits()},
 		{"ahead_hits_total", "counter", "Blobs fetched ahead, then read.", ahead.Hits},
 		{"ahead_wasted_total", "counter", "Blobs fetched ahead and passed over.", ahead.Wasted},
-		{"shown_total", "counter", "Files given to the kernel before they were read.", shown},
+		{"shown_total", "counter", "Files given to the kernel before they were read.", ahead.Pushed},
 		{"cache_fills_failed_total", "counter", "Fills that failed.", int64(s.Failed)},
 		{"cache_damaged_total", "counter", "Cached blobs found damaged and dropped.", int64(s.Damaged)},
 		{"cache_evicted_total", "counter", "Blobs evicted by this process.", int64(s.Evicted)},

@@ -31,7 +31,7 @@ func (d *daemon) serveTag(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *daemon) tag(ctx context.Context) tagState {
-	image := d.session.image
+	image := d.image.Image()
 	digest, err := image.Resolve(ctx)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -11,7 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
@@ -67,21 +69,15 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	imageRef, err := parseImage(arg)
+	source, err := parseImageArg(c, arg, consoleLogger(c.Bool("verbose")))
 	if err != nil {
 		return err
 	}
-	log := consoleLogger(c.Bool("verbose"))
-	o, err := fetchOptions(c, imageRef, nil, log)
-	if err != nil {
-		return err
-	}
-	image, err := fetch.Open(c.Context, imageRef, o)
+	image, err := source.open(c.Context)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	warn(log, image)
 	m := image.Manifest()
 	v := &verdict{Schema: 1, Reference: image.Ref().String(), ManifestDigest: image.Digest(), CID: m.ID.String(),
 		CreatedAt: m.Created.UTC(), Key: string(m.Signer), Bad: []badBlob{}}
@@ -103,9 +99,9 @@ func verifyAction(c *cli.Context) error {
 
 // hashAll hashes every blob and notes each that fails.
 func (v *verdict) hashAll(ctx context.Context, image *fetch.Image) error {
-	ix, err := pfimg.Build(ctx, image.Manifest(), spool{image}.stream)
+	ix, err := reader.BuildIndex(ctx, image, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", image.Ref(), err)
+		return err
 	}
 	g := new(errgroup.Group)
 	g.SetLimit(verifyWorkers)
@@ -114,9 +110,9 @@ func (v *verdict) hashAll(ctx context.Context, image *fetch.Image) error {
 			break
 		}
 		g.Go(func() error {
-			sink := new(discard)
-			err := image.Blob(ctx, d, size, sink)
-			v.note(d, sink.n, err)
+			var sink artifact.Discard
+			err := image.Blob(ctx, d, size, &sink)
+			v.note(d, int64(sink), err)
 			return nil
 		})
 	}

@@ -8,9 +8,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/prefetch"
 )
 
 func warmCommand() *cli.Command {
@@ -37,27 +38,27 @@ func warmAction(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return usagef("no IMAGE given (see pfmount warm --help)")
 	}
-	s, rows, err := openPaths(c)
+	r, rows, err := openPaths(c)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	list, err := s.toWarm(c, rows)
+	defer r.Close()
+	list, err := toWarm(c, r, rows)
 	if err != nil {
 		return err
 	}
-	w := &warmer{s: s}
+	w := &warmer{image: r}
 	w.begin(list)
 	p := startProgress(c, &w.meter, "fetching", "fetching")
-	before := s.image.Fetched().Bytes
+	before := r.Image().Fetched().Bytes
 	err = w.fetch(c.Context, list, c.Int("max-connections"))
 	p.stop()
 	if err != nil {
 		return fmt.Errorf("%s: %d of %d blobs are in the cache; run it again to go on: %w",
-			s.image.Ref(), w.meter.Now().Blobs, len(list), err)
+			r.Image().Ref(), w.meter.Now().Blobs, len(list), err)
 	}
 	fmt.Fprintf(c.App.Writer, "%d blobs (%s) in the cache, %s fetched\n", len(list),
-		sizeText(w.bytes.Load()), sizeText(s.image.Fetched().Bytes-before))
+		sizeText(w.bytes.Load()), sizeText(r.Image().Fetched().Bytes-before))
 	return nil
 }
 
@@ -68,11 +69,11 @@ type warmBlob struct {
 }
 
 // toWarm lists what is asked for: the blobs of rows, or what was learned.
-func (s *session) toWarm(c *cli.Context, rows []pfimg.Row) (list []warmBlob, err error) {
+func toWarm(c *cli.Context, r *reader.Reader, rows []pfimg.Row) (list []warmBlob, err error) {
 	if !c.Bool("learned") {
 		wanted := make(map[pfimg.Digest]int64)
 		for _, row := range rows {
-			s.collect(row, wanted)
+			collect(r.Index(), row, wanted)
 		}
 		for d, size := range wanted {
 			list = append(list, warmBlob{d, size})
@@ -82,19 +83,20 @@ func (s *session) toWarm(c *cli.Context, rows []pfimg.Row) (list []warmBlob, err
 	if c.NArg() > 1 {
 		return nil, usagef("--learned takes no PATH")
 	}
-	for _, d := range s.learned() {
-		size, _ := s.index.Size(d)
+	for _, d := range prefetch.Order(r.Records(), r.Image().Manifest(), r.Index()) {
+		size, _ := r.Index().Size(d)
 		list = append(list, warmBlob{d, size})
 	}
 	if len(list) == 0 {
-		s.log.Warn("no mount of this image, or of one that it came from, was seen reading yet", "image", s.image.Ref().String())
+		consoleLogger(c.Bool("verbose")).Warn("no mount of this image, or of one that it came from, was seen reading yet",
+			"image", r.Image().Ref().String())
 	}
 	return list, nil
 }
 
 // warmer fills the cache and counts.
 type warmer struct {
-	s     *session
+	image *reader.Reader
 	meter fetch.Meter
 	bytes atomic.Int64 // decoded, of all blobs that are in the cache
 }
@@ -103,65 +105,42 @@ type warmer struct {
 func (w *warmer) begin(list []warmBlob) {
 	var bytes int64
 	for _, b := range list {
-		if _, cached := w.s.store.Stat(b.digest); !cached {
+		if _, cached := w.image.Stat(b.digest); !cached {
 			bytes += max(b.size, 0)
 		}
 	}
 	w.meter.Begin(int64(len(list)), bytes)
 }
 
-// fetch opens blobs, which fills the cache, at most n at once.
+// fetch fetches blobs, at most n at once.
 func (w *warmer) fetch(ctx context.Context, list []warmBlob, n int) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(n)
 	for _, b := range list {
 		g.Go(func() error {
-			f, err := w.s.store.Open(ctx, b.digest, b.size, func(ctx context.Context, to cache.Sink) error {
-				return w.s.image.Blob(ctx, b.digest, b.size, &countedSink{Sink: to, meter: &w.meter})
-			})
+			size, err := w.image.Warm(ctx, b.digest, b.size, func(n int64) { w.meter.Add(0, n) })
 			if err != nil {
 				return err
 			}
-			w.bytes.Add(f.Size())
+			w.bytes.Add(size)
 			w.meter.Add(1, 0)
-			return f.Close()
+			return nil
 		})
 	}
 	return g.Wait()
 }
 
-// countedSink tells a meter what is written.
-type countedSink struct {
-	cache.Sink
-	meter *fetch.Meter
-	n     int64
-}
-
-func (s *countedSink) Write(p []byte) (int, error) {
-	n, err := s.Sink.Write(p)
-	s.n += int64(n)
-	s.meter.Add(0, int64(n))
-	return n, err
-}
-
-// Reset takes back what was counted.
-func (s *countedSink) Reset() error {
-	s.meter.Add(0, -s.n)
-	s.n = 0
-	return s.Sink.Reset()
-}
-
 // collect gathers the blobs of a row and of everything below it.
-func (s *session) collect(row pfimg.Row, into map[pfimg.Digest]int64) {
-	if d, size, ok := s.index.Blob(row); ok {
+func collect(ix *pfimg.Index, row pfimg.Row, into map[pfimg.Digest]int64) {
+	if d, size, ok := ix.Blob(row); ok {
 		into[d] = size
 		return
 	}
 	for i := 0; ; i++ {
-		child, _, ok := s.index.Child(row, i)
+		child, _, ok := ix.Child(row, i)
 		if !ok {
 			return
 		}
-		s.collect(child, into)
+		collect(ix, child, into)
 	}
 }

@@ -77,17 +77,6 @@ func (k *HashingWriter) Forget() error {
 	return k.Reset()
 }
 
-// countDiscard is a Sink that counts decoded bytes and drops them.
-type countDiscard int64
-
-func (t *countDiscard) Write(p []byte) (int, error) {
-	*t += countDiscard(len(p))
-	return len(p), nil
-}
-
-// Reset starts again.
-func (t *countDiscard) Reset() error { *t = 0; return nil }
-
 // teeSource is a source that lets a hashingWriter see what is read.
 type teeSource struct {
 	Source
@@ -129,7 +118,7 @@ func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *H
 	t := &teeSource{Source: r.src, keep: keep}
 	tapped := *r
 	tapped.src = t
-	var decoded countDiscard
+	var decoded Discard
 	if err := tapped.Blob(ctx, d, size, &decoded); err != nil {
 		return StoredBlob{}, err
 	}

@@ -10,6 +10,22 @@ type Sink interface {
 	Reset() error
 }
 
+// Discard is a Sink that drops a blob's bytes. Its value is how many there were.
+type Discard int64
+
+var _ Sink = (*Discard)(nil)
+
+func (d *Discard) Write(p []byte) (int, error) {
+	*d += Discard(len(p))
+	return len(p), nil
+}
+
+// Reset sets the count to zero.
+func (d *Discard) Reset() error {
+	*d = 0
+	return nil
+}
+
 // Memory is a Sink that grows in pieces, so that a long manifest is never held twice while it
 // arrives.
 type Memory struct{ pieces [][]byte }

@@ -11,7 +11,6 @@ var notYet = []violation{
 	{"cmd/pfmount", columns},
 	{"cmd/pfmount.daemon", methodFiles},
 	{"cmd/pfmount.mountConfig", fields},
-	{"cmd/pfmount.session", methodFiles},
 	{"fetch", lines},
 	{"fetch", columns},
 	{"fetch.endpoint", methodFiles},
