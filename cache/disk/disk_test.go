@@ -117,7 +117,6 @@ func TestUnsignedSteps(t *testing.T) {
 // Only a regular file of this user can be a blob.
 func TestOurs(t *testing.T) {
 	t.Parallel()
-	d := testDir(t, Options{})
 	uid := uint32(os.Geteuid())
 	for name, c := range map[string]struct {
 		st   unix.Stat_t
@@ -127,7 +126,7 @@ func TestOurs(t *testing.T) {
 		"another user's": {unix.Stat_t{Mode: unix.S_IFREG, Uid: uid + 1}, false},
 		"a directory":    {unix.Stat_t{Mode: unix.S_IFDIR, Uid: uid}, false},
 	} {
-		if got := d.ours(&c.st); got != c.want {
+		if got := ours(&c.st); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
