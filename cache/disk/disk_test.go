@@ -133,6 +133,7 @@ func TestOurs(t *testing.T) {
 }
 
 func TestFileSystem(t *testing.T) {
+	t.Parallel()
 	for magic, want := range map[int64]struct {
 		name   string
 		remote bool
@@ -153,6 +154,7 @@ func TestFileSystem(t *testing.T) {
 }
 
 func TestWarner(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		w := &warner{log: slog.New(slog.NewTextHandler(&log, nil)), every: 50 * time.Millisecond}
@@ -173,6 +175,7 @@ func TestWarner(t *testing.T) {
 
 // What was hashed is remembered per file and chunk, in bounded memory.
 func TestSeen(t *testing.T) {
+	t.Parallel()
 	c := newSeen()
 	a, b := [32]byte{1}, [32]byte{2}
 	c.add(a, 7, 3)
