@@ -78,6 +78,7 @@ func watchLimit(t *testing.T, dir string, done *sync.WaitGroup) {
 // Several processes fill, read and evict in one small cache, and some are killed at random. Every byte is checked by
 // them, the folder after each round, and the limit all the time.
 func TestProcessesChurn(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const rounds, procs = 8, 3
 	seed := int64(fromEnv(t, "PFMOUNT_SEED", 1))
@@ -109,7 +110,8 @@ func TestProcessesChurn(t *testing.T) {
 
 // Processes that make a cache at the same time agree on what is in it: one starts the number while others count.
 func TestProcessesStartTogether(t *testing.T) {
-	for round := range 15 {
+	t.Parallel()
+	for round := range 8 {
 		dir := t.TempDir()
 		var wg sync.WaitGroup
 		for p := range 4 {

@@ -28,7 +28,8 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 // Processes that fill, read and evict are killed at random instants. After each round the folder is as sound as after a
 // clean end, before anybody could have repaired it, and the next start removes what the dead left.
 func TestKilled(t *testing.T) {
-	rounds := fromEnv(t, "PFMOUNT_KILL_ROUNDS", 250)
+	t.Parallel()
+	rounds := fromEnv(t, "PFMOUNT_KILL_ROUNDS", 100)
 	seed := fromEnv(t, "PFMOUNT_KILL_SEED", 1)
 	t.Logf("PFMOUNT_KILL_SEED=%d PFMOUNT_KILL_ROUNDS=%d", seed, rounds)
 	rnd := rand.New(rand.NewPCG(uint64(seed), 0))

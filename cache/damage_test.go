@@ -95,11 +95,13 @@ var damages = map[string]struct {
 }
 
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	for name, d := range damages {
 		for _, mode := range []disk.VerifyMode{disk.VerifyFirst, disk.VerifyAlways} {
 			for kind, change := range map[string]func(*limits){"whole": func(*limits) {}, "chunks": tiny} {
 				for _, size := range []int64{100, -1} {
 					t.Run(name+" "+mode.String()+" "+kind, func(t *testing.T) {
+						t.Parallel()
 						testDamage(t, d.do, mode, change, size)
 					})
 				}
@@ -142,6 +144,7 @@ func testDamage(t *testing.T, do func(*testing.T, string, string), mode disk.Ver
 
 // A file of another user is dropped. Root can make one.
 func TestForeignFile(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -159,6 +162,7 @@ func TestForeignFile(t *testing.T) {
 
 // A sound file whose mode or time is not ours, restored from a backup for instance, is hashed and kept.
 func TestSoundButTouched(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(path string) error{
 		"time": func(path string) error { return os.Chtimes(path, time.Now(), time.Now()) },
 		"mode": func(path string) error { return os.Chmod(path, 0o644) },
@@ -182,6 +186,7 @@ func TestSoundButTouched(t *testing.T) {
 
 // Stat vouches for the length that it reports: readers are shown it and see nothing beyond it.
 func TestStatOfDamaged(t *testing.T) {
+	t.Parallel()
 	for name, d := range damages {
 		for kind, change := range map[string]func(*limits){"whole": func(*limits) {}, "chunks": tiny} {
 			if kind == "chunks" && !d.cheap {
@@ -204,6 +209,7 @@ func TestStatOfDamaged(t *testing.T) {
 
 // A power cut leaves a name, the right mode and time, and less content: no length comes of it.
 func TestStatAfterPowerCut(t *testing.T) {
+	t.Parallel()
 	for kind, change := range map[string]func(*limits){"whole": func(*limits) {}, "chunks": tiny} {
 		for _, size := range []int64{0, 1, 17, 99} {
 			dir := t.TempDir()
@@ -221,6 +227,7 @@ func TestStatAfterPowerCut(t *testing.T) {
 
 // Damage that appears while the file is open: a read that meets it fetches the blob again, for each of the readers.
 func TestDamageUnderReader(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, path string){
 		"short":   func(t *testing.T, path string) { cut(t, path, 50) },
 		"altered": func(t *testing.T, path string) { rewrite(t, path, 60, []byte("????")) },
@@ -260,6 +267,7 @@ func TestDamageUnderReader(t *testing.T) {
 
 // Damage that comes back is an error, not a loop.
 func TestDamageAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := content(1, 100)
 	must(t, func() error {

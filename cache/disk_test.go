@@ -18,6 +18,7 @@ import (
 
 // Case 27: a cache on a disk of 20 MB with a limit of 1 GB. 100 MB in 200 files are right, with one warning at most.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -54,6 +55,7 @@ func fillUp(t *testing.T, dir string, leave int64) string {
 // A disk without any room: small blobs come from memory, within a bound; large ones fail with ENOSPC and leave
 // nothing; when there is room again everything is as before.
 func TestNoRoom(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -101,6 +103,7 @@ func TestNoRoom(t *testing.T) {
 
 // Blobs that are held in memory beyond the bound fail with the disk's error, and work when others are closed.
 func TestMemoryBound(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -161,6 +164,7 @@ func helpLimit(args []string) error {
 }
 
 func TestDiskFailsMidFill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if out, err := func() ([]byte, error) { c := helper(t, "limit", dir); c.Stderr = nil; return c.CombinedOutput() }(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -170,6 +174,7 @@ func TestDiskFailsMidFill(t *testing.T) {
 
 // A cache that becomes read-only serves what it has, and the rest from memory.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -234,6 +239,7 @@ func helpReadOnly(args []string) error {
 }
 
 func TestReadOnlyFolder(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "pfmount-cache-test-") // an ordinary user may walk to it
 	must(t, err)
 	defer os.RemoveAll(dir)
@@ -244,6 +250,7 @@ func TestReadOnlyFolder(t *testing.T) {
 
 // 30 readers of a stalled fill do not keep a cached blob from being opened, even with few descriptors.
 func TestStalledFillsLeaveRoom(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir, OpenFiles: 8})
 	cached := content(1, 100)

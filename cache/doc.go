@@ -8,8 +8,8 @@ processes share, is that of package disk.
 
 # Fills
 
-A fill belongs to no reader: it runs in a goroutine of the Store until it is done, fails or the Store
-closes, and readers come and go. A failure is answered without a new try for a second, then
+A fill belongs to no reader: it runs in a goroutine of the Store until it is done, fails or the
+Store closes, and readers come and go. A failure is answered without a new try for a second, then
 forgotten. Close waits three seconds for fills to heed their ctx, then leaves them behind with an
 error.
 
@@ -20,10 +20,11 @@ that by itself.
 
 # A disk that fails
 
-On a full disk, or with the user's quota used up, blobs are evicted and the write is tried once more.
-If that does not help, or the directory cannot be written, blobs up to 8 MiB are served from memory;
-larger ones fail with the disk's error. Each fill tries the disk again. One warning of a kind a
-minute is logged. Without the disk there are no locks, so each process then fills for itself.
+On a full disk, or with the user's quota used up, blobs are evicted and the write is tried once
+more. If that does not help, or the directory cannot be written, blobs up to 8 MiB are served from
+memory; larger ones fail with the disk's error. Each fill tries the disk again. One warning of a
+kind a minute is logged. Without the disk there are no locks, so each process then fills for
+itself.
 
 # Bounds
 

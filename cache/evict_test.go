@@ -32,6 +32,7 @@ func kept(dir string, n, size int) (list []int) {
 }
 
 func TestEvictionOrder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	ages := []int{30, 10, 50, 20, 40}
@@ -56,6 +57,7 @@ func TestEvictionOrder(t *testing.T) {
 
 // Few candidates are kept while scanning, so eviction takes several rounds. The order is the same.
 func TestEvictionRounds(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.Candidates = 4 })
 	for i := range 40 {
@@ -81,6 +83,7 @@ func TestEvictionRounds(t *testing.T) {
 
 // Crossing the limit evicts to 90 %; the limit holds at every moment.
 func TestLimit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const size = 400_000
 	s := testStore(t, Options{Dir: dir, Size: size})
@@ -100,11 +103,12 @@ func TestLimit(t *testing.T) {
 	if exists(blobFile(dir, huge)) || s.Stats().Evicted != before {
 		t.Error("a blob over the limit was kept, or others went for it")
 	}
-	eventually(t, "its space comes back", func() bool { s.table.closeIdle(0); return s.Stats().OpenFiles == 0 })
+	eventually(t, "its space comes back", func() bool { s.table.closeIf(func(*entry) bool { return true }); return s.Stats().OpenFiles == 0 })
 }
 
 // Recency survives a restart, and costs no write per read: atime is set when the blob is opened, if older than a minute.
 func TestRecencySurvivesRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	for i := range 3 {
@@ -140,6 +144,7 @@ func TestRecencySurvivesRestart(t *testing.T) {
 
 // A blob that stays open for long keeps its recency, too.
 func TestRecencyOfOpenFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.AtimeGrain, l.tick = 30*time.Millisecond, 10*time.Millisecond })
 	data := content(1, 100)
@@ -155,6 +160,7 @@ func TestRecencyOfOpenFile(t *testing.T) {
 
 // A reader of an evicted blob is not disturbed, whoever evicts; when it is done, its space comes back soon.
 func TestEvictedWhileRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	quick := func(l *limits) { l.tick = 20 * time.Millisecond }
 	s, other := testStore(t, Options{Dir: dir}, quick), testStore(t, Options{Dir: dir}, quick)
@@ -173,6 +179,7 @@ func TestEvictedWhileRead(t *testing.T) {
 }
 
 func TestPruneAndClear(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, tiny)
 	data := content(1, 100)

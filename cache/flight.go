@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
@@ -43,7 +44,8 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 				s.life.wg.Done()
 				return fl.entry, nil
 			}
-			s.life.workers.run(s.life.ctx, func() { s.fly(fl, key, size, fill, none) }, s.life.wg.Go)
+			fly := func() { s.fly(fl, key, size, fill, none) }
+			s.life.workers.run(s.life.ctx, fly, s.life.wg.Go)
 		}
 		select {
 		case <-fl.done:
@@ -52,7 +54,7 @@ func (s *Store) enter(ctx context.Context, key digest, size int64, fill Fill) (*
 			}
 			return fl.entry, fl.err
 		case <-ctx.Done():
-			s.table.leave(fl)
+			fl.leave(s.table)
 			return nil, ctx.Err()
 		}
 	}
@@ -77,7 +79,9 @@ func (s *Store) peek(ctx context.Context, key digest, size int64) *entry {
 
 // join returns the entry of key that is in the table, or its flight, as a reader of it. first says
 // that the flight is new and the caller's to run. Without wait a flight under way is not joined.
-func (s *Store) join(ctx context.Context, key digest, wait bool) (e *entry, fl *flight, first bool, err error) {
+func (s *Store) join(
+	ctx context.Context, key digest, wait bool,
+) (e *entry, fl *flight, first bool, err error) {
 	t := s.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -114,7 +118,7 @@ func (s *Store) join(ctx context.Context, key digest, wait bool) (e *entry, fl *
 }
 
 // leave takes a reader out of a flight that may have ended in the same moment.
-func (t *table) leave(fl *flight) {
+func (fl *flight) leave(t *table) {
 	t.mu.Lock()
 	fl.readers--
 	landed := fl.entry
@@ -173,14 +177,16 @@ func (s *Store) glance(ctx context.Context, key digest, size int64) (b *blob, no
 	}
 	b, err := s.onDisk(ctx, key, size)
 	if b == nil {
-		s.table.giveFile()
+		s.table.give(use{files: 1})
 	}
 	return b, b == nil && err == nil
 }
 
 // load finds the blob on disk, unless it is known that there is none, or fills it. The descriptor
 // of the blob it returns is accounted for in the table.
-func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, none bool) (b *blob, filled bool, err error) {
+func (s *Store) load(
+	ctx context.Context, key digest, size int64, fill Fill, none bool,
+) (b *blob, filled bool, err error) {
 	if !none {
 		if err := s.table.takeFile(ctx); err != nil {
 			return nil, false, err
@@ -188,7 +194,7 @@ func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, non
 		if b, err = s.onDisk(ctx, key, size); b != nil {
 			return b, false, nil
 		}
-		s.table.giveFile()
+		s.table.give(use{files: 1})
 		if err != nil {
 			return nil, false, err
 		}
@@ -196,13 +202,13 @@ func (s *Store) load(ctx context.Context, key digest, size int64, fill Fill, non
 	if err := s.table.takeFill(ctx); err != nil {
 		return nil, false, err
 	}
-	defer s.table.giveFill()
+	defer s.table.give(use{fills: 1})
 	if err := s.table.takeFile(ctx); err != nil {
 		return nil, false, err
 	}
 	b, filled, err = s.fill(ctx, key, size, fill)
 	if b == nil || b.file == nil {
-		s.table.giveFile()
+		s.table.give(use{files: 1})
 	}
 	if filled {
 		s.count.fills.Add(1)
@@ -222,4 +228,48 @@ func (s *Store) onDisk(ctx context.Context, key digest, size int64) (*blob, erro
 		return nil, err
 	}
 	return &blob{file: b}, nil
+}
+
+// fill brings the blob of key: to disk if the disk takes it, else to memory. filled is false when
+// another process was faster.
+func (s *Store) fill(
+	ctx context.Context, key digest, size int64, fill Fill,
+) (_ *blob, filled bool, err error) {
+	p, found, err := s.dir.Claim(ctx, key, size)
+	if found != nil {
+		return &blob{file: found}, false, nil
+	}
+	if err != nil && !layout.IsError(err) {
+		return nil, false, err
+	}
+	k := newSink(ctx, s, p, size)
+	if p == nil {
+		err = k.toMemory(err)
+	}
+	if err == nil {
+		err = k.run(fill)
+	}
+	var b *blob
+	switch {
+	case err != nil:
+		k.drop()
+		if p != nil {
+			p.Abandon(err)
+		}
+	case k.mem != nil:
+		if p != nil {
+			p.Abandon(nil)
+		}
+		b = k.memoryBlob()
+	default:
+		var file *disk.Blob
+		if file, err = p.Publish(ctx); err == nil {
+			b = &blob{file: file}
+		}
+	}
+	if err != nil {
+		s.count.failed.Add(1)
+		return nil, false, err
+	}
+	return b, true, nil
 }

@@ -13,6 +13,7 @@ import (
 )
 
 func TestOneFlight(t *testing.T) {
+	t.Parallel()
 	s := testStore(t, Options{Dir: t.TempDir()})
 	data := content(1, 10000)
 	src := &source{delay: 50 * time.Millisecond, piece: 999}
@@ -32,6 +33,7 @@ func TestOneFlight(t *testing.T) {
 
 // The first reader leaves: the fill goes on and the others get the blob. When all leave it goes on, too.
 func TestReadersLeave(t *testing.T) {
+	t.Parallel()
 	for name, stay := range map[string]int{"others stay": 31, "none stays": 0} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -72,6 +74,7 @@ func TestReadersLeave(t *testing.T) {
 
 // A failure goes to all who wait and, without a new try, to those who ask within a second; then it is forgotten.
 func TestFailureIsShared(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := testStore(t, Options{Dir: t.TempDir()})
 		data := content(1, 1000)
@@ -108,6 +111,7 @@ func TestFailureIsShared(t *testing.T) {
 
 // Close ends the fills under way, and files that are open stay readable.
 func TestClose(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	data, never := content(1, 1000), content(2, 1000)
@@ -140,6 +144,7 @@ func TestClose(t *testing.T) {
 
 // A fill that does not end with its ctx does not keep Close: it is told of, and what it brings later is dropped.
 func TestCloseWithDeafFill(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s := testStore(t, Options{Dir: dir})
@@ -169,6 +174,7 @@ func TestCloseWithDeafFill(t *testing.T) {
 
 // A fill that meets the limit on descriptors, say when it dials, is tried again.
 func TestFillOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	s := testStore(t, Options{Dir: t.TempDir()})
 	data := content(1, 1000)
 	tries := 0
@@ -187,6 +193,7 @@ func TestFillOutOfDescriptors(t *testing.T) {
 // Fills in one process under virtual time: seeded delays and failures at every step, several readers that come and
 // go. Whoever stays gets the blob or the error of a fill that ran while it waited or within the second before.
 func TestFlightsInVirtualTime(t *testing.T) {
+	t.Parallel()
 	for seed := range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			s := testStore(t, Options{Dir: t.TempDir()})
@@ -232,6 +239,7 @@ func TestFlightsInVirtualTime(t *testing.T) {
 
 // TestOpenWhenDone holds that a ctx that is done begins no fill, and still gets what is open.
 func TestOpenWhenDone(t *testing.T) {
+	t.Parallel()
 	s, err := New(Options{Dir: t.TempDir(), MinFree: -1})
 	if err != nil {
 		t.Fatal(err)

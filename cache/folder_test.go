@@ -17,6 +17,7 @@ import (
 
 // The cache folder is deleted, emptied, moved away or replaced while a Store uses it.
 func TestFolderGone(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, dir string){
 		"deleted": func(t *testing.T, dir string) { must(t, os.RemoveAll(dir)) },
 		"emptied": func(t *testing.T, dir string) {
@@ -69,6 +70,7 @@ func TestFolderGone(t *testing.T) {
 
 // A folder replaced by what New would refuse is not used: nothing is written to where it leads.
 func TestFolderReplacedBySymlink(t *testing.T) {
+	t.Parallel()
 	base := t.TempDir()
 	dir, elsewhere := filepath.Join(base, "cache"), filepath.Join(base, "elsewhere")
 	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.tick = 10 * time.Millisecond })
@@ -91,6 +93,7 @@ func TestFolderReplacedBySymlink(t *testing.T) {
 // What New would refuse is not used when it comes about under a Store either: nothing is written to it, blobs come from
 // memory, one warning tells, and all is well when the folder is.
 func TestFolderTurnsBad(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) { // root there, for chown
 		return
 	}
@@ -246,6 +249,7 @@ func TestNew(t *testing.T) {
 
 // A folder that holds other things keeps its mode.
 func TestFolderWithOtherThings(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "home")
 	must(t, os.Mkdir(dir, 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "letter"), nil, 0o644))

@@ -15,6 +15,7 @@ func (waitless) Done() <-chan struct{} { panic("waited") }
 
 // Get finds what is open and what is on disk, and waits for nothing else.
 func TestGet(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := testStore(t, Options{Dir: t.TempDir()})
 		data := content(1, 1000)
@@ -58,6 +59,7 @@ func TestGet(t *testing.T) {
 
 // An Open that meets a Get on its way to the disk does not take the Get's answer for its own.
 func TestOpenMeetsGet(t *testing.T) {
+	t.Parallel()
 	s := testStore(t, Options{Dir: t.TempDir()})
 	data := content(1, 1000)
 	key := sha256.Sum256(data)

@@ -46,8 +46,10 @@ func old(t *testing.T, s *Store, dir string, n int) {
 // beyond its limit, the half that was read last stays however often that comes, the error is
 // ErrRoom, and the room is free again.
 func TestUnsignedLie(t *testing.T) {
+	t.Parallel()
 	for _, at := range []int{1, 2, 8} {
 		t.Run(fmt.Sprint(at, " at once"), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			size := int64(layout.Overhead) + 4<<20
 			s := testStore(t, Options{Dir: dir, Size: size}, few)
@@ -91,6 +93,7 @@ func TestUnsignedLie(t *testing.T) {
 
 // A blob of unsigned size may have all that is free, and makes room as any other.
 func TestUnsignedFits(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	size := int64(layout.Overhead) + 4<<20
 	s := testStore(t, Options{Dir: dir, Size: size}, few)
@@ -122,6 +125,7 @@ func TestUnsignedFits(t *testing.T) {
 
 // A disk that is nearly full: what is to stay free stays free, and the cache keeps its newer half.
 func TestUnsignedFloor(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}
@@ -152,6 +156,7 @@ func TestUnsignedFloor(t *testing.T) {
 
 // The room of a fill that ends on the way, by itself or with its Store, is free at the next count.
 func TestUnsignedEnds(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, few)
 	before := usageOf(t, dir)
@@ -190,6 +195,7 @@ func TestUnsignedEnds(t *testing.T) {
 
 // Whoever counts while a blob of unsigned size grows, or gets its name, counts it.
 func TestUnsignedCounted(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s, other := testStore(t, Options{Dir: dir}, few), testStore(t, Options{Dir: dir}, few)
 	count := func() {
@@ -220,6 +226,7 @@ func TestUnsignedCounted(t *testing.T) {
 // A signed size that cannot fit is known before anything is asked for, and nothing is evicted for
 // it.
 func TestSignedTooLarge(t *testing.T) {
+	t.Parallel()
 	if !inNamespace(t) {
 		return
 	}

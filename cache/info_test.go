@@ -15,6 +15,7 @@ import (
 )
 
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir, Size: 1 << 30}, tiny)
 	empty, err := s.Info(context.Background())
@@ -44,6 +45,7 @@ func TestInfo(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, tiny)
 	var want []string
@@ -95,6 +97,7 @@ func TestVerify(t *testing.T) {
 
 // However many blobs are damaged, the list of names is bounded.
 func TestVerifyManyDamaged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	for i := range disk.MaxNames + 10 {

@@ -37,6 +37,7 @@ func delays(seed uint64, most time.Duration, oneIn int) func(string) {
 // seeded delays at every point where another may come in between. What must hold is held against it at each point: one
 // fill a key at a time among them all, none of a blob that is on disk, right bytes, and the limit.
 func TestInterleavings(t *testing.T) {
+	t.Parallel()
 	seeds, first := fromEnv(t, "PFMOUNT_SEEDS", 30), fromEnv(t, "PFMOUNT_SEED", 1)
 	t.Logf("PFMOUNT_SEED=%d PFMOUNT_SEEDS=%d", first, seeds)
 	limit := int64(layout.Overhead) + 100_000

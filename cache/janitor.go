@@ -18,7 +18,7 @@ func (s *Store) janitor() {
 		case <-tick.C:
 		}
 		s.dir.Watch()
-		s.table.closeIdle(s.lim.idle)
+		s.table.closeIf(func(e *entry) bool { return time.Since(e.used) >= s.lim.idle })
 		s.table.touch()
 		s.table.sweep()
 	}
@@ -92,11 +92,6 @@ func (t *table) unpin(entries []*entry, visit func(*entry)) {
 	closeAll(last)
 }
 
-// closeIdle closes what nobody used for a while.
-func (t *table) closeIdle(after time.Duration) {
-	t.closeIf(func(e *entry) bool { return time.Since(e.used) >= after })
-}
-
 // clear closes everything idle and forgets the failures.
 func (t *table) clear() {
 	t.closeIf(func(*entry) bool { return true })
@@ -105,6 +100,7 @@ func (t *table) clear() {
 	t.mu.Unlock()
 }
 
+// closeIf closes what is idle and matches.
 func (t *table) closeIf(match func(*entry) bool) {
 	var idle []*entry
 	t.mu.Lock()

@@ -65,6 +65,7 @@ func byUser(t *testing.T, name string, args ...string) {
 // TestUnreadableLeftovers: whatever a killed process left, blob and record are read and kept, and
 // Clear leaves no file.
 func TestUnreadableLeftovers(t *testing.T) {
+	t.Parallel()
 	for name := range leftovers {
 		for _, when := range []string{"start", "read", "clear"} {
 			if when != "start" && (name == "tmp" || name == "blobs" || name == "tag") {
@@ -163,6 +164,7 @@ func empty(dir string) error {
 
 // TestUmaskWhileFilling: a fill is waited for under a umask that takes from the owner, too.
 func TestUmaskWhileFilling(t *testing.T) {
+	t.Parallel()
 	byUser(t, "closedfill")
 }
 

@@ -104,6 +104,7 @@ const modelSize = 5000 // bytes of a blob, which takes two blocks
 // A random sequence of fills, reads, prunes, damage, ends and deaths of two processes that share a cache, against the
 // model.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	const blobs = 50
 	first := fromEnv(t, "PFMOUNT_SEED", 0)
 	for i := range fromEnv(t, "PFMOUNT_SEEDS", 4) {
@@ -180,6 +181,7 @@ func pruneTo(s *Store, keep int) error {
 
 // Two Stores fill and evict at once; neither loses the count.
 func TestConcurrentEviction(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const size = 700_000
 	var wg sync.WaitGroup

@@ -79,6 +79,7 @@ func helpRefused(args []string) error {
 
 // Linux before 5.6 and old container profiles refuse openat2, by ENOSYS or EPERM. Nothing else changes.
 func TestWithoutOpenat2(t *testing.T) {
+	t.Parallel()
 	for name, errno := range map[string]unix.Errno{"old kernel": unix.ENOSYS, "old profile": unix.EPERM} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "cache")
@@ -122,6 +123,7 @@ func helpNoLocks(args []string) error {
 
 // Without flock there is no way to share a folder: New says so and what to do.
 func TestNoFlock(t *testing.T) {
+	t.Parallel()
 	for name, errno := range map[string]unix.Errno{"no call": unix.ENOSYS, "no support": unix.EOPNOTSUPP, "no lock server": unix.ENOLCK} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()

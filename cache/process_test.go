@@ -71,6 +71,7 @@ func helpOpen(args []string) error {
 }
 
 func TestProcessesShareFills(t *testing.T) {
+	t.Parallel()
 	dir, counter := t.TempDir(), filepath.Join(t.TempDir(), "counter")
 	const count, size = 10, 50000
 	var wg sync.WaitGroup
@@ -107,6 +108,7 @@ func helpHold(args []string) error {
 
 // The holder of a fill is killed: a waiter takes over and starts the file over.
 func TestHolderDies(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"small": 200_000, "large": 10 << 20} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -151,6 +153,7 @@ func TestHolderDies(t *testing.T) {
 // A process that was stopped in the middle of a fill keeps its lock: who waits for it goes on without the cache after a
 // while, and finds the cache as it should be when the other one goes on.
 func TestHolderStops(t *testing.T) {
+	t.Parallel()
 	dir, data := t.TempDir(), content(1, 1000)
 	a := testStore(t, Options{Dir: dir})
 	b := testStore(t, Options{Dir: dir}, func(l *limits) { l.Stopped = 100 * time.Millisecond })
@@ -187,6 +190,7 @@ func TestHolderStops(t *testing.T) {
 // A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long, unless
 // it was given up since nobody waited: of that one nothing is remembered, neither here nor elsewhere.
 func TestFailureElsewhere(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		patient   time.Duration
 		failure   error
@@ -235,6 +239,7 @@ func TestFailureElsewhere(t *testing.T) {
 
 // Leftovers of dead fills go at the next start, in the background; those in use stay.
 func TestLeftovers(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	data := content(1, 100)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestRecords(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	for name, data := range map[string][]byte{
@@ -45,6 +46,7 @@ func TestRecords(t *testing.T) {
 }
 
 func TestRecordDamage(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, path string){
 		"short":   func(t *testing.T, path string) { cut(t, path, 45) },
 		"empty":   func(t *testing.T, path string) { cut(t, path, 0) },
@@ -75,6 +77,7 @@ func TestRecordDamage(t *testing.T) {
 
 // Records are bounded in number; those put longest ago go.
 func TestRecordBound(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	old := filepath.Join(dir, "records")
@@ -100,6 +103,7 @@ func TestRecordBound(t *testing.T) {
 
 // Several Stores put one record at once: it is always one of theirs, whole.
 func TestRecordRace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for w := range 4 {

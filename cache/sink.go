@@ -105,8 +105,8 @@ func (k *sink) toMemory(cause error) error {
 		k.err = cause
 		return cause
 	}
-	k.s.dir.Warn("the cache's disk does not take blobs: they are served from memory as far as they fit",
-		cause)
+	k.s.dir.Warn("the cache's disk does not take blobs: "+
+		"they are served from memory as far as they fit", cause)
 	k.mem = &memory{data: make([]byte, 0, n), taken: taken, cause: cause}
 	if k.file != nil && k.file.Written() > 0 {
 		k.mem.data = k.mem.data[:k.file.Written()]
@@ -160,7 +160,7 @@ func (k *sink) Reset() error {
 // drop frees what a failed fill holds.
 func (k *sink) drop() {
 	if k.mem != nil {
-		k.s.table.giveMemory(k.mem.taken)
+		k.s.table.give(use{mem: k.mem.taken})
 		k.mem = nil
 	}
 }
@@ -171,6 +171,6 @@ func (k *sink) memoryBlob() *blob {
 	if cap(m.data)-len(m.data) >= pageSize {
 		m.data = append(make([]byte, 0, len(m.data)), m.data...)
 	}
-	k.s.table.giveMemory(m.taken - charge(m.data))
+	k.s.table.give(use{mem: m.taken - charge(m.data)})
 	return &blob{mem: m.data}
 }

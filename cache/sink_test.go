@@ -42,6 +42,7 @@ func (k *sink) spoil(t *testing.T) {
 
 // The disk fails after some bytes were written and cannot be read back: the fill starts over, once, into memory.
 func TestSinkStartsOverInMemory(t *testing.T) {
+	t.Parallel()
 	data := content(1, 500_000)
 	for name, size := range map[string]int64{"known": 500_000, "unknown": -1} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +71,7 @@ func TestSinkStartsOverInMemory(t *testing.T) {
 
 // A disk that fails stays failed for a large blob, whatever the fill makes of it.
 func TestSinkErrorIsFinal(t *testing.T) {
+	t.Parallel()
 	k := testSink(t, 100<<20)
 	k.spoil(t)
 	data := content(1, 3<<20)
@@ -94,6 +96,7 @@ func TestSinkErrorIsFinal(t *testing.T) {
 
 // A shorter content after Reset leaves nothing of the longer one.
 func TestSinkReset(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"small": 1000, "large": 20 << 20} {
 		t.Run(name, func(t *testing.T) {
 			k := testSink(t, -1)

@@ -34,7 +34,7 @@ var (
 type Options struct {
 	Dir       string          // the cache folder; made when it is missing
 	Size      int64           // limit in bytes on disk; 0: 10 GiB
-	MinFree   float64         // fraction of the file system that stays free; 0: 0.05, negative: none
+	MinFree   float64         // fraction of the disk that stays free; 0: 0.05, negative: none
 	Verify    disk.VerifyMode // when content is hashed
 	Log       *slog.Logger    // nil: none
 	OpenFiles int             // most files held open, fills included; 0: derived from RLIMIT_NOFILE

@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pfmount/pfmount/cache/disk"
@@ -18,6 +19,7 @@ import (
 )
 
 func TestOpen(t *testing.T) {
+	t.Parallel()
 	const large = 3<<20 + 5
 	for _, size := range []int{0, 1, 3, 4, 5, 15, 16, 17, 20, 100, 70_000, large} {
 		for _, piece := range []int{0, 1, 7, 4096, 64 << 10} {
@@ -79,6 +81,7 @@ func testOpen(t *testing.T, size, piece int, known bool, mode disk.VerifyMode) {
 }
 
 func TestReadAt(t *testing.T) {
+	t.Parallel()
 	data := []byte("0123456789abcdefghijklm") // above tiny's small: read by chunks of 4
 	s := testStore(t, Options{Dir: t.TempDir()}, tiny)
 	f, err := s.Open(context.Background(), sha256.Sum256(data), -1, new(source).fill(data))
@@ -128,6 +131,7 @@ func TestReadAt(t *testing.T) {
 // A read and a Close of one File at once: the read gets the blob's bytes or ErrClosed, never those of another file
 // that took over the descriptor.
 func TestReadWhileClosing(t *testing.T) {
+	t.Parallel()
 	s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4})
 	blobs := [][]byte{content(0, 5000), content(1, 5000), content(2, 5000), content(3, 5000), content(4, 5000), content(5, 5000)}
 	for round := range 300 {
@@ -158,6 +162,7 @@ func TestReadWhileClosing(t *testing.T) {
 }
 
 func TestFillLength(t *testing.T) {
+	t.Parallel()
 	data := content(1, 100)
 	key := sha256.Sum256(data)
 	for name, c := range map[string]struct {
@@ -209,27 +214,34 @@ func TestFillLength(t *testing.T) {
 
 // A caller who asks for a sound blob with a wrong size gets an error; the blob stays.
 func TestWrongSizeAsked(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"small": 10, "large": 100} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			data := content(1, size)
-			mustGet(t, testStore(t, Options{Dir: dir}, tiny), data, new(source).fill(data))
-			s := testStore(t, Options{Dir: dir}, tiny)
-			for range 2 { // from disk, then from the table
-				if _, err := s.Open(context.Background(), sha256.Sum256(data), int64(size+1), noFill); !errors.Is(err, ErrSize) {
-					t.Errorf("error %v, want ErrSize", err)
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				data := content(1, size)
+				first := testStore(t, Options{Dir: dir}, tiny)
+				mustGet(t, first, data, new(source).fill(data))
+				must(t, first.Close())
+				s := testStore(t, Options{Dir: dir}, tiny)
+				for range 2 { // from disk, then from the table
+					if _, err := s.Open(context.Background(), sha256.Sum256(data), int64(size+1), noFill); !errors.Is(err, ErrSize) {
+						t.Errorf("error %v, want ErrSize", err)
+					}
+					time.Sleep(s.lim.failureTTL)
+					mustGet(t, s, data, noFill)
 				}
-				time.Sleep(s.lim.failureTTL)
-				mustGet(t, s, data, noFill)
-			}
-			if n := s.Stats().Damaged; n != 0 {
-				t.Errorf("%d damaged", n)
-			}
+				if n := s.Stats().Damaged; n != 0 {
+					t.Errorf("%d damaged", n)
+				}
+				must(t, s.Close())
+			})
 		})
 	}
 }
 
 func TestVerifyMode(t *testing.T) {
+	t.Parallel()
 	for _, m := range []disk.VerifyMode{disk.VerifyFirst, disk.VerifyAlways} {
 		if got, err := disk.ParseVerifyMode(m.String()); err != nil || got != m {
 			t.Errorf("disk.ParseVerifyMode(%q) = %v, %v", m.String(), got, err)
@@ -372,6 +384,7 @@ func BenchmarkLargeFill(b *testing.B) {
 
 // TestHas: a blob is there from the end of its fill on, and in the memory of no store when its file is gone.
 func TestHas(t *testing.T) {
+	t.Parallel()
 	dir, data := t.TempDir(), content(1, 1000)
 	key := sha256.Sum256(data)
 	s := testStore(t, Options{Dir: dir})

@@ -14,6 +14,7 @@ import (
 
 // A byte goes bad in a blob of 9 MiB that is cached. What each mode makes of reads before and behind it: how many fills.
 func TestVerifyLarge(t *testing.T) {
+	t.Parallel()
 	const size, bad = 9 << 20, 5<<20 + 17
 	data := content(1, size)
 	key := sha256.Sum256(data)
@@ -54,6 +55,7 @@ func TestVerifyLarge(t *testing.T) {
 
 // A sidecar that is missing or damaged costs one hash of the blob and is written again.
 func TestSidecar(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, path string){
 		"sound":   func(*testing.T, string) {},
 		"missing": func(t *testing.T, path string) { must(t, os.Remove(path)) },

@@ -63,7 +63,8 @@ type use struct {
 }
 
 func newTable(files int, lim limits) *table {
-	open, _ := simplelru.NewLRU[digest, *entry](1<<30, nil) // bounded by files and lim.memory instead
+	// What is open is bounded by files and lim.memory instead.
+	open, _ := simplelru.NewLRU[digest, *entry](1<<30, nil)
 	failed, _ := simplelru.NewLRU[digest, failure](1024, nil)
 	return &table{
 		files: max(files, 4), lim: lim, open: open, failed: failed,
@@ -165,17 +166,18 @@ func (t *table) wake() {
 
 // takeFile reserves one descriptor, closing idle files for it and waiting when all are in use.
 func (t *table) takeFile(ctx context.Context) error {
-	return t.take(ctx, unix.EMFILE, onFile, t.countFile)
+	return t.take(ctx, unix.EMFILE, onFile,
+		func() bool { return t.use.countFile(t.files) })
 }
 
 // tryFile is takeFile without a wait.
 func (t *table) tryFile() bool {
 	var idle *entry
 	t.mu.Lock()
-	ok := t.countFile()
+	ok := t.use.countFile(t.files)
 	if !ok {
 		if idle = t.oldest(onFile); idle != nil {
-			ok = t.countFile()
+			ok = t.use.countFile(t.files)
 		}
 	}
 	t.mu.Unlock()
@@ -185,12 +187,12 @@ func (t *table) tryFile() bool {
 	return ok
 }
 
-// countFile takes a descriptor if one is free. The caller holds mu.
-func (t *table) countFile() bool {
-	if t.use.files >= t.files {
+// countFile takes a descriptor if fewer than most are in use. The caller holds the table's mu.
+func (u *use) countFile(most int) bool {
+	if u.files >= most {
 		return false
 	}
-	t.use.files++
+	u.files++
 	return true
 }
 
@@ -220,14 +222,12 @@ func (t *table) takeMemory(ctx context.Context, n int64) error {
 	})
 }
 
-func (t *table) giveFile() { t.give(func() { t.use.files-- }) }
-func (t *table) giveFill() { t.give(func() { t.use.fills-- }) }
-
-func (t *table) giveMemory(n int64) { t.give(func() { t.use.mem -= n }) }
-
-func (t *table) give(change func()) {
+// give takes back what is no longer in use.
+func (t *table) give(u use) {
 	t.mu.Lock()
-	change()
+	t.use.files -= u.files
+	t.use.fills -= u.fills
+	t.use.mem -= u.mem
 	t.wake()
 	t.mu.Unlock()
 }
@@ -237,7 +237,9 @@ func inMemory(e *entry) bool { return e.blob.file == nil }
 
 // take waits until ready, which it calls with mu held, says yes. It closes idle entries that help
 // on the way. When cause is not nil it fails with it after the bound on waiting.
-func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, ready func() bool) error {
+func (t *table) take(
+	ctx context.Context, cause error, helps func(*entry) bool, ready func() bool,
+) error {
 	var timeout <-chan time.Time
 	for {
 		var idle []*entry
@@ -268,7 +270,8 @@ func (t *table) take(ctx context.Context, cause error, helps func(*entry) bool, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout:
-			return fmt.Errorf("cache: all %d files or %d bytes of memory in use for %v: %w", t.files, t.lim.memory, t.lim.WaitLimit, cause)
+			return fmt.Errorf("cache: all %d files or %d bytes of memory in use for %v: %w",
+				t.files, t.lim.memory, t.lim.WaitLimit, cause)
 		}
 	}
 }

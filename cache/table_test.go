@@ -74,6 +74,7 @@ func openFDs() []os.DirEntry {
 
 // Case 14: many blobs and few descriptors are slow, not broken.
 func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
 	for _, limit := range []int{64, 256} {
 		t.Run(strconv.Itoa(limit), func(t *testing.T) {
 			if err := helper(t, "many", t.TempDir(), strconv.Itoa(limit)).Run(); err != nil {
@@ -86,6 +87,7 @@ func TestFewDescriptors(t *testing.T) {
 // With every descriptor of the Store in use an Open waits; it ends with its ctx, with a Close elsewhere, or after a
 // bound with EMFILE.
 func TestAllFilesInUse(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4}, func(l *limits) { l.WaitLimit = 300 * time.Millisecond })
 		var files []*File
@@ -120,6 +122,7 @@ func TestAllFilesInUse(t *testing.T) {
 
 // The table stays within its bound by closing what was used longest ago.
 func TestTableBound(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir, OpenFiles: 4})
 	for i := range 20 {
@@ -150,6 +153,7 @@ func TestTableBound(t *testing.T) {
 
 // What nobody used for the idle time is closed; what is in use is not.
 func TestIdleFilesAreClosed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.idle, l.tick = 50*time.Millisecond, 10*time.Millisecond })
 	data := content(0, 10)
@@ -164,6 +168,7 @@ func TestIdleFilesAreClosed(t *testing.T) {
 }
 
 func TestOpenFilesFromLimit(t *testing.T) {
+	t.Parallel()
 	if n := openFiles(); n < 8 || n > 4096 {
 		t.Errorf("openFiles() = %d", n)
 	}

@@ -22,6 +22,7 @@ func setUsage(t *testing.T, path string, n int64, boot string) {
 }
 
 func TestUsageFile(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, path string){
 		"missing": func(t *testing.T, path string) { must(t, os.Remove(path)) },
 		"empty":   func(t *testing.T, path string) { cut(t, path, 0) },
@@ -60,6 +61,7 @@ func TestUsageFile(t *testing.T) {
 
 // Somebody holds evict.lock for long: the limit holds all the same, the blob is served and not kept.
 func TestEvictorStuck(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	size := int64(layout.Overhead) + 60_000
 	s := testStore(t, Options{Dir: dir, Size: size}, func(l *limits) { l.WaitLimit = 50 * time.Millisecond })
@@ -83,6 +85,7 @@ func TestEvictorStuck(t *testing.T) {
 
 // What is no blob is left alone, or removed when it sits where blobs are; a sidecar without a blob goes.
 func TestScanTidies(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir}, tiny)
 	data := content(1, 100)

@@ -49,7 +49,8 @@ func (b *Blob) Touch(used time.Time) {
 		return
 	}
 	now := time.Now()
-	_ = layout.SetTimes(b.fd, now, time.Time{}) // a disk that is read-only loses recency, nothing else
+	// A disk that is read-only loses recency, nothing else.
+	_ = layout.SetTimes(b.fd, now, time.Time{})
 	b.touched.Store(now.UnixNano())
 }
 
@@ -118,7 +119,8 @@ func (b *Blob) checkChunk(i int64, p []byte, off int64) error {
 		return err
 	}
 	if !layout.SumMatches(buf, b.sums, i) {
-		return badFile(b.key, fmt.Sprintf("bytes %d to %d do not match their sum", start, start+int64(len(buf))))
+		return badFile(b.key, fmt.Sprintf("bytes %d to %d do not match their sum",
+			start, start+int64(len(buf))))
 	}
 	b.d.check.seen.add(b.key, b.ino, i)
 	copy(p, buf[off-start:])

@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"crypto/sha256"
+	"os"
 	"time"
 
 	"github.com/pfmount/pfmount/cache/disk/layout"
@@ -32,13 +33,16 @@ func newChecker(d *Dir) *checker {
 // look opens the blob's file and checks it. Without an error, no blob means that there is none, or
 // that it was damaged and is gone now. ErrSize means that the blob is sound and the caller's size
 // is not.
-func (c *checker) look(ctx context.Context, f *layout.Folder, key digest, size int64) (*Blob, error) {
+func (c *checker) look(
+	ctx context.Context, f *layout.Folder, key digest, size int64,
+) (*Blob, error) {
 	fd, err := f.OpenBlob(ctx, layout.BlobPath(key))
 	switch err {
 	case nil:
 	case unix.ENOENT:
 		return nil, nil
-	case unix.ELOOP, unix.ENOTDIR, unix.ENXIO, unix.EACCES, unix.EXDEV: // a symlink, a socket, a mode that is not ours
+	case unix.ELOOP, unix.ENOTDIR, unix.ENXIO, unix.EACCES, unix.EXDEV:
+		// A symlink, a socket, a mode that is not ours.
 		c.drop(ctx, f, key, 0, "not a file of this cache")
 		return nil, nil
 	default:
@@ -64,12 +68,14 @@ type damage string
 func (d damage) Error() string { return string(d) }
 
 // inspect makes a blob of an open file when it passes the checks of the mode.
-func (c *checker) inspect(ctx context.Context, f *layout.Folder, fd int, key digest, size int64) (*Blob, error) {
+func (c *checker) inspect(
+	ctx context.Context, f *layout.Folder, fd int, key digest, size int64,
+) (*Blob, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, layout.OnDisk("stat blob", err)
 	}
-	if !c.d.ours(&st) {
+	if !ours(&st) {
 		return nil, damage("not a regular file of this user")
 	}
 	b := newBlob(c.d, fd, key, &st)
@@ -103,13 +109,15 @@ func (c *checker) inspect(ctx context.Context, f *layout.Folder, fd int, key dig
 }
 
 // ours says whether a file can be a blob: regular and this user's.
-func (d *Dir) ours(st *unix.Stat_t) bool {
-	return st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == d.uid
+func ours(st *unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid()
 }
 
 // hashFile checks the whole content of a file against key and returns the sums of its chunks on the
 // way.
-func (c *checker) hashFile(ctx context.Context, fd int, key digest, size int64) (sums []byte, err error) {
+func (c *checker) hashFile(
+	ctx context.Context, fd int, key digest, size int64,
+) (sums []byte, err error) {
 	buf, done := c.buffer(size)
 	defer done()
 	h := sha256.New()
@@ -144,7 +152,8 @@ func (c *checker) drop(ctx context.Context, f *layout.Folder, key digest, ino ui
 	c.d.count.damaged.Add(1)
 	name := layout.BlobName(key)
 	c.d.opt.Log.Debug("damaged blob", "digest", "sha256:"+name, "cause", why)
-	c.d.warn.warn("a damaged blob is dropped from the cache", "digest", "sha256:"+name, "cause", why) // a power cut makes thousands
+	c.d.warn.warn("a damaged blob is dropped from the cache", // a power cut makes thousands
+		"digest", "sha256:"+name, "cause", why)
 	aa := layout.ShardName(key[0])
 	dir, err := f.OpenShard(ctx, aa)
 	if layout.NotDir(err) { // the directory itself is a symlink: the link goes, nothing beyond it

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -28,8 +27,8 @@ type Options struct {
 	Log     *slog.Logger // nil: none
 	Limits  *Limits      // nil: DefaultLimits
 
-	Shed  func(n int) // called to close up to n files not in use: there is no descriptor left; nil: none
-	Sweep func()      // called to close files not in use that were evicted; nil: none
+	Shed  func(n int) // closes up to n files not in use: there is no descriptor left; nil: none
+	Sweep func()      // closes files not in use that were evicted; nil: none
 }
 
 // Dir is a cache directory by its path. It is safe for concurrent use, and any number of Dirs, in
@@ -38,18 +37,22 @@ type Dir struct {
 	opt   Options
 	lim   Limits
 	path  string
-	uid   int // of the user whose files count
 	quota *quota
 	check *checker
 	warn  *warner
 	count struct{ damaged, evicted atomic.Int64 }
 
-	ctx    context.Context // of work in the background
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	background background
 
 	mu  sync.Mutex     // guards cur and the refs of every folder
 	cur *layout.Folder // replaced when the directory was deleted or replaced
+}
+
+// background is work that no caller waits for.
+type background struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 }
 
 // Open opens the cache in o.Dir and makes it when it is missing. It refuses a directory that other
@@ -88,14 +91,14 @@ func Open(o Options) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{
-		opt: o, lim: lim, path: path, uid: os.Geteuid(),
+		opt: o, lim: lim, path: path,
 		warn: &warner{log: o.Log, every: time.Minute},
 	}
 	d.quota, d.check = newQuota(d), newChecker(d)
-	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.background.ctx, d.background.cancel = context.WithCancel(context.Background())
 	f, err := d.use()
 	if err != nil {
-		d.cancel()
+		d.background.cancel()
 		return nil, fmt.Errorf("cache: cannot use %s (another folder: --cache-dir): %w", dir, err)
 	}
 	defer d.done(f)
@@ -110,8 +113,8 @@ func Open(o Options) (*Dir, error) {
 
 // Close ends the work in the background and waits for it. Blobs that are open stay readable.
 func (d *Dir) Close() {
-	d.cancel()
-	d.work.Wait()
+	d.background.cancel()
+	d.background.work.Wait()
 	d.mu.Lock()
 	f := d.cur
 	d.mu.Unlock()
@@ -168,7 +171,7 @@ func (d *Dir) Drop(ctx context.Context, b *Blob, why error) {
 // Claim waits until this process is the only one that fills key and returns the file to fill, or
 // the blob that another process has filled meanwhile. Trouble with the disk is met once: with room
 // on a full one, with a new folder for a lost one. A Partial ends with Publish or Abandon.
-func (d *Dir) Claim(ctx context.Context, key [32]byte, size int64) (p *Partial, b *Blob, err error) {
+func (d *Dir) Claim(ctx context.Context, key digest, size int64) (p *Partial, b *Blob, err error) {
 	for try := 0; ; try++ {
 		f, err := d.use()
 		if err != nil {
@@ -196,6 +199,22 @@ func (d *Dir) Claim(ctx context.Context, key [32]byte, size int64) (p *Partial, 
 	}
 }
 
+// Room returns how many bytes fit before anything must be evicted, by an estimate; 0 when it cannot
+// be told.
+func (d *Dir) Room() int64 {
+	f, err := d.use()
+	if err != nil {
+		return 0
+	}
+	defer d.done(f)
+	used, ok := layout.EstimateUsage(f)
+	free, err := d.quota.aboveFloor(f)
+	if !ok || err != nil {
+		return 0
+	}
+	return max(0, min(d.opt.Size-used, free))
+}
+
 // Record returns the record of name, or an error that Is fs.ErrNotExist when there is none that is
 // sound.
 func (d *Dir) Record(name string) ([]byte, error) {
@@ -203,7 +222,7 @@ func (d *Dir) Record(name string) ([]byte, error) {
 	if err == nil {
 		defer d.done(f)
 		var data []byte
-		if data, err = getRecord(d.ctx, d, f, name); err == nil {
+		if data, err = getRecord(d.background.ctx, d, f, name); err == nil {
 			return data, nil
 		}
 	}
@@ -221,9 +240,9 @@ func (d *Dir) SetRecord(name string, data []byte) error {
 		return fmt.Errorf("cache: record %q: %w", name, err)
 	}
 	defer d.done(f)
-	err = putRecord(d.ctx, d, f, name, data)
-	if layout.Full(err) && d.quota.makeRoom(d.ctx, f, diskCost(int64(len(data)))) {
-		err = putRecord(d.ctx, d, f, name, data)
+	err = putRecord(d.background.ctx, d, f, name, data)
+	if layout.Full(err) && d.quota.makeRoom(d.background.ctx, f, diskCost(int64(len(data)))) {
+		err = putRecord(d.background.ctx, d, f, name, data)
 	}
 	if layout.Vanished(err) {
 		d.renew(f)
@@ -239,7 +258,8 @@ func (d *Dir) SetRecord(name string, data []byte) error {
 func (d *Dir) Watch() {
 	f, err := d.use()
 	if err != nil {
-		d.Warn("the cache folder cannot be used: blobs are served from memory as far as they fit", err)
+		d.Warn("the cache folder cannot be used: blobs are served from memory as far as they fit",
+			err)
 		return
 	}
 	defer d.done(f)

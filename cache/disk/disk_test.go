@@ -117,7 +117,6 @@ func TestUnsignedSteps(t *testing.T) {
 // Only a regular file of this user can be a blob.
 func TestOurs(t *testing.T) {
 	t.Parallel()
-	d := testDir(t, Options{})
 	uid := uint32(os.Geteuid())
 	for name, c := range map[string]struct {
 		st   unix.Stat_t
@@ -127,13 +126,14 @@ func TestOurs(t *testing.T) {
 		"another user's": {unix.Stat_t{Mode: unix.S_IFREG, Uid: uid + 1}, false},
 		"a directory":    {unix.Stat_t{Mode: unix.S_IFDIR, Uid: uid}, false},
 	} {
-		if got := d.ours(&c.st); got != c.want {
+		if got := ours(&c.st); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
 func TestFileSystem(t *testing.T) {
+	t.Parallel()
 	for magic, want := range map[int64]struct {
 		name   string
 		remote bool
@@ -154,6 +154,7 @@ func TestFileSystem(t *testing.T) {
 }
 
 func TestWarner(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		w := &warner{log: slog.New(slog.NewTextHandler(&log, nil)), every: 50 * time.Millisecond}
@@ -174,6 +175,7 @@ func TestWarner(t *testing.T) {
 
 // What was hashed is remembered per file and chunk, in bounded memory.
 func TestSeen(t *testing.T) {
+	t.Parallel()
 	c := newSeen()
 	a, b := [32]byte{1}, [32]byte{2}
 	c.add(a, 7, 3)

@@ -12,19 +12,23 @@ import (
 
 // eviction says how far to evict.
 type eviction struct {
-	goal   func(used int64) int64 // bytes that may stay, given the bytes that are there
-	needed func(usage int64) bool // asked with the lock held: somebody else may have evicted meanwhile; nil: yes
-	once   bool                   // not if another round of this process removed something meanwhile
-	stays  int64                  // bytes of blobs and all else with a name that are left, whatever the goal
-	force  bool                   // also what was used since it was scanned; waits for the lock as long as ctx allows
+	goal func(used int64) int64 // bytes that may stay, given the bytes that are there
+	// needed is asked with the lock held: another process may have evicted meanwhile; nil: yes.
+	needed func(usage int64) bool
+	once   bool  // not if another round of this process removed something meanwhile
+	stays  int64 // bytes of blobs and all else with a name that are left, whatever the goal
+	force  bool  // also what was used since the scan; waits for the lock as long as ctx allows
 }
 
 // lockEvict takes the lock of those who count and evict, waiting up to limit (0: as long as ctx
 // allows), or not at all with try. ok false: somebody else has it.
-func (q *quota) lockEvict(ctx context.Context, f *layout.Folder, try bool, limit time.Duration) (fd int, ok bool, err error) {
+func (q *quota) lockEvict(
+	ctx context.Context, f *layout.Folder, limit time.Duration,
+) (fd int, ok bool, err error) {
 	wait := layout.Backoff{Limit: limit}
 	for {
-		fd, err := f.Opening(ctx, func() (int, error) { return layout.OpenState(f.Root, "evict.lock") })
+		open := func() (int, error) { return layout.OpenState(f.Root, "evict.lock") }
+		fd, err := f.Opening(ctx, open)
 		if err != nil {
 			return -1, false, layout.OnDisk("open evict.lock", err)
 		}
@@ -39,9 +43,6 @@ func (q *quota) lockEvict(ctx context.Context, f *layout.Folder, try bool, limit
 		if err != nil {
 			return -1, false, layout.OnDisk("lock evict.lock", err)
 		}
-		if try {
-			return -1, false, nil
-		}
 		if err := wait.Wait(ctx); err == layout.ErrBusy {
 			return -1, false, nil
 		} else if err != nil {
@@ -53,13 +54,15 @@ func (q *quota) lockEvict(ctx context.Context, f *layout.Folder, try bool, limit
 // evict removes the least recently used blobs until the goal is reached, and writes the true sum
 // into usage. Readers are not disturbed: they have the files open. It returns the bytes and blobs
 // that it removed.
-func (q *quota) evict(ctx context.Context, f *layout.Folder, ev eviction) (freed int64, n int, err error) {
+func (q *quota) evict(
+	ctx context.Context, f *layout.Folder, ev eviction,
+) (freed int64, n int, err error) {
 	rounds := q.evictions.Load()
 	limit := q.d.lim.WaitLimit
 	if ev.force {
 		limit = 0
 	}
-	lock, ok, err := q.lockEvict(ctx, f, false, limit)
+	lock, ok, err := q.lockEvict(ctx, f, limit)
 	if err == nil && !ok {
 		err = layout.OnDisk("lock evict.lock", layout.ErrBusy)
 	}
@@ -94,7 +97,9 @@ func (q *quota) evict(ctx context.Context, f *layout.Folder, ev eviction) (freed
 // evictRound scans once and removes the oldest of what it saw. The caller holds evict.lock, so
 // nobody else takes bytes out of the usage number; those that were added since before the scan are
 // added to its sum.
-func (q *quota) evictRound(ctx context.Context, f *layout.Folder, ev eviction, goal *int64) (freed int64, n int, done bool, err error) {
+func (q *quota) evictRound(
+	ctx context.Context, f *layout.Folder, ev eviction, goal *int64,
+) (freed int64, n int, done bool, err error) {
 	before, growing, err := q.readGrowing(ctx, f)
 	if err != nil {
 		return 0, 0, true, err
@@ -145,7 +150,9 @@ func (q *quota) evictRound(ctx context.Context, f *layout.Folder, ev eviction, g
 
 // unlink removes a candidate and its sidecar, and its directory with the last of them. A blob that
 // was used since the scan stays, unless force is set.
-func (q *quota) unlink(ctx context.Context, f *layout.Folder, v *candidate, force bool) (bytes int64, ok bool) {
+func (q *quota) unlink(
+	ctx context.Context, f *layout.Folder, v *candidate, force bool,
+) (bytes int64, ok bool) {
 	dir, err := f.OpenShard(ctx, layout.ShardName(v.key[0]))
 	if err != nil {
 		return 0, false
@@ -163,10 +170,13 @@ func (q *quota) unlink(ctx context.Context, f *layout.Folder, v *candidate, forc
 		return 0, false
 	}
 	bytes = layout.Blocks(&st)
-	if st.Size > q.d.lim.Small && unix.Fstatat(dir, name+layout.SumsSuffix, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && layout.Remove(dir, name+layout.SumsSuffix) == nil {
+	name += layout.SumsSuffix
+	if st.Size > q.d.lim.Small && unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		layout.Remove(dir, name) == nil {
 		bytes += layout.Blocks(&st)
 	}
-	if unix.Fstat(dir, &st) == nil && unix.Unlinkat(f.Blobs, layout.ShardName(v.key[0]), unix.AT_REMOVEDIR) == nil {
+	shard := layout.ShardName(v.key[0])
+	if unix.Fstat(dir, &st) == nil && unix.Unlinkat(f.Blobs, shard, unix.AT_REMOVEDIR) == nil {
 		bytes += layout.Blocks(&st) // it was the last one there
 	}
 	return bytes, true
@@ -185,14 +195,16 @@ func (q *quota) recountSoon() {
 	if !q.counting.CompareAndSwap(false, true) {
 		return
 	}
-	q.d.work.Go(func() {
+	q.d.background.work.Go(func() {
 		defer q.counting.Store(false)
 		f, err := q.d.use()
 		if err != nil {
 			return
 		}
 		defer q.d.done(f)
-		if err := q.recount(q.d.ctx, f); err != nil && !errors.Is(err, layout.ErrBusy) && q.d.ctx.Err() == nil {
+		ctx := q.d.background.ctx
+		err = q.recount(ctx, f)
+		if err != nil && !errors.Is(err, layout.ErrBusy) && ctx.Err() == nil {
 			q.d.Warn("cannot count the cache", err)
 		}
 	})

@@ -159,6 +159,6 @@ func (p *Partial) noRoom(w want) error {
 		why = fmt.Sprintf("%d bytes are missing on its disk above what is to stay free "+
 			"(--cache-min-free)", w.short)
 	}
-	return noRoomf("after %d bytes of a blob whose size nothing signs: %s, and the half that was read "+
-		"last stays", p.off, why)
+	return noRoomf("after %d bytes of a blob whose size nothing signs: %s, "+
+		"and the half that was read last stays", p.off, why)
 }

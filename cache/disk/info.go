@@ -17,7 +17,7 @@ type Info struct {
 	Files          int       // blobs
 	Partial        int       // files of fills under way, and leftovers
 	Free           int64     // bytes that this user may still write to the file system
-	Oldest, Newest time.Time // last use of the least and of the most recently used blob; zero when there is none
+	Oldest, Newest time.Time // last use of the least and the most recently used blob; zero: none
 	FileSystem     string    // its type, "ext4"; a hexadecimal number for one without a name here
 	Warning        string    // what is wrong with the place; "" when nothing is
 }
@@ -57,13 +57,15 @@ func Place(dir string) (Info, error) {
 		return Info{}, fmt.Errorf("cache: %w", layout.OnDisk("statfs "+dir, err))
 	}
 	name, warning := fileSystem(int64(st.Type))
-	return Info{Dir: dir, Free: int64(st.Bavail) * int64(st.Bsize), FileSystem: name, Warning: warning}, nil
+	free := int64(st.Bavail) * int64(st.Bsize)
+	return Info{Dir: dir, Free: free, FileSystem: name, Warning: warning}, nil
 }
 
 // fileSystem names a file system by its number in statfs(2), and says what is wrong with a cache on
 // it.
 func fileSystem(magic int64) (name, warning string) {
-	const remote = "the cache is on a network file system, where locks and times are not reliable: choose a folder on a local disk with --cache-dir"
+	const remote = "the cache is on a network file system, " +
+		"where locks and times are not reliable: choose a folder on a local disk with --cache-dir"
 	switch uint32(magic) {
 	case 0xef53:
 		return "ext4", ""
@@ -104,7 +106,8 @@ func (d *Dir) Prune(ctx context.Context, target int64) (freed int64, n int, err 
 		return 0, 0, err
 	}
 	defer d.done(f)
-	return d.quota.evict(ctx, f, eviction{goal: func(int64) int64 { return max(0, target) }, force: true})
+	goal := func(int64) int64 { return max(0, target) }
+	return d.quota.evict(ctx, f, eviction{goal: goal, force: true})
 }
 
 // Clear removes every blob, record and leftover and keeps the folder. Fills under way go on, and

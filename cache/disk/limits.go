@@ -11,10 +11,10 @@ type Limits struct {
 	Chunk      int           // bytes hashed as one in a sidecar
 	Small      int64         // up to here a blob is hashed whole
 	AtimeGrain time.Duration // how old an atime may become while its blob is in use
-	Stopped    time.Duration // how long another process's fill that writes nothing is waited for: more than its tries take
+	Stopped    time.Duration // longest wait for another process's fill that writes nothing
 	WaitLimit  time.Duration // longest wait for a descriptor or a short lock
 	Candidates int           // blobs kept for eviction while scanning, 64 bytes each
-	At         func(string)  // nil; in tests called at each of the points where another process may come in between
+	At         func(string)  // nil; in tests called where another process may come in between
 }
 
 // DefaultLimits returns the limits of a Dir without any of its own.

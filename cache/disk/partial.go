@@ -28,7 +28,9 @@ type Partial struct {
 // claim makes this process the only one that fills key, by the lock on tmp/<hex>, and returns that
 // file; or it returns the blob that another process has filled meanwhile. A dead holder's file is
 // removed and started over.
-func claim(ctx context.Context, d *Dir, f *layout.Folder, key digest, size int64) (p *Partial, b *Blob, err error) {
+func claim(
+	ctx context.Context, d *Dir, f *layout.Folder, key digest, size int64,
+) (p *Partial, b *Blob, err error) {
 	name := layout.BlobName(key)
 	for {
 		d.lim.pause("claim")
@@ -48,7 +50,8 @@ func claim(ctx context.Context, d *Dir, f *layout.Folder, key digest, size int64
 			err = layout.OnDisk("lock partial file", err)
 		} else if ok {
 			d.lim.pause("look again")
-			b, err = d.check.look(ctx, f, key, size) // it may have been finished before this file was made
+			// It may have been finished before this file was made.
+			b, err = d.check.look(ctx, f, key, size)
 			if b == nil && err == nil {
 				p = &Partial{d: d, f: f, key: key, name: name, fd: fd, ctx: ctx, size: size}
 				if size < 0 || size > d.lim.Small {
@@ -105,7 +108,8 @@ func await(ctx context.Context, d *Dir, f *layout.Folder, key digest) error {
 			last, moved = st.Mtim, wait.Waited
 		}
 		if wait.Waited-moved >= d.lim.Stopped {
-			return layout.OnDisk("wait for another process, which holds the partial file and writes nothing", layout.ErrBusy)
+			return layout.OnDisk("wait for another process, which holds the partial file and "+
+				"writes nothing", layout.ErrBusy)
 		}
 	}
 	same, err := layout.IsCurrent(fd, f.Tmp, name)
@@ -116,7 +120,8 @@ func await(ctx context.Context, d *Dir, f *layout.Folder, key digest) error {
 		return layout.OnDisk("remove partial file", layout.Remove(f.Tmp, name))
 	}
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) == nil && st.Nlink == 0 && st.Mode&0o777 == failedMode && wait.Waited >= d.lim.WaitLimit {
+	if unix.Fstat(fd, &st) == nil && st.Nlink == 0 && st.Mode&0o777 == failedMode &&
+		wait.Waited >= d.lim.WaitLimit {
 		var text [512]byte
 		n, _ := layout.ReadFull(fd, text[:], 0)
 		return fmt.Errorf("cache: blob %x: %w: %s", key, ErrElsewhere, text[:n])

@@ -81,7 +81,8 @@ func (p *Partial) nameBlob(ctx context.Context, b *Blob, st *unix.Stat_t) (named
 		if named || err == nil || try > 0 {
 			return named, err
 		}
-		again := errors.Is(err, unix.ENOENT) // an evictor has just removed the directory, which was empty
+		// ENOENT: an evictor has just removed the directory, which was empty.
+		again := errors.Is(err, unix.ENOENT)
 		if layout.Full(err) {
 			again = p.d.quota.makeRoom(ctx, p.f, cost)
 		}
@@ -119,7 +120,8 @@ func (p *Partial) rename(ctx context.Context, b *Blob, cost int64) (bool, error)
 			}()
 		}
 		if b.sums != nil {
-			if err := writeSums(ctx, p.f, dir, p.key, layout.EncodeSums(p.key, b.size, p.d.lim.Chunk, b.sums)); err != nil {
+			data := layout.EncodeSums(p.key, b.size, p.d.lim.Chunk, b.sums)
+			if err := writeSums(ctx, p.f, dir, p.key, data); err != nil {
 				return err
 			}
 		}

@@ -33,9 +33,12 @@ func newQuota(d *Dir) *quota {
 // so whoever counts under the lock finds every file that the number holds. It evicts when n does
 // not fit; ok false means that nothing helped. A crash between the two leaves the number too high,
 // never too low.
-func (q *quota) reserve(ctx context.Context, f *layout.Folder, n int64, name func() error) (ok bool, err error) {
+func (q *quota) reserve(
+	ctx context.Context, f *layout.Folder, n int64, name func() error,
+) (ok bool, err error) {
 	if n > q.d.opt.Size {
-		q.d.warn.warn("a blob is larger than the whole cache may be: it is kept only while it is in use",
+		q.d.warn.warn("a blob is larger than the whole cache may be: "+
+			"it is kept only while it is in use",
 			"dir", q.d.opt.Dir, "bytes", n, "limit", q.d.opt.Size)
 		return false, nil
 	}
@@ -67,7 +70,10 @@ func (q *quota) reserve(ctx context.Context, f *layout.Folder, n int64, name fun
 			err = q.recount(ctx, f)
 		} else {
 			target := min(q.d.opt.Size/10*9, q.d.opt.Size-n)
-			_, _, err = q.evict(ctx, f, eviction{goal: func(int64) int64 { return target }, needed: func(used int64) bool { return used+n > q.d.opt.Size }})
+			_, _, err = q.evict(ctx, f, eviction{
+				goal:   func(int64) int64 { return target },
+				needed: func(used int64) bool { return used+n > q.d.opt.Size },
+			})
 		}
 		if err != nil {
 			return false, err
@@ -101,7 +107,8 @@ func (q *quota) floor(ctx context.Context, f *layout.Folder, n int64) (ok bool, 
 		}
 	}
 	if q.short > 0 {
-		q.d.warn.warn("too little space is free on the cache's disk: blobs are kept only while they are in use",
+		q.d.warn.warn("too little space is free on the cache's disk: "+
+			"blobs are kept only while they are in use",
 			"dir", q.d.opt.Dir, "missing_bytes", q.short, "min_free", q.d.opt.MinFree)
 	}
 	return q.short <= 0, nil
@@ -115,22 +122,6 @@ func (q *quota) lookFree(f *layout.Folder) error {
 	}
 	q.looked, q.short = time.Now(), -free
 	return nil
-}
-
-// Room returns how many bytes fit before anything must be evicted, by an estimate; 0 when it cannot
-// be told.
-func (d *Dir) Room() int64 {
-	f, err := d.use()
-	if err != nil {
-		return 0
-	}
-	defer d.done(f)
-	used, ok := layout.EstimateUsage(f)
-	free, err := d.quota.aboveFloor(f)
-	if !ok || err != nil {
-		return 0
-	}
-	return max(0, min(d.opt.Size-used, free))
 }
 
 // aboveFloor returns the free bytes of the file system beyond those that are to stay free; negative
@@ -172,7 +163,8 @@ func (q *quota) fits(f *layout.Folder, size int64) error {
 		return err
 	}
 	if used, known := layout.EstimateUsage(f); known && size > free+used {
-		return noRoomf("the blob has %d bytes, the disk has room for %d beside the %d of the cache: "+
+		return noRoomf("the blob has %d bytes, "+
+			"the disk has room for %d beside the %d of the cache: "+
 			"free some, lower --cache-min-free, or move the cache with --cache-dir",
 			size, max(0, free), used)
 	}

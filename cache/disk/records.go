@@ -52,7 +52,8 @@ func putRecord(ctx context.Context, d *Dir, f *layout.Folder, name string, data 
 		}
 	}()
 	sum := recordSum(name, data)
-	if _, err := layout.WriteFull(fd, slices.Concat([]byte(recordMagic), sum[:], data), 0); err != nil {
+	all := slices.Concat([]byte(recordMagic), sum[:], data)
+	if _, err := layout.WriteFull(fd, all, 0); err != nil {
 		return layout.OnDisk("write record", err)
 	}
 	var old unix.Stat_t
@@ -63,7 +64,7 @@ func putRecord(ctx context.Context, d *Dir, f *layout.Folder, name string, data 
 	if err != nil || !done {
 		return layout.OnDisk("keep record", layout.ErrOr(err, unix.ENOSPC))
 	}
-	if replaces { // the old one stays in the number until the next count: one in between may have missed it already
+	if replaces { // the old one stays in the number until the next count
 		return nil
 	}
 	return trimRecords(dir)
@@ -89,12 +90,13 @@ func getRecord(ctx context.Context, d *Dir, f *layout.Folder, name string) ([]by
 		return nil, layout.OnDisk("stat record", err)
 	}
 	n := st.Size - int64(recordHeader)
-	if d.ours(&st) && n >= 0 && n <= MaxRecord {
+	if ours(&st) && n >= 0 && n <= MaxRecord {
 		all := make([]byte, st.Size)
 		got, err := layout.ReadFull(fd, all, 0)
 		data := all[recordHeader:]
 		sum := recordSum(name, data)
-		if err == nil && got == len(all) && bytes.Equal(all[:recordHeader], slices.Concat([]byte(recordMagic), sum[:])) {
+		header := slices.Concat([]byte(recordMagic), sum[:])
+		if err == nil && got == len(all) && bytes.Equal(all[:recordHeader], header) {
 			return data, nil
 		}
 	}

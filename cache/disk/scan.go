@@ -39,7 +39,9 @@ func scanAll(ctx context.Context, f *layout.Folder, limit int, tidy, all bool) (
 		}
 		if it.Sums {
 			old := time.Since(time.Unix(it.Stat.Mtim.Unix())) > time.Minute
-			if tidy && (all || old) && unix.Faccessat(it.Dir, layout.BlobName(it.Key), unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
+			blob := layout.BlobName(it.Key)
+			if tidy && (all || old) &&
+				unix.Faccessat(it.Dir, blob, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT {
 				_ = layout.Remove(it.Dir, it.Name)
 				return nil
 			}

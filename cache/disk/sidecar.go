@@ -15,7 +15,8 @@ func (c *checker) loadSums(ctx context.Context, f *layout.Folder, key digest, si
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || !c.d.ours(&st) || st.Size != layout.SumsSize(size, c.d.lim.Chunk) {
+	want := layout.SumsSize(size, c.d.lim.Chunk)
+	if unix.Fstat(fd, &st) != nil || !ours(&st) || st.Size != want {
 		return nil
 	}
 	data := make([]byte, st.Size) // a blob that is really there bounds it: 8 bytes a chunk
@@ -44,7 +45,9 @@ func writeSums(ctx context.Context, f *layout.Folder, dir int, key digest, data 
 }
 
 // repairSums writes a sidecar that was missing or damaged. It is a help, so a failure is no error.
-func (c *checker) repairSums(ctx context.Context, f *layout.Folder, key digest, size int64, sums []byte) {
+func (c *checker) repairSums(
+	ctx context.Context, f *layout.Folder, key digest, size int64, sums []byte,
+) {
 	dir, err := f.OpenShard(ctx, layout.ShardName(key[0]))
 	if err != nil {
 		return

@@ -75,7 +75,8 @@ func (q *quota) flockUsage(ctx context.Context, f *layout.Folder, st *unix.Stat_
 // set writes the number.
 func (u *usageLock) set(n int64) error {
 	err := layout.WriteUsage(u.fd, n, u.boot)
-	if err == nil && !u.known { // garbage may have been longer; whoever dies on the way leaves the number all the same
+	// Garbage may have been longer. A process that dies on the way leaves the number all the same.
+	if err == nil && !u.known {
 		if err = unix.Ftruncate(u.fd, layout.UsageSize); err == nil {
 			err = layout.SetTimes(u.fd, time.Time{}, layout.UsageTime(max(n, 0)))
 		}

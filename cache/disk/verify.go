@@ -13,8 +13,10 @@ import (
 type VerifyMode int
 
 const (
-	VerifyFirst  VerifyMode = iota // at its first use in a process; a blob over 8 MiB by the chunks that are read
-	VerifyAlways                   // each time it enters the table of open files; over 8 MiB at each read, the chunks that are read
+	// VerifyFirst is at its first use in a process; a blob over 8 MiB by the chunks that are read.
+	VerifyFirst VerifyMode = iota
+	// VerifyAlways is each time it is looked up; over 8 MiB at each read, the chunks that are read.
+	VerifyAlways
 )
 
 // String returns the name that ParseVerifyMode reads.
@@ -106,11 +108,12 @@ func (c *checker) verifyBlob(ctx context.Context, f *layout.Folder, it *layout.I
 	if err := unix.Fstat(fd, &it.Stat); err != nil {
 		return err
 	}
-	if !c.d.ours(&it.Stat) {
+	if !ours(&it.Stat) {
 		return damage("not a regular file of this user")
 	}
 	sums, err := c.hashFile(ctx, fd, it.Key, it.Stat.Size)
-	if err == nil && it.Stat.Size > c.d.lim.Small && string(c.loadSums(ctx, f, it.Key, it.Stat.Size)) != string(sums) {
+	if err == nil && it.Stat.Size > c.d.lim.Small &&
+		string(c.loadSums(ctx, f, it.Key, it.Stat.Size)) != string(sums) {
 		c.repairSums(ctx, f, it.Key, it.Stat.Size, sums)
 	}
 	return err

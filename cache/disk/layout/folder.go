@@ -14,7 +14,8 @@ import (
 )
 
 const Tag = "Signature: 8a477f597d28d172789f06886806bc55\n" +
-	"# This file marks a cache folder of pfmount, which may be deleted at any time (https://bford.info/cachedir/).\n"
+	"# This file marks a cache folder of pfmount, which may be deleted at any time " +
+	"(https://bford.info/cachedir/).\n"
 
 // Env is what a folder asks for when the process has no descriptor left.
 type Env struct {
@@ -29,14 +30,14 @@ type Folder struct {
 	Root, Blobs, Tmp int
 	Usage            int // guarded by quota.token
 	Dev, Ino         uint64
-	plain            atomic.Bool // openat2 is not to be had (Linux before 5.6, old container profiles)
+	plain            atomic.Bool // there is no openat2 (Linux before 5.6, old container profiles)
 	Refs             int         // guarded by Dir.mu
 }
 
 func (f *Folder) Close() {
 	for _, fd := range []int{f.Root, f.Blobs, f.Tmp, f.Usage} {
 		if fd >= 0 {
-			_ = unix.Close(fd) // directories and a file written with pwrite: nothing is left to report
+			_ = unix.Close(fd) // of a directory or written with pwrite: nothing is left to report
 		}
 	}
 }
@@ -56,11 +57,13 @@ func Resolve(dir string) (string, error) {
 		return "", fmt.Errorf("cache: %s: %w", dir, err)
 	}
 	if int(link.Uid) != os.Geteuid() {
-		return "", fmt.Errorf("cache: %s is a symlink that belongs to uid %d, not to uid %d: name the folder itself with --cache-dir", dir, link.Uid, os.Geteuid())
+		return "", fmt.Errorf("cache: %s is a symlink that belongs to uid %d, not to uid %d: "+
+			"name the folder itself with --cache-dir", dir, link.Uid, os.Geteuid())
 	}
 	path, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return "", fmt.Errorf("cache: %s: symlink to nowhere: make its target or name another folder with --cache-dir: %w", dir, err)
+		return "", fmt.Errorf("cache: %s: symlink to nowhere: "+
+			"make its target or name another folder with --cache-dir: %w", dir, err)
 	}
 	return path, nil
 }
@@ -128,7 +131,8 @@ func openDir(at int, name, path string, mode uint32) (fd int, made bool, err err
 		fd, err = Open(at, name, unix.O_RDONLY|unix.O_DIRECTORY, mode)
 	}
 	if err == unix.ELOOP || err == unix.ENOTDIR {
-		return -1, false, OnDisk("open", fmt.Errorf("%s is not a folder but a symlink or a file: remove it: %w", path, err))
+		err = fmt.Errorf("%s is not a folder but a symlink or a file: remove it: %w", path, err)
+		return -1, false, OnDisk("open", err)
 	}
 	if err != nil {
 		return -1, false, OnDisk("open "+path, err)
@@ -150,7 +154,8 @@ func OwnDir(st *unix.Stat_t, path string) error {
 		return fmt.Errorf("%s belongs to uid %d, not to uid %d: chown it", path, st.Uid, uid)
 	}
 	if st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s may be written by its group or by others (mode %04o): chmod 700 it", path, st.Mode&0o7777)
+		return fmt.Errorf("%s may be written by its group or by others (mode %04o): chmod 700 it",
+			path, st.Mode&0o7777)
 	}
 	return nil
 }
@@ -202,14 +207,16 @@ func (f *Folder) startUsage(path string, fresh bool) (err error) {
 	if f.Usage, err = OpenState(f.Root, "usage"); err != nil {
 		return OnDisk("open "+path+"/usage", err)
 	}
-	lock, err := OpenState(f.Root, "evict.lock") // a full disk may have no room for it when it is needed
+	// A full disk may have no room for it when it is needed.
+	lock, err := OpenState(f.Root, "evict.lock")
 	if err != nil {
 		return OnDisk("open "+path+"/evict.lock", err)
 	}
 	_ = unix.Close(lock)
 	locked, err := TryLock(f.Usage)
 	if err != nil {
-		return OnDisk("flock "+path+"/usage", fmt.Errorf("this file system has no flock, a local disk has: %w", err))
+		err = fmt.Errorf("this file system has no flock, a local disk has: %w", err)
+		return OnDisk("flock "+path+"/usage", err)
 	}
 	if !locked {
 		return nil // somebody at work: it is not fresh

@@ -36,7 +36,8 @@ func Full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err,
 
 // Vanished says that a directory was deleted or replaced under its descriptor.
 func Vanished(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOTDIR)
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) ||
+		errors.Is(err, unix.ENOTDIR)
 }
 
 // Exhausted says that there was no descriptor left.
@@ -45,6 +46,7 @@ func Exhausted(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is
 // NotDir says that a symlink or a file sits in a directory's place.
 func NotDir(err error) bool { return err == unix.ELOOP || err == unix.ENOTDIR }
 
+// ErrOr returns err, or other when err is nil.
 func ErrOr(err, other error) error {
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 )
 
 func TestDecodeSums(t *testing.T) {
+	t.Parallel()
 	key := [32]byte{1, 2, 3}
 	sums := bytes.Repeat([]byte("s"), 3*layout.SumSize)
 	good := layout.EncodeSums(key, 11, 4, sums)
@@ -41,6 +42,7 @@ func TestDecodeSums(t *testing.T) {
 
 // What disks do to a chunk shows in its sum.
 func TestSumMatches(t *testing.T) {
+	t.Parallel()
 	good := make([]byte, 64<<10)
 	for i := range good {
 		good[i] = byte(i * i >> 7)
@@ -70,6 +72,7 @@ func TestSumMatches(t *testing.T) {
 }
 
 func TestStamp(t *testing.T) {
+	t.Parallel()
 	key := sha256.Sum256(nil)
 	st := func(sec, nsec int64, mode uint32) *unix.Stat_t {
 		return &unix.Stat_t{Mode: unix.S_IFREG | mode, Mtim: unix.Timespec{Sec: sec, Nsec: nsec}}
@@ -98,6 +101,7 @@ func TestStamp(t *testing.T) {
 }
 
 func TestParseUsage(t *testing.T) {
+	t.Parallel()
 	boot := strings.Repeat("b", 36)
 	for text, want := range map[string]int64{
 		fmt.Sprintf(layout.UsageFormat, 0, boot):            0,
@@ -125,6 +129,7 @@ func TestParseUsage(t *testing.T) {
 }
 
 func TestUsageTime(t *testing.T) {
+	t.Parallel()
 	numbers := []int64{0, 1, 4095, 1<<20 - 1, 1 << 20, 1<<20 + 1, 123456789, 10 << 30, 1 << 50}
 	for _, n := range numbers {
 		m := layout.UsageTime(n)

@@ -23,6 +23,7 @@ func BlobPath(key Key) string {
 	return string(b[:])
 }
 
+// BlobName is the name of a blob's file.
 func BlobName(key Key) string { return hex.EncodeToString(key[:]) }
 
 // ParseName is blobName backwards.
@@ -34,8 +35,10 @@ func ParseName(name string) (key Key, ok bool) {
 	return key, err == nil && BlobName(key) == name
 }
 
+// SumsSuffix ends the name of a sidecar.
 const SumsSuffix = ".sums"
 
+// ShardName is the directory of the blobs whose keys begin with aa.
 func ShardName(aa byte) string {
 	const digits = "0123456789abcdef"
 	return string([]byte{digits[aa>>4], digits[aa&15]})
@@ -63,6 +66,7 @@ func Stamp(key Key) time.Time {
 	return time.Unix(sec, nsec)
 }
 
+// RecordName is the name of a record's file.
 func RecordName(name string) string {
 	return BlobName(sha256.Sum256([]byte(name)))
 }

@@ -42,9 +42,11 @@ func UsageTime(n int64) time.Time { return time.Unix(n>>20, n&(1<<20-1)*900) }
 // Agrees says whether the mtime of the usage file is that of n, as far as the file system keeps it.
 func Agrees(st *unix.Stat_t, n int64) bool {
 	want := UsageTime(n)
-	return int64(st.Mtim.Sec) == want.Unix() && (st.Mtim.Nsec == 0 || int64(st.Mtim.Nsec) == int64(want.Nanosecond()))
+	nsec := int64(st.Mtim.Nsec)
+	return int64(st.Mtim.Sec) == want.Unix() && (nsec == 0 || nsec == int64(want.Nanosecond()))
 }
 
+// ParseUsage reads what WriteUsage writes.
 func ParseUsage(text string) (n int64, boot string, ok bool) {
 	number, boot, _ := strings.Cut(strings.TrimSuffix(text, "\n"), " ")
 	n, err := strconv.ParseInt(number, 10, 64)

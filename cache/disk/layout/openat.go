@@ -53,7 +53,8 @@ func makeDir(at int, name string) error {
 		return err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Mode&0o777 == 0o700 {
+	err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&0o777 == 0o700 {
 		return err // as a rule, and without a descriptor, of which there may be few
 	}
 	// Another process may have put a symlink in its place since, which chmod would follow.
@@ -159,15 +160,18 @@ func SetTimes(fd int, atime, mtime time.Time) error {
 		}
 		times[i] = ts
 	}
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0,
+		uintptr(unsafe.Pointer(&times)), 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}
 	return nil
 }
 
+// Blocks returns the bytes that a file takes on disk.
 func Blocks(st *unix.Stat_t) int64 { return st.Blocks * 512 }
 
+// Atime returns the time of the last use.
 func Atime(st *unix.Stat_t) time.Time { return time.Unix(st.Atim.Unix()) }
 
 // LockNew locks a file that this process has just made. It says no when one who cleans up was there

@@ -10,7 +10,9 @@ import (
 
 // OpenAt opens a name in dir. When the process has no descriptor left it sheds idle blobs and tries
 // again.
-func (f *Folder) OpenAt(ctx context.Context, dir int, name string, flags int, mode uint32) (int, error) {
+func (f *Folder) OpenAt(
+	ctx context.Context, dir int, name string, flags int, mode uint32,
+) (int, error) {
 	return f.Opening(ctx, func() (int, error) { return Open(dir, name, flags, mode) })
 }
 
@@ -36,7 +38,8 @@ func (f *Folder) OpenBlob(ctx context.Context, path string) (int, error) {
 	flags := unix.O_RDONLY | unix.O_NOATIME
 	for {
 		fd, err := f.Opening(ctx, func() (int, error) { return openBeneath(f, path, flags) })
-		if err == unix.EPERM && flags&unix.O_NOATIME != 0 { // only a file's owner may ask for O_NOATIME
+		// Only a file's owner may ask for O_NOATIME.
+		if err == unix.EPERM && flags&unix.O_NOATIME != 0 {
 			flags &^= unix.O_NOATIME
 			continue
 		}
@@ -46,7 +49,10 @@ func (f *Folder) OpenBlob(ctx context.Context, path string) (int, error) {
 
 func openBeneath(f *Folder, path string, flags int) (fd int, err error) {
 	if !f.plain.Load() {
-		how := unix.OpenHow{Flags: uint64(flags | openFlags), Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH}
+		how := unix.OpenHow{
+			Flags:   uint64(flags | openFlags),
+			Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
+		}
 		err = Restart(func() error {
 			fd, err = unix.Openat2(f.Blobs, path, &how)
 			return err

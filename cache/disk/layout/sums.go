@@ -26,6 +26,7 @@ const (
 	SumSize    = 8 // of one chunk
 )
 
+// ChunksOf returns how many chunks a blob has.
 func ChunksOf(size int64, chunk int) int64 { return (size + int64(chunk) - 1) / int64(chunk) }
 
 // SumsSize is the length of the sidecar of a blob.
@@ -33,6 +34,7 @@ func SumsSize(size int64, chunk int) int64 {
 	return SumsHeader + SumSize*ChunksOf(size, chunk) + sha256.Size
 }
 
+// EncodeSums makes the sidecar of a blob.
 func EncodeSums(key Key, size int64, chunk int, sums []byte) []byte {
 	out := make([]byte, 0, SumsHeader+len(sums)+sha256.Size)
 	out = append(out, sumsMagic...)
@@ -51,7 +53,8 @@ func DecodeSums(data []byte, key Key, size int64, chunk int) []byte {
 	}
 	body, self := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	sums := body[SumsHeader:]
-	if sha256.Sum256(body) != Key(self) || !bytes.Equal(EncodeSums(key, size, chunk, nil)[:SumsHeader], body[:SumsHeader]) {
+	header := EncodeSums(key, size, chunk, nil)[:SumsHeader]
+	if sha256.Sum256(body) != Key(self) || !bytes.Equal(header, body[:SumsHeader]) {
 		return nil
 	}
 	return sums
@@ -70,6 +73,7 @@ type Summer struct {
 	sums  []byte
 }
 
+// NewSummer returns a Summer for chunks of that many bytes.
 func NewSummer(chunk int) *Summer { return &Summer{h: xxhash.New(), chunk: chunk} }
 
 func (m *Summer) Write(p []byte) {

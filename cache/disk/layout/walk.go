@@ -21,7 +21,9 @@ type Item struct {
 
 // Walk visits every file below blobs/ that has a name of ours, one directory after the other, and
 // tells of each directory. What vanishes meanwhile is left out.
-func (f *Folder) Walk(ctx context.Context, enter func(*unix.Stat_t), visit func(*Item) error) error {
+func (f *Folder) Walk(
+	ctx context.Context, enter func(*unix.Stat_t), visit func(*Item) error,
+) error {
 	for aa := range 256 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -42,7 +44,9 @@ func (f *Folder) Walk(ctx context.Context, enter func(*unix.Stat_t), visit func(
 }
 
 // walkShard visits one directory and closes it.
-func walkShard(ctx context.Context, fd int, aa byte, enter func(*unix.Stat_t), visit func(*Item) error) error {
+func walkShard(
+	ctx context.Context, fd int, aa byte, enter func(*unix.Stat_t), visit func(*Item) error,
+) error {
 	d := os.NewFile(uintptr(fd), ShardName(aa))
 	defer d.Close()
 	var st unix.Stat_t
@@ -60,7 +64,8 @@ func walkShard(ctx context.Context, fd int, aa byte, enter func(*unix.Stat_t), v
 				continue
 			}
 			it.Sums = isSums
-			if err := unix.Fstatat(fd, name, &it.Stat, unix.AT_SYMLINK_NOFOLLOW); err == unix.ENOENT {
+			err := unix.Fstatat(fd, name, &it.Stat, unix.AT_SYMLINK_NOFOLLOW)
+			if err == unix.ENOENT {
 				continue
 			} else if err != nil {
 				return err
