@@ -20,7 +20,7 @@ import (
 // askState asks the daemon of a mount for its state.
 func askState(ctx context.Context, m *mounts.Mount) (*mountState, error) {
 	s := new(mountState)
-	return s, ask(ctx, m, "/status", statLimit, s)
+	return s, ask(ctx, m, "/status", mounts.ProbeLimit, s)
 }
 
 // ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most limit. The folders to

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // processName is how a mount's process shows up in ps(1).
@@ -144,8 +145,9 @@ func (d *daemon) run(c *cli.Context, ready func() error) error {
 	guard := d.guardMount(at)
 	defer guard.Close()
 	options := fusefs.Options{
-		UID: d.cfg.uid, GID: d.cfg.gid, Root: root, FSName: d.cfg.image,
-		Image: d.session.image.Ref().String(), AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec, Log: d.log,
+		UID: d.cfg.uid, GID: d.cfg.gid, Root: root,
+		Image: d.session.image.Ref().String(), Log: d.log,
+		Mount: mounts.Options{Source: d.cfg.image, AllowOther: d.cfg.allowOther, NoExec: d.cfg.noExec},
 	}
 	d.session.prefetch.watch(&options)
 	atSecond(ctx, d.abandon)

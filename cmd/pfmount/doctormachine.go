@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -20,7 +19,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/fetch"
-	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // machine checks what a mount needs of this machine.
@@ -34,7 +33,7 @@ func (d *diagnosis) machine(c *cli.Context) {
 	d.look(ctx, "fuse", "load it with modprobe fuse; a container needs --device /dev/fuse and the right to mount", lookFuse)
 	d.look(ctx, "fusermount", "install the package fuse3", lookHelper)
 	d.look(ctx, "allow_other", "", func(context.Context) (finding, error) {
-		if err := fusefs.OthersAllowed(); err != nil {
+		if err := mounts.OthersAllowed(); err != nil {
 			return finding{text: "only root may use --allow-other: " + err.Error(), values: values{"allowed": false}}, nil
 		}
 		return finding{text: "users may use --allow-other", values: values{"allowed": true}}, nil
@@ -95,23 +94,23 @@ func lookFuse(context.Context) (finding, error) {
 	}
 	f.Close()
 	found := finding{text: device + " can be read and written", values: values{"device": device}}
-	major, minor, err := fusefs.Protocol()
-	switch {
-	case err == nil:
-		found.values["protocol"] = fmt.Sprintf("%d.%d", major, minor)
-		found.text += fmt.Sprintf(", protocol %d.%d", major, minor)
-	case errors.Is(err, unix.EPERM) && os.Geteuid() != 0:
-		found.text += ", protocol known to root only"
-	case errors.Is(err, unix.EPERM):
-		found.text, found.warn = found.text+", but this root may not mount", "a container needs --cap-add SYS_ADMIN, or a user namespace of its own"
-	default:
-		found.text += ", protocol not known: " + err.Error()
+	if os.Geteuid() == 0 && !mayMount() {
+		found.text += ", but this root may not mount"
+		found.warn = "a container needs --cap-add SYS_ADMIN, or a user namespace of its own"
 	}
 	return found, nil
 }
 
+// mayMount reports whether this process has the right to mount, CAP_SYS_ADMIN.
+func mayMount() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData // the capabilities from 0 and from 32 on
+	err := unix.Capget(&header, &data[0])
+	return err != nil || data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
 func lookHelper(ctx context.Context) (finding, error) {
-	path, err := fusefs.Helper()
+	path, err := mounts.Helper()
 	switch {
 	case err != nil && os.Geteuid() == 0:
 		return finding{text: "none, which only ordinary users need", values: values{"path": ""}}, nil

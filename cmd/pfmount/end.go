@@ -5,7 +5,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -15,6 +14,8 @@ const (
 	lastGrace = 4 * time.Second // open files may be read that long
 	endLimit  = 5 * time.Second // all of it
 	hardEnd   = endLimit - 200*time.Millisecond
+
+	holdersAtEnd = 500 * time.Millisecond // for naming the users of a mount that ends
 )
 
 // end waits until the mount is gone, and makes it go when ctx ends (the first signal) or when it was detached, by
@@ -26,7 +27,7 @@ func (d *daemon) end(ctx context.Context) error {
 	case <-d.server.Done():
 		d.limitEnd()
 		return d.ended()
-	case <-d.server.Left():
+	case <-d.server.Detached():
 		hurry = ctx.Done()
 		d.log.Warn("detached while in use: ending", "mountpoint", d.cfg.mountpoint)
 	case <-ctx.Done():
@@ -45,7 +46,7 @@ func (d *daemon) end(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		users := holders(d.cfg.mountpoint, holdersAtEnd)
+		users := mounts.Holders(d.cfg.mountpoint, holdersAtEnd)
 		if err := d.server.Detach(); err != nil {
 			return mountf("%s: cannot be unmounted: %w", d.cfg.mountpoint, err)
 		}
@@ -81,13 +82,13 @@ func (d *daemon) ended() error {
 			break
 		}
 	}
-	if over, err := mountAt(m.Point); err == nil && m.Same(over) && probe(m) != stale {
+	if over, err := mounts.At(m.Point); err == nil && m.Same(over) && mounts.Probe(m) != mounts.Stale {
 		// It is alive: the kernel has given the numbers to another mount.
 		d.log.Info("unmounted", "mountpoint", d.cfg.mountpoint)
 		return nil
 	}
 	const why = "the kernel has dropped the connection while the mount was in use (umount -f, or the abort file of fusectl)"
-	if err := fusefs.Unmount(m, true); err != nil {
+	if err := mounts.Detach(m, true); err != nil {
 		return mountf("%s: %s; the dead mount cannot be detached: %w", m.Point, why, err)
 	}
 	d.log.Error("aborted: detached the dead mount", "mountpoint", m.Point)
@@ -108,9 +109,9 @@ func (d *daemon) limitEnd() {
 
 // abandon detaches what a mount that is being made has mounted: no server is known yet that could.
 func (d *daemon) abandon() {
-	top, err := mountAt(d.cfg.mountpoint)
+	top, err := mounts.At(d.cfg.mountpoint)
 	if err == nil && top != nil && top.Ours() {
-		_ = fusefs.Unmount(top, true) // the process ends in any case
+		_ = mounts.Detach(top, true) // the process ends in any case
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -69,8 +68,8 @@ func startGuard(c charge) (*guard, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{"pfmount-guard", fmt.Sprintf("of %d", c.PID)}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{r} // becomes 3
-	cmd.Env = helperEnv(guardVar, "1")
+	cmd.ExtraFiles = []*os.File{r}                                   // becomes 3
+	cmd.Env = []string{guardVar + "=1", "PATH=" + os.Getenv("PATH")} // no credentials
 	// Outside the caller's group no mount point may be looked up before the mount is ready (see
 	// background.go); the guard looks up none before its process has died.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the daemon
@@ -192,8 +191,8 @@ func (g *ward) watch() {
 		dying := bytes.HasPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" Z")) // its first thread is gone, and not all are
 		if dying && was {
 			m, err := g.find()
-			if err == nil && m != nil && probe(m) != alive { // another mount may have its numbers by now
-				_ = fusefs.Abort(m) // nobody is left to tell why not
+			if err == nil && m != nil && mounts.Probe(m) != mounts.Alive { // another mount may have its numbers by now
+				_ = mounts.Abort(m) // nobody is left to tell why not
 			}
 		}
 		was = dying
@@ -220,8 +219,8 @@ func (g *ward) unmount() error {
 		if err != nil || m == nil {
 			return err
 		}
-		if probe(m) == stale {
-			return fusefs.Unmount(m, true)
+		if mounts.Probe(m) == mounts.Stale {
+			return mounts.Detach(m, true)
 		}
 		if time.Now().After(end) {
 			return errors.New("another mount is at its place or over it")
@@ -230,7 +229,7 @@ func (g *ward) unmount() error {
 }
 
 // guardMount starts the guard of a mount at the folder. Without one it is served all the same.
-func (d *daemon) guardMount(at *fusefs.Folder) *guard {
+func (d *daemon) guardMount(at *mounts.Dir) *guard {
 	socket := filepath.Join(stateDir(os.Geteuid()), socketName(d.cfg.mountpoint))
 	g, err := startGuard(charge{d.cfg.image, os.Getpid(), []byte(d.cfg.mountpoint), []byte(d.guardLog), []byte(socket), at.MountID()})
 	if err != nil {

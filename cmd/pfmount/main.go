@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // version is set by the linker (see Makefile).
@@ -23,8 +25,8 @@ func main() {
 	switch {
 	case os.Getenv(guardVar) != "":
 		os.Exit(runGuard())
-	case os.Getenv(probeVar) != "":
-		os.Exit(runProbe())
+	case os.Getenv(mounts.ProbeVar) != "":
+		os.Exit(mounts.RunProbe())
 	}
 	dropForeignFolders(os.Stderr)
 	setHome()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -28,7 +27,7 @@ func resolveMountpoint(name string) (string, error) {
 	}
 	dir, dirErr := filepath.EvalSymlinks(filepath.Dir(abs))
 	point := filepath.Join(dir, filepath.Base(abs))
-	if top, err := mountAt(point); dirErr == nil && err == nil && top != nil && top.FUSE() {
+	if top, err := mounts.At(point); dirErr == nil && err == nil && top != nil && top.FUSE() {
 		return point, nil // a hung mount would never answer the lstat of EvalSymlinks
 	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
@@ -46,11 +45,11 @@ func checkMountpoint(c *cli.Context, cfg *mountConfig) error {
 	if err := checkApart(c, cfg); err != nil {
 		return err
 	}
-	top, err := mountAt(cfg.mountpoint)
+	top, err := mounts.At(cfg.mountpoint)
 	if err != nil {
 		return err
 	}
-	if top != nil && top.Ours() && probe(top) == stale {
+	if top != nil && top.Ours() && mounts.Probe(top) == mounts.Stale {
 		return nil // cleared by the daemon, just before it mounts
 	}
 	at, err := holdFree(cfg.mountpoint)
@@ -74,7 +73,7 @@ func checkApart(c *cli.Context, cfg *mountConfig) error {
 		if real, err := filepath.EvalSymlinks(dir); err == nil {
 			dir = real
 		}
-		if within(dir, cfg.mountpoint) || within(cfg.mountpoint, dir) {
+		if mounts.Within(dir, cfg.mountpoint) || mounts.Within(cfg.mountpoint, dir) {
 			return mountf("%s: the mount point and the %s folder %s lie inside each other: a read would wait for itself; choose another mount point", cfg.mountpoint, what, dir)
 		}
 	}
@@ -83,20 +82,20 @@ func checkApart(c *cli.Context, cfg *mountConfig) error {
 
 // takeMountpoint detaches stale mounts of ours, checks the mount point once more, and holds what it has checked until it is
 // mounted on.
-func takeMountpoint(c *cli.Context, cfg *mountConfig, log *slog.Logger) (*fusefs.Folder, error) {
+func takeMountpoint(c *cli.Context, cfg *mountConfig, log *slog.Logger) (*mounts.Dir, error) {
 	if err := checkApart(c, cfg); err != nil {
 		return nil, err
 	}
 	for range 16 { // stacked stale mounts; more than a few is somebody's loop
-		top, err := mountAt(cfg.mountpoint)
+		top, err := mounts.At(cfg.mountpoint)
 		if err != nil {
 			return nil, err
 		}
-		if top == nil || !top.Ours() || probe(top) != stale {
+		if top == nil || !top.Ours() || mounts.Probe(top) != mounts.Stale {
 			return holdFree(cfg.mountpoint)
 		}
 		log.Warn("clearing a stale mount, left by a process that died", "mountpoint", cfg.mountpoint, "image", top.Source)
-		if err := fusefs.Unmount(top, true); err != nil {
+		if err := mounts.Detach(top, true); err != nil {
 			return nil, mountf("%s: a stale mount is in the way and cannot be detached: %w", cfg.mountpoint, err)
 		}
 	}
@@ -104,8 +103,8 @@ func takeMountpoint(c *cli.Context, cfg *mountConfig, log *slog.Logger) (*fusefs
 }
 
 // holdFree holds a mount point that is free.
-func holdFree(dir string) (*fusefs.Folder, error) {
-	at, err := fusefs.Hold(dir)
+func holdFree(dir string) (*mounts.Dir, error) {
+	at, err := mounts.Hold(dir)
 	if err != nil {
 		fi, serr := os.Stat(dir)
 		switch {
@@ -124,7 +123,7 @@ func holdFree(dir string) (*fusefs.Folder, error) {
 }
 
 // checkFree refuses a mount point that is in use or holds files.
-func checkFree(at *fusefs.Folder) error {
+func checkFree(at *mounts.Dir) error {
 	table, err := mounts.Read()
 	if err != nil {
 		return err
@@ -144,22 +143,16 @@ func checkFree(at *fusefs.Folder) error {
 
 // inUse says what a FUSE mount at the mount point is.
 func inUse(m *mounts.Mount) error {
-	state := probe(m)
+	state := mounts.Probe(m)
 	switch {
-	case m.Ours() && state == alive:
+	case m.Ours() && state == mounts.Alive:
 		return mountf("%s: already mounted (%s); to remount: pfmount umount %s", m.Point, m.Source, shellQuote(m.Point))
-	case state == hung:
+	case state == mounts.Hung:
 		return mountf("%s: a mount of %s (%s) is here and does not answer; to detach it: umount -l %s", m.Point, m.Source, m.Type, shellQuote(m.Point))
-	case state == stale:
+	case state == mounts.Stale:
 		return mountf("%s: a stale mount of another program (%s, %s) is here; to clear it: fusermount3 -u -z %s", m.Point, m.Source, m.Type, shellQuote(m.Point))
 	}
 	return mountf("%s: in use by another mount (%s, %s)", m.Point, m.Source, m.Type)
-}
-
-// within reports whether path is dir or below it.
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
 func shortHash(s string) string {

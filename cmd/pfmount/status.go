@@ -93,9 +93,9 @@ func mountStates(ctx context.Context, only string, check bool) ([]mountState, er
 func stateOf(ctx context.Context, m *mounts.Mount, check bool) mountState {
 	s, err := askState(ctx, m)
 	if err != nil {
-		h := probe(m)
-		s = &mountState{Mountpoint: m.Point, Image: m.Source, Stale: h == stale, LastErrors: []string{}}
-		if h != stale {
+		h := mounts.Probe(m)
+		s = &mountState{Mountpoint: m.Point, Image: m.Source, Stale: h == mounts.Stale, LastErrors: []string{}}
+		if h != mounts.Stale {
 			s.LastErrors = append(s.LastErrors, "its process does not tell its state")
 		}
 	}

@@ -48,7 +48,7 @@ func (d *daemon) tag(ctx context.Context) tagState {
 // askTag asks the daemon of a mount for the state of its tag.
 func askTag(ctx context.Context, m *mounts.Mount) *tagState {
 	t := new(tagState)
-	if err := ask(ctx, m, "/tag", tagLimit+statLimit, t); err != nil {
+	if err := ask(ctx, m, "/tag", tagLimit+mounts.ProbeLimit, t); err != nil {
 		t.TagError = "its process does not tell: " + err.Error()
 	}
 	return t

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/fetch/safetext"
-	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -35,6 +34,9 @@ does not answer is not stale and is left alone.`,
 	}
 }
 
+// holdersAsked is how long to look for the users of a mount.
+const holdersAsked = 5 * time.Second
+
 func umountAction(c *cli.Context) error {
 	arg, err := oneArg(c, "MOUNTPOINT")
 	if err != nil {
@@ -49,24 +51,24 @@ func umountAction(c *cli.Context) error {
 		return err
 	}
 	pid := daemonPID(c.Context, top)
-	state := alive
+	state := mounts.Alive
 	if pid == 0 {
-		state = probe(top)
+		state = mounts.Probe(top)
 	}
 	switch {
-	case state == hung:
+	case state == mounts.Hung:
 		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
-	case state == stale || c.Bool("lazy"):
-		if state == stale { // nobody else will
+	case state == mounts.Stale || c.Bool("lazy"):
+		if state == mounts.Stale { // nobody else will
 			removeLeftover(filepath.Join(stateDir(top.UID), socketName(dir)), top.UID)
 		}
-		if err := fusefs.Unmount(top, true); err != nil {
+		if err := mounts.Detach(top, true); err != nil {
 			return mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
-	if err := fusefs.Unmount(top, false); err != nil {
-		if h := holders(dir, holdersAsked); len(h) > 0 {
+	if err := mounts.Detach(top, false); err != nil {
+		if h := mounts.Holders(dir, holdersAsked); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
 		}
 		return mountf("%s: %w", dir, err)

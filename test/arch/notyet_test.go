@@ -20,7 +20,6 @@ var notYet = []violation{
 	{"fetch.Image", methods},
 	{"fetch.Image", fields},
 	{"fetch.Image", methodFiles},
-	{"fusefs/mounts", columns},
 	{"fetch.Options", fields},
 	{"fetch/head.go", methodFile},
 	{"fetch/repeat.go", methodFile},
@@ -30,9 +29,5 @@ var notYet = []violation{
 	{"fetch/pfimg", columns},
 	{"fetch/pfimg.Index", methods},
 	{"fetch/pfimg.builder", methodFiles},
-	{"fusefs", columns},
-	{"fusefs.FS", methodFiles},
-	{"fusefs.Options", fields},
-	{"fusefs.Server", methodFiles},
 	{"sign", columns},
 }

@@ -20,7 +20,6 @@ pfmount.uid integer
 kernel.read_ahead_settable bool
 kernel.release string
 fuse.device string
-fuse.protocol string
 fusermount.path string
 fusermount.setuid bool
 fusermount.version string

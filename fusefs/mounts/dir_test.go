@@ -1,4 +1,4 @@
-package fusefs
+package mounts
 
 import (
 	"errors"
@@ -11,12 +11,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // hold holds a directory until the test ends.
-func hold(t *testing.T, dir string) *Folder {
+func hold(t *testing.T, dir string) *Dir {
 	t.Helper()
 	at, err := Hold(dir)
 	if err != nil {
@@ -58,7 +56,8 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// diversions are what the owner of the directory above can do to a mount point between its check and the mount.
+// diversions are what the owner of the directory above can do to a mount point between its check
+// and the mount.
 var diversions = map[string]func(dir, away string) error{
 	"renamed": func(dir, away string) error { return os.Rename(dir+"/p/m", away+"/m") },
 	"renamed above": func(dir, away string) error {
@@ -77,12 +76,13 @@ var diversions = map[string]func(dir, away string) error{
 	"covered": func(dir, _ string) error { return unix.Mount("tmpfs", dir+"/p/m", "tmpfs", 0, "size=64k") },
 }
 
-// TestMountMoved diverts a mount point that is held: nothing is mounted, whether that is seen before the mount or only by
-// where it came to lie.
-func TestMountMoved(t *testing.T) {
-	im := newImage(t)
+// TestAttachMoved diverts a mount point that is held: nothing is mounted, whether that is seen before
+// the mount or only by where it came to lie.
+func TestAttachMoved(t *testing.T) {
+	t.Parallel()
 	for name, divert := range diversions {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir, away := t.TempDir(), t.TempDir()
 			if err := os.MkdirAll(dir+"/p/m", 0o755); err != nil {
 				t.Fatal(err)
@@ -92,23 +92,23 @@ func TestMountMoved(t *testing.T) {
 			if err := divert(dir, away); err != nil {
 				t.Fatal(err)
 			}
-			s, err := Mount(at, im.ix, im.blobs, Options{})
-			if !errors.Is(err, ErrMoved) && !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, ErrMountPoint) {
+			a, err := Attach(at, Options{})
+			moved := errors.Is(err, ErrMoved) || errors.Is(err, fs.ErrNotExist)
+			if !moved || !errors.Is(err, ErrMountPoint) {
 				t.Errorf("seen before: %v, want ErrMoved", err)
 			}
 			if err == nil {
-				s.Detach()
+				a.Undo()
 			}
-			f := New(im.ix, im.blobs, Options{})
-			for _, a := range []attacher{direct{f.opts}, helper{f.opts}} {
-				s, err := f.attachTo(at, a)
+			for _, way := range []attacher{direct{}, helper{}} {
+				a, err := attach(at, way, Options{Source: Subtype})
 				if err == nil {
-					s.Detach()
-					t.Errorf("%T: mounted", a)
+					a.Undo()
+					t.Errorf("%T: mounted", way)
 				}
-				t.Logf("%T: %v", a, err)
+				t.Logf("%T: %v", way, err)
 				if left := ourMounts(t, dir, away); len(left) > 0 {
-					t.Errorf("%T: left mounted: %q", a, left)
+					t.Errorf("%T: left mounted: %q", way, left)
 				}
 			}
 		})
@@ -118,7 +118,7 @@ func TestMountMoved(t *testing.T) {
 // ourMounts lists the mounts of pfmount in the directories.
 func ourMounts(t *testing.T, dirs ...string) (points []string) {
 	t.Helper()
-	table, err := mounts.Read()
+	table, err := Read()
 	if err != nil {
 		t.Fatal(err)
 	}

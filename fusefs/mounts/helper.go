@@ -1,4 +1,4 @@
-package fusefs
+package mounts
 
 import (
 	"bufio"
@@ -17,16 +17,16 @@ import (
 
 const fuseConf = "/etc/fuse.conf" // where the administrator permits allow_other
 
-// helper mounts by way of fusermount3(1), set-user-id root, which lets users mount on directories of their own and hands
-// the connection back over a socket.
-type helper struct{ opts Options }
+// helper mounts by way of fusermount3(1), set-user-id root, which lets users mount on directories
+// of their own and hands the connection back over a socket.
+type helper struct{}
 
 var _ attacher = helper{}
 
-// attach names the directory by its path, since the helper takes no descriptor. The helper goes to the directory, looks
-// whether it is the user's there, and mounts on where it stands.
-func (h helper) attach(at *Folder) (int, error) {
-	if h.opts.AllowOther {
+// attach names the directory by its path, since the helper takes no descriptor. The helper goes to
+// the directory, looks whether it is the user's there, and mounts on where it stands.
+func (helper) attach(at *Dir, o Options) (int, error) {
+	if o.AllowOther {
 		if err := checkAllowOther(fuseConf); err != nil {
 			return -1, err
 		}
@@ -38,26 +38,28 @@ func (h helper) attach(at *Folder) (int, error) {
 	local, remote := fds[0], os.NewFile(uintptr(fds[1]), "fusermount")
 	defer unix.Close(local)
 	defer remote.Close()
-	if err := runHelper(remote, "-o", h.options(), "--", at.path); err != nil {
+	if err := runHelper(remote, "-o", helperOptions(o), "--", at.path); err != nil {
 		return -1, explainHelper(err)
 	}
 	return receive(local)
 }
 
-// options returns the option string. In fsname the helper takes a backslash as the escape of what follows.
-func (h helper) options() string {
-	name := strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(h.opts.FSName)
-	o := fmt.Sprintf("ro,nosuid,nodev,default_permissions,max_read=%d,subtype=%s,fsname=%s", requestSize, typeName, name)
-	if h.opts.AllowOther {
-		o = "allow_other," + o
+// helperOptions returns the option string. In fsname the helper takes a backslash as the escape of
+// what follows.
+func helperOptions(o Options) string {
+	name := strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(o.Source)
+	list := fmt.Sprintf("ro,nosuid,nodev,default_permissions,max_read=%d,subtype=%s,fsname=%s",
+		o.maxRead(), Subtype, name)
+	if o.AllowOther {
+		list = "allow_other," + list
 	}
-	if h.opts.NoExec {
-		o = "noexec," + o
+	if o.NoExec {
+		list = "noexec," + list
 	}
-	return o
+	return list
 }
 
-func (helper) detach(at *spot, lazy bool) error {
+func (helper) detach(at *place, lazy bool) error {
 	args := []string{"-u", "--", at.point}
 	if lazy {
 		args = append([]string{"-z"}, args...)
@@ -70,7 +72,8 @@ func (helper) detach(at *spot, lazy bool) error {
 	return err
 }
 
-// runHelper runs fusermount3 with the socket conn, if any, and returns what it has to say when it fails.
+// runHelper runs fusermount3 with the socket conn, if any, and returns what it has to say when it
+// fails.
 func runHelper(conn *os.File, args ...string) error {
 	bin, err := findHelper(exec.LookPath)
 	if err != nil {
@@ -94,7 +97,8 @@ func runHelper(conn *os.File, args ...string) error {
 	return fmt.Errorf("%s: %w", bin, err)
 }
 
-// Helper returns the path of the program by which ordinary users mount; ErrHelper when there is none.
+// Helper returns the path of the program by which ordinary users mount; ErrHelper when there is
+// none.
 func Helper() (string, error) { return findHelper(exec.LookPath) }
 
 // OthersAllowed is ErrAllowOther unless users may let others into their mounts.
@@ -109,7 +113,8 @@ func findHelper(look func(string) (string, error)) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("%w: an ordinary user needs one of them to mount: install the package fuse3", ErrHelper)
+	return "", fmt.Errorf(
+		"%w: an ordinary user needs one of them to mount: install the package fuse3", ErrHelper)
 }
 
 // explainHelper adds to an error of the helper what it does not say itself.
@@ -129,7 +134,8 @@ func checkAllowOther(conf string) error {
 		return fmt.Errorf("%w: %w", ErrAllowOther, err)
 	}
 	if !allowsOther(bytes.NewReader(content)) {
-		return fmt.Errorf("%w: %s has no line 'user_allow_other'; without it only root may use allow_other", ErrAllowOther, conf)
+		return fmt.Errorf("%w: %s has no line 'user_allow_other'; "+
+			"without it only root may use allow_other", ErrAllowOther, conf)
 	}
 	return nil
 }
@@ -154,11 +160,13 @@ func receive(socket int) (int, error) {
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:n])
 	if err != nil || len(msgs) != 1 {
-		return -1, fmt.Errorf("fusermount3: %d control messages came back: %w", len(msgs), errors.Join(err, unix.EPROTO))
+		err = errors.Join(err, unix.EPROTO)
+		return -1, fmt.Errorf("fusermount3: %d control messages came back: %w", len(msgs), err)
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
 	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("fusermount3: %d descriptors came back: %w", len(fds), errors.Join(err, unix.EPROTO))
+		err = errors.Join(err, unix.EPROTO)
+		return -1, fmt.Errorf("fusermount3: %d descriptors came back: %w", len(fds), err)
 	}
 	return fds[0], nil
 }

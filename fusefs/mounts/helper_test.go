@@ -1,4 +1,4 @@
-package fusefs
+package mounts
 
 import (
 	"errors"
@@ -16,57 +16,58 @@ func TestHelperOptions(t *testing.T) {
 		opts Options
 		want string
 	}{
-		{Options{FSName: "localhost/a:b"}, fixed + "localhost/a:b"},
-		{Options{FSName: `a,suid,dev\`}, fixed + `a\,suid\,dev\\`},
-		{Options{FSName: "x", AllowOther: true}, "allow_other," + fixed + "x"},
-		{Options{FSName: "x", NoExec: true}, "noexec," + fixed + "x"},
+		{Options{Source: "localhost/a:b"}, fixed + "localhost/a:b"},
+		{Options{Source: `a,suid,dev\`}, fixed + `a\,suid\,dev\\`},
+		{Options{Source: "x", AllowOther: true}, "allow_other," + fixed + "x"},
+		{Options{Source: "x", NoExec: true}, "noexec," + fixed + "x"},
 	} {
-		if got := (helper{opts: test.opts}).options(); got != test.want {
+		if got := helperOptions(test.opts); got != test.want {
 			t.Errorf("%+v: %s, want %s", test.opts, got, test.want)
 		}
 	}
 }
 
-// TestHelper mounts and unmounts with the real fusermount3, as users do.
-func TestHelper(t *testing.T) {
-	for _, name := range []string{"localhost:5000/a/b:tag", `odd, name\with "all",suid,of=it`} {
-		im, dir := newImage(t, file("a", "content")), t.TempDir()
-		f := New(im.ix, im.blobs, Options{FSName: name})
-		h := helper{opts: f.opts}
-		at := hold(t, dir)
-		fd, err := h.attach(at)
-		if err != nil {
-			t.Fatal(err)
+// TestAttachWays mounts and unmounts in both ways, with the real fusermount3 as users do: the table
+// shows what was asked for, what is in use is left alone, and a lazy unmount ends it.
+func TestAttachWays(t *testing.T) {
+	t.Parallel()
+	for _, way := range []attacher{direct{}, helper{}} {
+		for _, name := range []string{"localhost:5000/a/b:tag", `odd, name\with "all",suid,of=it`} {
+			at := hold(t, t.TempDir())
+			a, err := attach(at, way, Options{Source: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Close(a.FD) })
+			t.Cleanup(func() { a.Undo() })
+			m, err := At(at.Path())
+			if err != nil || !m.Same(&a.Mount) || m.Source != name || !m.Ours() ||
+				m.UID != os.Geteuid() || !strings.Contains(m.Super, "max_read=131072") &&
+				!strings.Contains(m.Super, "default_permissions") {
+				t.Errorf("%T: mount table: %+v, %v, want %q", way, m, err, name)
+			}
+			if err := a.InPlace(); err != nil {
+				t.Errorf("%T: %v", way, err)
+			}
+			if err := detach(way, m, false); !errors.Is(err, ErrBusy) { // a.Root is open
+				t.Errorf("%T: unmount: %v, want ErrBusy", way, err)
+			}
+			if err := detach(way, m, true); err != nil {
+				t.Errorf("%T: %v", way, err)
+			}
+			a.Root.Close()
+			if now, err := At(at.Path()); err != nil || now != nil {
+				t.Errorf("%T: left: %+v, %v", way, now, err)
+			}
+			if err := Detach(m, false); err != nil {
+				t.Errorf("%T: what is gone: %v", way, err)
+			}
 		}
-		s := newServer(f, h)
-		root, err := s.land(at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.start(fd, root); err != nil {
-			t.Fatal(err)
-		}
-		root.Close()
-		open, err := os.Open(filepath.Join(dir, "world/fs/a"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		info := mountLine(t, dir)
-		if info.source != name || info.kind != "fuse.pfmount" || info.flags != "ro,nosuid,nodev,relatime" || !strings.Contains(info.super, "default_permissions") {
-			t.Errorf("mount table: %+v, want %q", info, name)
-		}
-		if err := s.Unmount(); !errors.Is(err, ErrBusy) {
-			t.Errorf("unmount: %v, want ErrBusy", err)
-		}
-		if err := s.Detach(); err != nil {
-			t.Error(err)
-		}
-		open.Close()
-		s.Wait()
 	}
 	none := hold(t, t.TempDir())
 	none.path = filepath.Join(none.path, "none")
-	if _, err := (helper{}).attach(none); err == nil || !strings.Contains(err.Error(), "none") {
+	_, err := helper{}.attach(none, Options{})
+	if err == nil || !strings.Contains(err.Error(), "none") {
 		t.Errorf("a mount point that is not there: %v, want the helper's own words", err)
 	}
 }
@@ -157,5 +158,28 @@ func TestReceive(t *testing.T) {
 	defer unix.Close(fd)
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 		t.Errorf("flags %x, %v: not closed on exec", flags, err)
+	}
+}
+
+func TestDeviceError(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{unix.ENOENT, "modprobe fuse"},
+		{unix.ENODEV, "modprobe fuse"},
+		{unix.EACCES, "0666"},
+		{unix.EPERM, "0666"},
+		{unix.EMFILE, "too many open files"},
+	} {
+		err := deviceError(test.err)
+		if !errors.Is(err, ErrDevice) || !errors.Is(err, test.err) {
+			t.Errorf("%v: is not ErrDevice and %v", err, test.err)
+		}
+		for _, want := range []string{"/dev/fuse", test.want} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: says nothing of %q", err, want)
+			}
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package fusefs
+package mounts
 
 import (
 	"errors"
@@ -7,16 +7,16 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
-// connections is where the kernel lets a connection's user end it (Documentation/filesystems/fuse.rst).
+// connections is where the kernel lets a connection's user end it
+// (Documentation/filesystems/fuse.rst).
 const connections = "/sys/fs/fuse/connections/"
 
-// Abort ends the connection of the mount m by force: a call that waits gets ENOTCONN. It is for a process that was killed
-// in the middle of a Store: the kernel may hold it, for the sake of a reader that is not answered any more.
-func Abort(m *mounts.Mount) error {
+// Abort ends the connection of the mount m by force: a call that waits gets ENOTCONN. It is for a
+// process that was killed while it stored a file in the page cache: the kernel may keep the process
+// because of a reader that is not answered any more.
+func Abort(m *Mount) error {
 	_, minor, _ := strings.Cut(m.Dev, ":")
 	f, err := os.OpenFile(connections+minor+"/abort", os.O_WRONLY, 0)
 	if err == nil {
@@ -26,8 +26,9 @@ func Abort(m *mounts.Mount) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("abort: %w", err)
 	}
-	// There is no such folder in most containers. This ends the connection, and is refused as it is in use.
-	at, err := placeOf(m)
+	// Most containers have no such directory. A forced unmount ends the connection, and is refused
+	// as the mount is in use.
+	at, err := locate(m)
 	if err != nil {
 		return fmt.Errorf("abort: %w", err)
 	}
