@@ -42,7 +42,7 @@ func newFailures(log *slog.Logger, image string) *failures {
 
 func (f *failures) report(x failure) {
 	level := slog.LevelError
-	if x.errno == syscall.EINTR { // nobody is left who could wonder
+	if x.errno == syscall.EINTR { // its reader was killed
 		level = slog.LevelDebug
 	} else if !f.due(x.row, time.Now()) {
 		return

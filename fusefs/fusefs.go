@@ -1,6 +1,6 @@
 // Package fusefs serves the tree of an image, a pfimg.Index, as a read-only FUSE file system. It
 // promises that names, attributes, links and directory listings are answered from memory and never
-// wait for anything; that only READ, and the GETATTR of a file whose size nobody has told yet, wait
+// wait for anything; that only READ, and the GETATTR of a file whose size is not known yet, wait
 // for bytes; that a byte is shown only after Blobs vouched for it; and that a failure is an error
 // and never a short, empty or missing file. It knows nothing of registries, caches or signatures:
 // it asks one interface, Blobs, for an open blob by digest.

@@ -65,7 +65,7 @@ func (f *FS) Read(
 }
 
 // readBlob reads from a blob. One that cannot be read although it is complete is damaged on disk:
-// whoever keeps it has seen so too and drops it, so it is opened, which fetches it, once more.
+// Blobs has seen so too and dropped it, so it is opened once more, which fetches it.
 func (f *FS) readBlob(w *waiter, d pfimg.Digest, size int64, buf []byte, off int64) (int, error) {
 	n, err := f.readOnce(w, d, size, buf, off)
 	if errors.Is(err, errDamaged) {

@@ -17,13 +17,13 @@ const MaxStore = requestSize
 // ErrUnknown says that the kernel has not heard of a file, or has forgotten it.
 var ErrUnknown = errors.New("the kernel does not know the file")
 
-// ErrReading says that somebody is just reading a file, who brings it into the page cache.
+// ErrReading says that a file is just being read, which brings it into the page cache.
 var ErrReading = errors.New("the file is being read")
 
 // Store puts the whole content of a file into the kernel's page cache (FUSE_NOTIFY_STORE), so that
-// whoever reads it next need not ask; ErrUnknown where there is no such file in the kernel. Where a
-// reader is just asking, ErrReading: the kernel would make Store wait for his answer, and not let
-// go of it even if this process is killed (see mounts.Abort).
+// its next reader need not ask; ErrUnknown where there is no such file in the kernel. While a
+// reader asks it is ErrReading: the kernel would make Store wait for the reader's answer, and not
+// let go of it even if this process is killed (see mounts.Abort).
 func (s *Server) Store(r pfimg.Row, data []byte) error {
 	if s.fs.answering.has(r) {
 		return ErrReading

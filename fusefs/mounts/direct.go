@@ -64,6 +64,15 @@ func (direct) detach(at *place, lazy bool) error {
 	return nil
 }
 
+// Device is ErrDevice unless the kernel's side of FUSE can be opened.
+func Device() error {
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return deviceError(err)
+	}
+	return unix.Close(fd)
+}
+
 // deviceError says what to do when the device cannot be opened because of err.
 func deviceError(err error) error {
 	switch {

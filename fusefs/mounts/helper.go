@@ -119,11 +119,9 @@ func findHelper(look func(string) (string, error)) (string, error) {
 
 // explainHelper adds to an error of the helper what it does not say itself.
 func explainHelper(err error) error {
-	fd, derr := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if derr != nil {
-		return fmt.Errorf("%w; %w", err, deviceError(derr))
+	if derr := Device(); derr != nil {
+		return fmt.Errorf("%w; %w", err, derr)
 	}
-	unix.Close(fd)
 	return err
 }
 

@@ -14,22 +14,31 @@ const module = "github.com/pfmount/pfmount"
 // arrows are the only imports allowed between packages of the product.
 // ARCHITECTURE.md draws them.
 var arrows = map[string][]string{
-	"sign":             nil,
-	"cache":            {"fetch/safedir"},
-	"fetch/safetext":   nil,
-	"fetch/sched":      nil,
-	"fetch/strictjson": {"fetch/safetext"},
-	"fetch/pfimg":      {"fetch/safetext", "fetch/strictjson", "sign"},
-	"fetch/ref":        {"fetch/pfimg", "fetch/safetext"},
-	"fetch/artifact":   {"fetch/pfimg", "fetch/safetext", "fetch/sched", "fetch/strictjson"},
-	"fetch/local":      {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson"},
-	"fetch":            {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "sign"},
-	"fusefs":           {"fetch/pfimg", "fusefs/mounts"},
-	"fetch/ahead":      {"fetch/pfimg"},
-	"fetch/capture":    {"fetch/pfimg"},
-	"cmd/pfmount":      {"cache", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "fusefs/mounts", "sign"},
-	"fetch/safedir":    nil,
-	"fusefs/mounts":    {"fetch/safetext"},
+	"sign":                nil,
+	"cache":               {"fetch/safedir"},
+	"fetch/safetext":      nil,
+	"fetch/sched":         nil,
+	"fetch/strictjson":    {"fetch/safetext"},
+	"fetch/pfimg":         {"fetch/safetext", "fetch/strictjson", "sign"},
+	"fetch/ref":           {"fetch/pfimg", "fetch/safetext"},
+	"fetch/artifact":      {"fetch/pfimg", "fetch/safetext", "fetch/sched", "fetch/strictjson"},
+	"fetch/local":         {"fetch/artifact", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/strictjson"},
+	"fetch":               {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safetext", "fetch/sched", "sign"},
+	"fusefs":              {"fetch/pfimg", "fusefs/mounts"},
+	"fetch/ahead":         {"fetch/pfimg"},
+	"fetch/capture":       {"fetch/pfimg"},
+	"cmd/pfmount":         {"cache", "cmd/pfmount/console", "cmd/pfmount/daemon", "cmd/pfmount/doctor", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/ref", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "fusefs/mounts", "sign"},
+	"fetch/safedir":       nil,
+	"cmd/pfmount/console": {"fetch/safetext"},
+	"cmd/pfmount/daemon": {
+		"cmd/pfmount/console", "fetch/pfimg", "fetch/safedir", "fetch/safetext", "fusefs",
+		"fusefs/mounts",
+	},
+	"cmd/pfmount/doctor": {
+		"cache", "cmd/pfmount/console", "cmd/pfmount/daemon", "fetch", "fetch/pfimg", "fetch/ref",
+		"fetch/safetext", "fusefs/mounts", "sign",
+	},
+	"fusefs/mounts": {"fetch/safetext"},
 }
 
 func TestArrows(t *testing.T) {

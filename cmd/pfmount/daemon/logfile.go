@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ const (
 	oldLog   = ".old"
 )
 
-// rotatingLog is the log of a mount. Its folder is held by a descriptor, and what is done in it
+// rotatingLog is the log of a mount. Its directory is held by a descriptor, and what is done in it
 // follows no symlink. Other processes may write to the same log and rotate it: the guard does, and
 // another mount may.
 type rotatingLog struct {
@@ -30,8 +30,8 @@ type rotatingLog struct {
 	file *os.File
 }
 
-// logFile opens the log of a mount and makes what is missing.
-func logFile(path string) (*rotatingLog, error) {
+// openLog opens the log of a mount and makes what is missing.
+func openLog(path string) (*rotatingLog, error) {
 	dir, name, err := safedir.OpenParent(path, os.Geteuid(), safedir.Create)
 	if err != nil {
 		return nil, fmt.Errorf("log file: %w; give another with --log-file", err)

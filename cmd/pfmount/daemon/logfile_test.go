@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ import (
 // smallLog opens a log that rotates early.
 func smallLog(t *testing.T, path string, limit int64) *rotatingLog {
 	t.Helper()
-	l, err := logFile(path)
+	l, err := openLog(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestNotALog(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, word := range map[string]string{fifo: "FIFO", "/dev/null": "device", dir: "directory"} {
-		_, err := logFile(path)
+		_, err := openLog(path)
 		if !errors.Is(err, safedir.ErrUnsafe) {
 			t.Errorf("%s: %v", path, err)
 			continue

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -12,19 +12,22 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
 	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs/mounts"
-	"golang.org/x/sys/unix"
 )
 
-// askState asks the daemon of a mount for its state.
-func askState(ctx context.Context, m *mounts.Mount) (*mountState, error) {
-	s := new(mountState)
+// Ask asks the daemon of a mount for its state.
+func Ask(ctx context.Context, m *mounts.Mount) (*State, error) {
+	s := new(State)
 	return s, ask(ctx, m, "/status", mounts.ProbeLimit, s)
 }
 
-// ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most limit. The folders to
-// look in belong to the mount's owner, who may have put anything there: also looking is bounded.
+// ask sends a request to the daemon of a mount and reads the JSON that it answers, for at most
+// limit. The directories to look in belong to the mount's owner and may hold anything: also
+// looking is bounded.
 func ask(ctx context.Context, m *mounts.Mount, path string, limit time.Duration, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -111,8 +114,8 @@ func openSocket(folder, name string, uid int) (int, error) {
 	return fd, nil
 }
 
-// otherStateDirs lists where else the sockets of a user's mounts can be: where the environment of each says, since a
-// service has another one than a shell.
+// otherStateDirs lists where else the sockets of a user's mounts can be: where the environment of
+// each says, since a service has another one than a shell.
 func otherStateDirs(uid int) []string {
 	var dirs []string
 	names, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is well formed
@@ -147,11 +150,48 @@ func environ(block []byte) func(string) string {
 	}
 }
 
-// daemonPID returns the process that serves a mount, or 0 when it cannot be asked.
-func daemonPID(ctx context.Context, m *mounts.Mount) int {
-	s, err := askState(ctx, m)
+// askers bounds how many mounts are asked at a time: one that hangs holds up few others.
+const askers = 16
+
+// States asks every mount of pfmount that this process can see, or only the one at a mount point,
+// and where check is set also whether its tag has moved on.
+func States(ctx context.Context, only string, check bool) ([]State, error) {
+	all, err := mounts.Read()
 	if err != nil {
-		return 0
+		return nil, err
 	}
-	return s.PID
+	all = slices.DeleteFunc(all, func(m mounts.Mount) bool {
+		return !m.Ours() || only != "" && m.Point != only
+	})
+	states := make([]State, len(all))
+	var g errgroup.Group
+	g.SetLimit(askers)
+	for i := range all {
+		g.Go(func() error {
+			states[i] = stateOf(ctx, &all[i], check)
+			return nil
+		})
+	}
+	return states, g.Wait()
+}
+
+// stateOf asks one mount. What cannot be asked is told as far as it shows from outside.
+func stateOf(ctx context.Context, m *mounts.Mount, check bool) State {
+	s, err := Ask(ctx, m)
+	if err != nil {
+		h := mounts.Probe(m)
+		s = &State{
+			Mountpoint: m.Point, Image: m.Source, Stale: h == mounts.Stale, LastErrors: []string{},
+		}
+		if !s.Stale {
+			s.LastErrors = append(s.LastErrors, "its process does not tell its state")
+		}
+	}
+	switch {
+	case check && err == nil:
+		s.TagState = askTag(ctx, m)
+	case check:
+		s.TagState = new(TagState)
+	}
+	return *s
 }

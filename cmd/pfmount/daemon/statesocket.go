@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +28,7 @@ type stateServer struct {
 	dir  *safedir.Dir // holds the socket; nil after Close
 }
 
-// openStateDir opens a user's folder of sockets, which must be the user's alone.
+// openStateDir opens a user's directory of sockets, which must be the user's alone.
 func openStateDir(path string, uid int, flags safedir.Flag) (*safedir.Dir, error) {
 	dir, err := safedir.Open(path, uid, flags)
 	if err != nil {
@@ -40,7 +41,24 @@ func openStateDir(path string, uid int, flags safedir.Flag) (*safedir.Dir, error
 	return dir, nil
 }
 
-// listenState makes the socket name in the folder path, in place of one that was left there.
+// newStateServer answers by handler at the socket name in the directory path.
+func newStateServer(path, name string, handler http.Handler) (*stateServer, error) {
+	s, l, err := listenState(path, name)
+	if err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout: tagLimit + 5*time.Second, MaxHeaderBytes: 16 << 10,
+	}
+	go func() {
+		defer close(s.over)
+		_ = s.http.Serve(l) // ends in Close
+	}()
+	return s, nil
+}
+
+// listenState makes the socket name in the directory path, in place of one that was left there.
 func listenState(path, name string) (*stateServer, net.Listener, error) {
 	dir, err := openStateDir(path, os.Geteuid(), safedir.Create)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"log/slog"
@@ -64,17 +64,18 @@ func TestTakeNotifier(t *testing.T) {
 }
 
 func TestStatusLine(t *testing.T) {
-	s := mountState{Image: "reg/x:1", FetchedBytes: 1 << 20, TotalBytes: 4 << 20, CacheHits: 5, CacheMisses: 2}
+	s := State{Image: "reg/x:1"}
+	s.FetchedBytes, s.TotalBytes, s.CacheHits, s.CacheMisses = 1<<20, 4<<20, 5, 2
 	for _, tt := range []struct {
-		change func(*mountState)
+		change func(*State)
 		want   string
 	}{
-		{func(*mountState) {}, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses"},
-		{func(s *mountState) { s.LastErrors = make([]string, 3) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 3"},
-		{func(s *mountState) { s.LastErrors = make([]string, keptErrors) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 16 or more"},
-		{func(s *mountState) { s.Offline = true }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; offline"},
-		{func(s *mountState) { s.TotalBytes = 0 }, "reg/x:1: fetched 1.0 MiB; cache: 5 hits, 2 misses"},
-		{func(s *mountState) { s.Image = "reg/x\nMAINPID=1" }, `"reg/x\nMAINPID=1": fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses`},
+		{func(*State) {}, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses"},
+		{func(s *State) { s.LastErrors = make([]string, 3) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 3"},
+		{func(s *State) { s.LastErrors = make([]string, keptErrors) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 16 or more"},
+		{func(s *State) { s.Offline = true }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; offline"},
+		{func(s *State) { s.TotalBytes = 0 }, "reg/x:1: fetched 1.0 MiB; cache: 5 hits, 2 misses"},
+		{func(s *State) { s.Image = "reg/x\nMAINPID=1" }, `"reg/x\nMAINPID=1": fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses`},
 	} {
 		s := s
 		tt.change(&s)

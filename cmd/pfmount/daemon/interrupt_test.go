@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bufio"
@@ -49,20 +49,23 @@ func TestSecondSignal(t *testing.T) {
 				}
 			}
 			_ = cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
-				t.Errorf("ended by %v, want %d", cmd.ProcessState, exitInterrupted)
+			if code := cmd.ProcessState.ExitCode(); code != interrupted {
+				t.Errorf("ended by %v, want %d", cmd.ProcessState, interrupted)
 			}
 		})
 	}
 }
 
+// interrupted is the exit code after a second signal.
+const interrupted = 130
+
 func stuck(how string) {
-	ctx, _ := catchInterrupts(exitInterrupted)
+	in, ctx, _ := CatchInterrupts(interrupted)
 	switch how {
 	case "has last words":
-		atSecond(ctx, func() { fmt.Println("last") })
+		in.AtSecond(func() { fmt.Println("last") })
 	case "has last words that hang":
-		atSecond(ctx, func() { select {} })
+		in.AtSecond(func() { select {} })
 	}
 	for range 2 * runtime.GOMAXPROCS(0) {
 		go func() {
