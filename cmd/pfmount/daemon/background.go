@@ -81,7 +81,7 @@ func awaitReady(r io.Reader) error {
 		return mountf("the background process ended before the mount was ready")
 	}
 	if msg.Code != 0 {
-		return RemoteError{msg.Code, msg.Message}
+		return RemoteError(msg)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ var roles = map[string]func() int{
 	"ready":   func() int { return reportAs(0, nil) },
 	"failed":  func() int { return reportAs(5, errors.New("no such image")) },
 	"dies":    func() int { return 3 },
-	"waits":   func() int { select {} },
+	"waits":   waitSignal,
 	"deaf":    func() int { signal.Ignore(syscall.SIGTERM); select {} },
 	"guarded": guarded,
 }
@@ -38,8 +38,25 @@ func reportAs(code int, err error) int {
 	return 0
 }
 
-// startAs starts this binary in a role. gone tells that it has ended: it has stdin open until then.
-func startAs(t *testing.T, ctx context.Context, role string, in *Interrupts) (err error, gone func()) {
+// markVar names a file that waitSignal makes when it is ready, and another, with ".ended", when it
+// ends in order.
+const markVar = "PFMOUNT_TEST_MARK"
+
+func waitSignal() int {
+	mark, signals := os.Getenv(markVar), make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return 2
+	}
+	<-signals
+	_ = os.WriteFile(mark+".ended", nil, 0o600)
+	return 0
+}
+
+// startAs starts this binary in a role. gone waits for its end, until which it has stdin open.
+func startAs(
+	t *testing.T, ctx context.Context, role string, in *Interrupts,
+) (gone func(), err error) {
 	t.Helper()
 	t.Setenv(roleVar, role)
 	r, w, perr := os.Pipe()
@@ -49,13 +66,13 @@ func startAs(t *testing.T, ctx context.Context, role string, in *Interrupts) (er
 	t.Cleanup(func() { w.Close() })
 	err = Start(ctx, "/mnt/a b", r, in)
 	r.Close()
-	return err, func() {
+	return func() {
 		t.Helper()
 		eventually(t, "the end of the background process", func() bool {
 			_, err := w.Write([]byte("x"))
 			return errors.Is(err, syscall.EPIPE)
 		})
-	}
+	}, err
 }
 
 // eventually waits until cond holds.
@@ -70,17 +87,18 @@ func eventually(t *testing.T, what string, cond func() bool) {
 
 // TestStart: what the background process reports, or that it died, is what Start returns.
 func TestStart(t *testing.T) {
-	err, gone := startAs(t, t.Context(), "ready", nil)
+	gone, err := startAs(t, t.Context(), "ready", nil)
 	if err != nil {
 		t.Errorf("ready: %v", err)
 	}
 	gone()
-	err, gone = startAs(t, t.Context(), "failed", nil)
-	if remote := (RemoteError{}); !errors.As(err, &remote) || remote != (RemoteError{5, "no such image"}) {
+	gone, err = startAs(t, t.Context(), "failed", nil)
+	var remote RemoteError
+	if !errors.As(err, &remote) || remote != (RemoteError{5, "no such image"}) {
 		t.Errorf("failed: %#v", err)
 	}
 	gone()
-	err, gone = startAs(t, t.Context(), "dies", nil)
+	gone, err = startAs(t, t.Context(), "dies", nil)
 	if !errors.Is(err, ErrMount) || !strings.Contains(err.Error(), "ended before the mount") {
 		t.Errorf("dies: %v", err)
 	}
@@ -89,11 +107,22 @@ func TestStart(t *testing.T) {
 
 // TestStartInterrupted: the first signal ends the background process in order, a second one by force.
 func TestStartInterrupted(t *testing.T) {
+	mark := t.TempDir() + "/mark"
+	t.Setenv(markVar, mark)
+	exists := func(name string) bool {
+		_, err := os.Stat(name)
+		return err == nil
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err, gone := startAs(t, ctx, "waits", nil)
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("interrupted: %v", err)
+	go func() {
+		for !exists(mark) && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	gone, err := startAs(t, ctx, "waits", nil)
+	if !errors.Is(err, context.Canceled) || !exists(mark+".ended") {
+		t.Errorf("interrupted: %v, ended in order: %v", err, exists(mark+".ended"))
 	}
 	gone()
 	in := new(Interrupts)
@@ -109,7 +138,7 @@ func TestStartInterrupted(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	err, gone = startAs(t, t.Context(), "deaf", in)
+	gone, err = startAs(t, t.Context(), "deaf", in)
 	if !errors.Is(err, ErrMount) {
 		t.Errorf("a second signal: %v", err)
 	}
