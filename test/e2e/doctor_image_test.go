@@ -112,7 +112,7 @@ func TestDoctorImage(t *testing.T) {
 		{"no such host", func(s *site, _ *faultreg.Server) (string, []string) { return "none.invalid:5000/team/app:v1", nil }, 5,
 			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "getent hosts"}},
 		{"nobody listens", func(s *site, _ *faultreg.Server) (string, []string) { return "registry.test:1/team/app:v1", nil }, 5,
-			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "connection refused -> check that the host is up"}},
+			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "connection refused: registry failed -> check that the host is up"}},
 		{"a mirror that is down", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[host.\"https://mirror.test:1\"]\ncapabilities = [\"pull\", \"resolve\"]\n"))
 			return "", nil

@@ -103,7 +103,7 @@ func TestLiveIsKept(t *testing.T) {
 // bugs are panics that the crash build has: in the call of a reader, and in the goroutine of a fill.
 var bugs = []struct{ file, line, add string }{
 	{"fusefs/tree.go", "	target, ok := f.ix.Link(f.row(in.NodeId))\n", "	if target == \"bug in a call\" {\n		panic(target)\n	}\n"},
-	{"fetch/blob.go", "func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w Sink) error {\n", "	if size == 4242 {\n		panic(\"bug in a fill\")\n	}\n"},
+	{"fetch/image.go", "func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w artifact.Sink) error {\n", "	if size == 4242 {\n		panic(\"bug in a fill\")\n	}\n"},
 }
 
 // buggy builds the binary with bugs, by way of an overlay: the product has no hook for it.
