@@ -9,23 +9,28 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// Directory offsets: an entry's offset is its place in the listing plus one, at every mount of the image, so that
-// telldir(3) and a listing that goes on after a long pause are right.
+// Directory offsets: an entry's offset is its place in the listing plus one, at every mount of the
+// image, so that telldir(3) and a listing that goes on after a long pause are right.
 const (
 	dots = 2             // "." and "..", ahead of the names
 	last = math.MaxInt32 // no directory has as many entries: where a place no longer is one
 )
 
 // OpenDir has nothing to do. After one ENOSYS the kernel does not ask again and caches listings.
-func (f *FS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
+func (f *FS) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
+	return fuse.ENOSYS
+}
 
 // ReadDir lists names.
 func (f *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return f.list(in, func(e fuse.DirEntry, _ pfimg.Row, _ pfimg.Attr) bool { return out.AddDirEntry(e) })
+	return f.list(in, func(e fuse.DirEntry, _ pfimg.Row, _ pfimg.Attr) bool {
+		return out.AddDirEntry(e)
+	})
 }
 
-// ReadDirPlus lists names with what Lookup would say of them. A file whose size is not known is listed by name alone
-// (node id 0), so that a listing never fetches and never tells a size that is not one.
+// ReadDirPlus lists names with what Lookup would say of them. A file whose size is not known is
+// listed by name alone (node id 0), so that a listing never fetches and never tells a size that is
+// not one.
 func (f *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	return f.list(in, func(e fuse.DirEntry, r pfimg.Row, a pfimg.Attr) bool {
 		o := out.AddDirLookupEntry(e)
@@ -39,8 +44,11 @@ func (f *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 	})
 }
 
+// addEntry adds an entry to a listing, if there is room.
+type addEntry func(fuse.DirEntry, pfimg.Row, pfimg.Attr) bool
+
 // list gives the entries from in.Offset on to add, until that has no more room.
-func (f *FS) list(in *fuse.ReadIn, add func(fuse.DirEntry, pfimg.Row, pfimg.Attr) bool) fuse.Status {
+func (f *FS) list(in *fuse.ReadIn, add addEntry) fuse.Status {
 	dir := f.row(in.NodeId)
 	if a, ok := f.ix.Attr(dir); !ok || a.Kind != pfimg.Dir {
 		return fuse.ENOTDIR

@@ -13,9 +13,9 @@ var (
 	errDamaged  = errors.New("damaged blob")
 )
 
-// errno is the only table from an error to what the reader sees. EINTR goes to the dead alone: to answer a living reader
-// with it breaks programs that handle signals. So a bare context.Canceled, which here means that somebody else's context
-// ended, is EIO.
+// errno is the only table from an error to what the reader sees. EINTR goes to the dead alone: to
+// answer a living reader with it breaks programs that handle signals. So a bare context.Canceled,
+// which here means that another context ended, is EIO.
 func errno(err error) syscall.Errno {
 	switch {
 	case err == nil:

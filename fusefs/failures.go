@@ -12,11 +12,11 @@ import (
 
 const (
 	quietTime = time.Second // a row is logged at most once in it
-	maxQuiet  = 4096        // rows remembered as logged; beyond, all are forgotten, which costs lines and no memory
+	maxQuiet  = 4096        // rows remembered as logged; beyond, all are forgotten
 )
 
-// failures logs failed calls: one line names image, path, digest and cause, but 200 readers of a failing blob, or one that
-// tries in a loop, make one line a second.
+// failures logs failed calls: one line names image, path, digest and cause, but 200 readers of a
+// failing blob, or one that tries in a loop, make one line a second.
 type failures struct {
 	log   *slog.Logger
 	image string
@@ -42,13 +42,13 @@ func newFailures(log *slog.Logger, image string) *failures {
 
 func (f *failures) report(x failure) {
 	level := slog.LevelError
-	if x.errno == syscall.EINTR { // nobody is left who could wonder
+	if x.errno == syscall.EINTR { // its reader was killed
 		level = slog.LevelDebug
 	} else if !f.due(x.row, time.Now()) {
 		return
 	}
-	f.log.Log(context.Background(), level, x.op+" failed", "image", f.image, "path", x.path(x.row), "digest", x.digest.String(),
-		"errno", x.errno.Error(), "err", x.err)
+	f.log.Log(context.Background(), level, x.op+" failed", "image", f.image,
+		"path", x.path(x.row), "digest", x.digest.String(), "errno", x.errno.Error(), "err", x.err)
 }
 
 // due reports whether r may be logged at the time now, and notes that it was.

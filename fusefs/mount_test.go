@@ -2,7 +2,6 @@ package fusefs
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,7 +65,7 @@ func testMount(t testing.TB, im *image, o Options) *mount {
 
 // mountAt mounts the image at dir.
 func mountAt(dir string, im *image, o Options) (*Server, error) {
-	at, err := Hold(dir)
+	at, err := mounts.Hold(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +141,7 @@ next:
 func TestMountTable(t *testing.T) {
 	for _, name := range []string{"", "localhost:5000/a/b:tag", `odd, name\with "all", of=it`, "with space\tand tab"} {
 		t.Run(name, func(t *testing.T) {
-			m := testMount(t, newImage(t), Options{FSName: name})
+			m := testMount(t, newImage(t), Options{Mount: mounts.Options{Source: name}})
 			info := mountLine(t, m.dir)
 			for _, opt := range []string{"ro", "nosuid", "nodev"} {
 				if !strings.Contains(","+info.flags+",", ","+opt+",") {
@@ -186,32 +185,9 @@ func mountLine(t *testing.T, dir string) tableLine {
 }
 
 func TestAllowOther(t *testing.T) {
-	m := testMount(t, newImage(t), Options{AllowOther: true})
+	m := testMount(t, newImage(t), Options{Mount: mounts.Options{AllowOther: true}})
 	if info := mountLine(t, m.dir); !strings.Contains(info.super, "allow_other") {
 		t.Errorf("options %q: no allow_other", info.super)
-	}
-}
-
-func TestDeviceError(t *testing.T) {
-	for _, test := range []struct {
-		err  error
-		want string
-	}{
-		{unix.ENOENT, "modprobe fuse"},
-		{unix.ENODEV, "modprobe fuse"},
-		{unix.EACCES, "0666"},
-		{unix.EPERM, "0666"},
-		{unix.EMFILE, "too many open files"},
-	} {
-		err := deviceError(test.err)
-		if !errors.Is(err, ErrDevice) || !errors.Is(err, test.err) {
-			t.Errorf("%v: is not ErrDevice and %v", err, test.err)
-		}
-		for _, want := range []string{"/dev/fuse", test.want} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%v: says nothing of %q", err, want)
-			}
-		}
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// Open has nothing to do for a reader. After one ENOSYS the kernel does not ask again, sends no release either and keeps
-// its cache. A writer gets here only where root has remounted the file system read-write.
+// Open has nothing to do for a reader. After one ENOSYS the kernel does not ask again, sends no
+// release either and keeps its cache. A writer gets here only where root has remounted the file
+// system read-write.
 func (f *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return fuse.EROFS
@@ -29,8 +30,11 @@ func (f *FS) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byt
 	return fuse.Status(syscall.ENOTTY)
 }
 
-// Read fills buf from the blob of a file, after waiting for it if need be. It is short only at the end of the file.
-func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+// Read fills buf from the blob of a file, after waiting for it if need be. It is short only at the
+// end of the file.
+func (f *FS) Read(
+	cancel <-chan struct{}, in *fuse.ReadIn, buf []byte,
+) (fuse.ReadResult, fuse.Status) {
 	r := f.row(in.NodeId)
 	if in.Offset > math.MaxInt64 {
 		return fuse.ReadResultData(nil), fuse.OK
@@ -51,7 +55,7 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	}
 	f.answering.begin(r)
 	defer f.answering.end(r)
-	w := &waiter{gate: f.gate, cancel: cancel, pid: in.Pid}
+	w := &waiter{drain: f.drain, cancel: cancel, pid: in.Pid}
 	defer w.end()
 	n, err := f.readBlob(w, d, size, buf, off)
 	if err != nil {
@@ -60,8 +64,8 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 
-// readBlob reads from a blob. One that cannot be read although it is complete is damaged on disk: whoever keeps it has
-// seen so too and drops it, so it is opened, which fetches it, once more.
+// readBlob reads from a blob. One that cannot be read although it is complete is damaged on disk:
+// Blobs has seen so too and dropped it, so it is opened once more, which fetches it.
 func (f *FS) readBlob(w *waiter, d pfimg.Digest, size int64, buf []byte, off int64) (int, error) {
 	n, err := f.readOnce(w, d, size, buf, off)
 	if errors.Is(err, errDamaged) {
@@ -70,7 +74,9 @@ func (f *FS) readBlob(w *waiter, d pfimg.Digest, size int64, buf []byte, off int
 	return n, err
 }
 
-func (f *FS) readOnce(w *waiter, d pfimg.Digest, size int64, buf []byte, off int64) (n int, err error) {
+func (f *FS) readOnce(
+	w *waiter, d pfimg.Digest, size int64, buf []byte, off int64,
+) (n int, err error) {
 	file, err := f.blobs.Open(w, d, size)
 	if err != nil {
 		return 0, err
@@ -78,7 +84,8 @@ func (f *FS) readOnce(w *waiter, d pfimg.Digest, size int64, buf []byte, off int
 	defer func() {
 		// The bytes were verified; a close that fails takes nothing from them.
 		if cerr := file.Close(); cerr != nil {
-			f.opts.Log.Debug("close a blob", "image", f.opts.Image, "digest", d.String(), "err", cerr)
+			f.opts.Log.Debug("close a blob",
+				"image", f.opts.Image, "digest", d.String(), "err", cerr)
 		}
 	}()
 	have := file.Size()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func (m *mount) checkGone(t *testing.T, limit time.Duration) {
@@ -62,7 +63,7 @@ func TestUnmountBusy(t *testing.T) {
 	}
 	defer f.Close()
 	start := time.Now()
-	if err := m.Unmount(); !errors.Is(err, ErrBusy) {
+	if err := m.Unmount(); !errors.Is(err, mounts.ErrBusy) {
 		t.Errorf("unmount: %v, want ErrBusy", err)
 	}
 	if took := time.Since(start); took > 20*time.Second {
@@ -97,7 +98,7 @@ func TestUnmountCovered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, unmount := range map[string]func() error{"Unmount": m.Unmount, "Detach": m.Detach} {
-		if err := unmount(); !errors.Is(err, ErrBusy) {
+		if err := unmount(); !errors.Is(err, mounts.ErrBusy) {
 			t.Errorf("%s: %v, want ErrBusy", name, err)
 		}
 	}
@@ -138,9 +139,9 @@ func TestUnmountStacked(t *testing.T) {
 	}
 	for name, unmount := range map[string]func() error{
 		"Unmount": s.Unmount, "Detach": s.Detach,
-		"of another process": func() error { return Unmount(s.Mounted(), true) },
+		"of another process": func() error { return mounts.Detach(s.Mounted(), true) },
 	} {
-		if err := unmount(); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "the-cover") {
+		if err := unmount(); !errors.Is(err, mounts.ErrBusy) || !strings.Contains(err.Error(), "the-cover") {
 			t.Errorf("%s: %v, want ErrBusy that names the cover", name, err)
 		}
 	}

@@ -11,18 +11,21 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// MaxStore is the most that is worth a Store, in bytes: the kernel reads ahead by itself in what is longer.
+// MaxStore is the most that is worth a Store, in bytes: the kernel reads ahead by itself in what is
+// longer.
 const MaxStore = requestSize
 
-// ErrUnknown says that the kernel has not heard of a file, or has forgotten it. It is fs.ErrNotExist.
+// ErrUnknown says that the kernel has not heard of a file, or has forgotten it. It is
+// fs.ErrNotExist.
 var ErrUnknown = fmt.Errorf("the kernel does not know the file: %w", fs.ErrNotExist)
 
-// ErrReading says that somebody is just reading a file, who brings it into the page cache.
+// ErrReading says that a file is just being read, which brings it into the page cache.
 var ErrReading = errors.New("the file is being read")
 
-// Store puts the whole content of a file into the kernel's page cache (FUSE_NOTIFY_STORE), so that whoever reads it next
-// need not ask; ErrUnknown where there is no such file in the kernel. Where a reader is just asking, ErrReading: the kernel
-// would make Store wait for his answer, and not let go of it even if this process is killed (see Abort).
+// Store puts the whole content of a file into the kernel's page cache (FUSE_NOTIFY_STORE), so that
+// its next reader need not ask; ErrUnknown where there is no such file in the kernel. While a
+// reader asks it is ErrReading: the kernel would make Store wait for the reader's answer, and not
+// let go of it even if this process is killed (see mounts.Abort).
 func (s *Server) Store(r pfimg.Row, data []byte) error {
 	if s.fs.answering.has(r) {
 		return ErrReading

@@ -158,7 +158,7 @@ func TestAbortStore(t *testing.T) {
 	case err := <-read:
 		t.Logf("this kernel lets go of a Store by itself: %v", err)
 	case <-time.After(500 * time.Millisecond):
-		if err := Abort(m); err != nil {
+		if err := mounts.Abort(m); err != nil {
 			t.Fatal(err)
 		}
 		// The Store goes on when the reader's question has failed, and may be in time for him to find its bytes.
@@ -167,7 +167,7 @@ func TestAbortStore(t *testing.T) {
 		}
 	}
 	<-gone
-	if err := Abort(&mounts.Mount{ID: -1, Dev: "0:0", Point: t.TempDir()}); err == nil {
+	if err := mounts.Abort(&mounts.Mount{ID: -1, Dev: "0:0", Point: t.TempDir()}); err == nil {
 		t.Error("aborted where nothing is mounted")
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 const (
-	forever   = 100 * 365 * 24 * 3600 // validity of names and attributes, in seconds; the kernel caps it at its longest
+	forever   = 100 * 365 * 24 * 3600 // validity of names and attributes, in seconds
 	blockSize = 4096                  // bytes; of statfs(2), and the preferred read size of stat(2)
 	maxName   = 255                   // bytes, NAME_MAX
 )
@@ -22,7 +23,8 @@ func stamp(created time.Time, o Options) fuse.Attr {
 	return a
 }
 
-// attr fills out with the attributes of r. A size that is not known is shown as 0, and must not be believed for long.
+// attr fills out with the attributes of r. A size that is not known is shown as 0, and must not be
+// believed for long.
 func (f *FS) attr(r pfimg.Row, a pfimg.Attr, out *fuse.Attr) {
 	*out = f.stamp
 	out.Ino = uint64(r)
@@ -54,7 +56,9 @@ func (f *FS) entry(r pfimg.Row, a pfimg.Attr, out *fuse.EntryOut) {
 }
 
 // Lookup finds a name in a directory. A name that is not there is answered as such for ever.
-func (f *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (f *FS) Lookup(
+	_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut,
+) fuse.Status {
 	if len(name) > maxName {
 		return fuse.Status(syscall.ENAMETOOLONG)
 	}
@@ -81,7 +85,8 @@ func (f *FS) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse
 	return fuse.OK
 }
 
-// parent returns the directory that holds dir; the root holds itself, whatever lies above it in the image.
+// parent returns the directory that holds dir; the root holds itself, whatever lies above it in the
+// image.
 func (f *FS) parent(dir pfimg.Row) pfimg.Row {
 	if dir == f.opts.Root {
 		return dir
@@ -89,8 +94,8 @@ func (f *FS) parent(dir pfimg.Row) pfimg.Row {
 	return f.ix.Parent(dir)
 }
 
-// inside reports whether r is the root or below it. The kernel names rows of its own accord only for file handles (NFS,
-// open_by_handle_at), and those can be forged.
+// inside reports whether r is the root or below it. The kernel names rows of its own accord only
+// for file handles (NFS, open_by_handle_at), and those can be forged.
 func (f *FS) inside(r pfimg.Row) bool {
 	for r != f.opts.Root {
 		up := f.ix.Parent(r)
@@ -102,7 +107,8 @@ func (f *FS) inside(r pfimg.Row) bool {
 	return true
 }
 
-// GetAttr answers from memory, except for a file whose size is not known yet: that blob is opened, which fetches it.
+// GetAttr answers from memory, except for a file whose size is not known yet: that blob is opened,
+// which fetches it.
 func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	r := f.row(in.NodeId)
 	a, ok := f.ix.Attr(r)
@@ -129,7 +135,7 @@ func (f *FS) size(cancel <-chan struct{}, in *fuse.InHeader, r pfimg.Row) (int64
 	if n >= 0 { // another call was faster
 		return n, fuse.OK
 	}
-	w := &waiter{gate: f.gate, cancel: cancel, pid: in.Pid, limit: f.opts.SizeWait}
+	w := &waiter{drain: f.drain, cancel: cancel, pid: in.Pid, limit: f.opts.SizeWait}
 	defer w.end()
 	file, err := f.blobs.Open(w, d, -1)
 	if err != nil {
@@ -167,4 +173,24 @@ func (f *FS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fu
 	out.Blocks = max(1, (uint64(max(s.Bytes, 0))+blockSize-1)/blockSize)
 	out.Files = uint64(s.Rows)
 	return fuse.OK
+}
+
+// String names the file system in go-fuse's own messages.
+func (f *FS) String() string { return mounts.Subtype }
+
+// row returns the row behind a node id: the kernel knows the root, whichever directory that is, as
+// node 1.
+func (f *FS) row(node uint64) pfimg.Row {
+	if node == fuse.FUSE_ROOT_ID {
+		return f.opts.Root
+	}
+	return pfimg.Row(node)
+}
+
+// node is the reverse of row.
+func (f *FS) node(r pfimg.Row) uint64 {
+	if r == f.opts.Root {
+		return fuse.FUSE_ROOT_ID
+	}
+	return uint64(r)
 }

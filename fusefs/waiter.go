@@ -13,18 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// killPoll is how often a waiting call whose caller got a signal looks whether that caller is being killed.
+// killPoll is how often a waiting call whose caller got a signal looks whether that caller is being
+// killed.
 const killPoll = 200 * time.Millisecond
 
-// waiter is the context of one call that may have to wait for a blob. It is a single allocation for a call that need not:
-// the channel, and the goroutine that watches over the caller, come with the first Done. Whoever makes one calls end.
+// waiter is the context of one call that may have to wait for a blob. It is a single allocation for
+// a call that need not: the channel, and the goroutine that watches over the caller, come with the
+// first Done. Whoever makes one calls end.
 type waiter struct {
-	gate   *gate
+	drain  *drain
 	cancel <-chan struct{} // closed by go-fuse at an INTERRUPT, and when the connection is dead
-	pid    uint32          // the calling thread; 0: it lives in another pid namespace, or is the kernel
+	pid    uint32          // the calling thread; 0: not known
 	limit  time.Duration   // how long the call may wait; 0: as long as it takes
 
-	// mu guards what follows. Lock order: waiter.mu, gate.mu.
+	// mu guards what follows. Lock order: waiter.mu, drain.mu.
 	mu      sync.Mutex
 	why     error         // what ended it; nil while it goes on
 	done    chan struct{} // nil until Done
@@ -40,7 +42,8 @@ func (w *waiter) Deadline() (time.Time, bool) { return time.Time{}, false }
 // Value holds nothing.
 func (w *waiter) Value(any) any { return nil }
 
-// Done begins to watch over the caller. It is closed when the caller is killed, the mount ends or the limit has passed.
+// Done begins to watch over the caller. It is closed when the caller is killed, the mount ends or
+// the limit has passed.
 func (w *waiter) Done() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -49,7 +52,7 @@ func (w *waiter) Done() <-chan struct{} {
 	}
 	w.done = make(chan struct{})
 	if w.why == nil {
-		w.why = w.gate.enter()
+		w.why = w.drain.enter()
 	}
 	if w.why != nil {
 		close(w.done)
@@ -61,11 +64,12 @@ func (w *waiter) Done() <-chan struct{} {
 	return w.done
 }
 
-// Err tells whether Done is closed, or would be: a call that has not begun to wait when the mount ends begins nothing.
+// Err tells whether Done is closed, or would be: a call that has not begun to wait when the mount
+// ends begins nothing.
 func (w *waiter) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.why == nil && w.done == nil && w.gate.shut.Load() {
+	if w.why == nil && w.done == nil && w.drain.stopped.Load() {
 		w.why = errStopping
 	}
 	switch w.why {
@@ -81,7 +85,8 @@ func (w *waiter) Err() error {
 func (w *waiter) explain(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.why != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	ended := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	if w.why != nil && ended {
 		return w.why
 	}
 	return err
@@ -97,7 +102,7 @@ func (w *waiter) end() {
 	if leave != nil {
 		close(leave)
 		w.watcher.Wait()
-		w.gate.leave()
+		w.drain.leave()
 	}
 }
 
@@ -123,8 +128,8 @@ func (w *waiter) watch(leave <-chan struct{}) {
 	w.finish(why)
 }
 
-// reason waits for a reason to give up; nil when leave came first. The kernel sends one INTERRUPT, for the first signal: a
-// SIGKILL that comes after a signal with a handler is seen only by looking.
+// reason waits for a reason to give up; nil when leave came first. The kernel sends one INTERRUPT,
+// for the first signal: a SIGKILL that comes after a signal with a handler is seen only by looking.
 func (w *waiter) reason(leave <-chan struct{}) error {
 	var limit, tick <-chan time.Time
 	if w.limit > 0 {
@@ -137,7 +142,7 @@ func (w *waiter) reason(leave <-chan struct{}) error {
 		select {
 		case <-leave:
 			return nil
-		case <-w.gate.over:
+		case <-w.drain.over:
 			return errStopping
 		case <-limit:
 			return errSizeWait
@@ -148,14 +153,15 @@ func (w *waiter) reason(leave <-chan struct{}) error {
 			tick = t.C
 		case <-tick:
 		}
-		if w.gate.dead() || killed(w.pid) {
+		if w.drain.dead() || killed(w.pid) {
 			return errKilled
 		}
 	}
 }
 
-// killed reports whether the thread pid has a SIGKILL pending or is gone. It asks only for callers that got a signal, so a
-// thread that cannot be named, 0, counts as killed: it lives in a pid namespace that is not ours or one of its parents.
+// killed reports whether the thread pid has a SIGKILL pending or is gone. It asks only for callers
+// that got a signal, so a thread that cannot be named, 0, counts as killed: it lives in a pid
+// namespace that is not ours or one of its parents.
 func killed(pid uint32) bool {
 	if pid == 0 {
 		return true
@@ -171,7 +177,8 @@ func killed(pid uint32) bool {
 	return false
 }
 
-// killPending reports whether SIGKILL is in one of the masks of pending signals of a /proc/PID/status.
+// killPending reports whether SIGKILL is in one of the masks of pending signals of a
+// /proc/PID/status.
 func killPending(status []byte) bool {
 	const bit = 1 << (int(unix.SIGKILL) - 1)
 	for line := range bytes.Lines(status) {

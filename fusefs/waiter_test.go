@@ -253,24 +253,24 @@ func TestWaiter(t *testing.T) {
 	close(closed)
 	for _, test := range []struct {
 		name   string
-		waiter func(g *gate) *waiter
-		end    func(g *gate) // what happens while it waits
-		err    error         // of the context
+		waiter func(g *drain) *waiter
+		end    func(g *drain) // what happens while it waits
+		err    error          // of the context
 		why    error
 	}{
-		{"limit", func(g *gate) *waiter { return &waiter{gate: g, pid: self, limit: 10 * time.Millisecond} }, nil, context.DeadlineExceeded, errSizeWait},
-		{"killed", func(g *gate) *waiter { return &waiter{gate: g, cancel: closed} }, nil, context.Canceled, errKilled},
-		{"dead", func(g *gate) *waiter {
+		{"limit", func(g *drain) *waiter { return &waiter{drain: g, pid: self, limit: 10 * time.Millisecond} }, nil, context.DeadlineExceeded, errSizeWait},
+		{"killed", func(g *drain) *waiter { return &waiter{drain: g, cancel: closed} }, nil, context.Canceled, errKilled},
+		{"dead", func(g *drain) *waiter {
 			g.dead = func() bool { return true }
-			return &waiter{gate: g, pid: self, cancel: closed}
+			return &waiter{drain: g, pid: self, cancel: closed}
 		}, nil, context.Canceled, errKilled},
-		{"stopped", func(g *gate) *waiter { return &waiter{gate: g, pid: self} }, func(g *gate) { g.stop(10 * time.Millisecond) }, context.Canceled, errStopping},
-		{"stopped at once", func(g *gate) *waiter { return &waiter{gate: g, pid: self} }, func(g *gate) { g.stop(time.Hour); g.stop(0) }, context.Canceled, errStopping},
-		{"stopped before", func(g *gate) *waiter { g.stop(time.Hour); return &waiter{gate: g, pid: self} }, nil, context.Canceled, errStopping},
-		{"stopped, after a signal", func(g *gate) *waiter { return &waiter{gate: g, pid: self, cancel: closed} }, func(g *gate) { g.stop(0) }, context.Canceled, errStopping},
+		{"stopped", func(g *drain) *waiter { return &waiter{drain: g, pid: self} }, func(g *drain) { g.stop(10 * time.Millisecond) }, context.Canceled, errStopping},
+		{"stopped at once", func(g *drain) *waiter { return &waiter{drain: g, pid: self} }, func(g *drain) { g.stop(time.Hour); g.stop(0) }, context.Canceled, errStopping},
+		{"stopped before", func(g *drain) *waiter { g.stop(time.Hour); return &waiter{drain: g, pid: self} }, nil, context.Canceled, errStopping},
+		{"stopped, after a signal", func(g *drain) *waiter { return &waiter{drain: g, pid: self, cancel: closed} }, func(g *drain) { g.stop(0) }, context.Canceled, errStopping},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := newGate()
+			g := newDrain()
 			w := test.waiter(g)
 			done := w.Done()
 			if test.end != nil {
@@ -294,7 +294,7 @@ func TestWaiter(t *testing.T) {
 			select {
 			case <-g.stop(0):
 			case <-time.After(time.Minute):
-				t.Error("the gate is not empty")
+				t.Error("the drain is not empty")
 			}
 		})
 	}
@@ -302,9 +302,9 @@ func TestWaiter(t *testing.T) {
 
 // TestWaiterGoesOn has a caller that is alive get a signal: nothing ends.
 func TestWaiterGoesOn(t *testing.T) {
-	g := newGate()
+	g := newDrain()
 	cancel := make(chan struct{})
-	w := &waiter{gate: g, pid: uint32(os.Getpid()), cancel: cancel}
+	w := &waiter{drain: g, pid: uint32(os.Getpid()), cancel: cancel}
 	done := w.Done()
 	close(cancel)
 	select {
@@ -323,9 +323,9 @@ func TestWaiterGoesOn(t *testing.T) {
 	}
 }
 
-// TestGateGivesUp counts the gate as empty although a call does not leave.
+// TestGateGivesUp counts the drain as empty although a call does not leave.
 func TestGateGivesUp(t *testing.T) {
-	g := newGate()
+	g := newDrain()
 	if err := g.enter(); err != nil {
 		t.Fatal(err)
 	}

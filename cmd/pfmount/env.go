@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -25,7 +23,7 @@ func dropForeignFolders(warnings io.Writer) {
 	}
 	var dropped []string
 	for _, name := range folderVars {
-		if dir := os.Getenv(name); dir != "" && !isRootsFolder(dir) && os.Unsetenv(name) == nil {
+		if dir := os.Getenv(name); dir != "" && !safedir.Trusted(dir) && os.Unsetenv(name) == nil {
 			dropped = append(dropped, name)
 		}
 	}
@@ -33,14 +31,4 @@ func dropForeignFolders(warnings io.Writer) {
 		fmt.Fprintf(warnings, "pfmount: warning: root does not use %s: the folder is another user's\n",
 			strings.Join(dropped, ", "))
 	}
-}
-
-// isRootsFolder says whether no user but root decides where dir leads. It may be missing.
-func isRootsFolder(dir string) bool {
-	d, err := safedir.Open(dir, 0, safedir.Shared)
-	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
-	}
-	_ = d.Close() // opened for the checks only
-	return true
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
@@ -17,6 +18,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -84,6 +86,7 @@ var codes = []struct {
 	code int
 }{
 	{errUsage, exitUsage},
+	{daemon.ErrUsage, exitUsage},
 	{errAbsent, exitAbsent},
 	{reader.ErrOpenFiles, exitUsage},
 	{safedir.ErrUnsafe, exitUsage},
@@ -99,7 +102,10 @@ var codes = []struct {
 	{cache.ErrSize, exitIntegrity},
 	{cache.ErrDamaged, exitDisk},
 	{errMount, exitMount},
+	{daemon.ErrMount, exitMount},
 	{fusefs.ErrMount, exitMount},
+	{mounts.ErrDevice, exitMount},
+	{mounts.ErrHelper, exitMount},
 	{artifact.ErrNotFound, exitRegistry},
 	{fetch.ErrDenied, exitRegistry},
 	{fetch.ErrOffline, exitRegistry},
@@ -118,9 +124,9 @@ func exitCode(err error) int {
 			return c.code
 		}
 	}
-	var remote remoteError
+	var remote daemon.RemoteError
 	if errors.As(err, &remote) {
-		return remote.code
+		return remote.Code
 	}
 	var path *fs.PathError
 	var link *os.LinkError

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
@@ -49,7 +50,7 @@ func TestExitCode(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, 7},
 		{syscall.ENOSPC, 7},
 		{context.Canceled, 130},
-		{remoteError{5, "the child said so"}, 5},
+		{daemon.RemoteError{Code: 5, Message: "the child said so"}, 5},
 		{errors.Join(fetch.ErrRegistry, pfimg.ErrIntegrity), 4},
 		{shownError{pfimg.ErrIntegrity}, 4},
 	} {

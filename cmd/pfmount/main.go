@@ -1,9 +1,8 @@
 // Pfmount mounts ProcessFork session images from OCI registries, lazily and
 // verified, as read-only FUSE file systems.
 //
-// This package is flags, wiring and the background process: one file per
-// command, the one way to open an image from a command line (open.go), and the
-// one table from errors to exit codes (exit.go). What can be tested alone
+// This package is flags and wiring: one file a command, the one way to open an image from a command
+// line (open.go), and the one table from errors to exit codes (exit.go). What can be tested alone
 // lives in the packages below it.
 package main
 
@@ -14,6 +13,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 // version is set by the linker (see Makefile).
@@ -21,10 +25,10 @@ var version = "0.1.0-dev"
 
 func main() {
 	switch {
-	case os.Getenv(guardVar) != "":
-		os.Exit(runGuard())
-	case os.Getenv(probeVar) != "":
-		os.Exit(runProbe())
+	case os.Getenv(daemon.GuardVar) != "":
+		os.Exit(daemon.RunGuard())
+	case os.Getenv(mounts.ProbeVar) != "":
+		os.Exit(mounts.RunProbe())
 	}
 	dropForeignFolders(os.Stderr)
 	setHome()
@@ -35,8 +39,8 @@ func main() {
 	if isMountHelper(os.Args[0]) {
 		interruptedCode = helperCode(interruptedCode)
 	}
-	ctx, stop := catchInterrupts(interruptedCode)
-	err := run(ctx, os.Args)
+	in, ctx, stop := daemon.CatchInterrupts(interruptedCode)
+	err := run(ctx, in, os.Args)
 	interrupted := ctx.Err() != nil
 	stop()
 	code := exitCode(err)
@@ -54,8 +58,9 @@ func main() {
 }
 
 // run parses args (args[0] is the program) and carries out one command.
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, in *daemon.Interrupts, args []string) error {
 	app := newApp()
+	app.Metadata = map[string]any{interruptsKey: in}
 	order := arrange
 	if isMountHelper(args[0]) {
 		order = arrangeHelper
@@ -65,4 +70,13 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return app.RunContext(ctx, args)
+}
+
+// interruptsKey is where the app's metadata have the signals of this process.
+const interruptsKey = "interrupts"
+
+// interruptsOf returns the signals that end this command; nil in tests.
+func interruptsOf(c *cli.Context) *daemon.Interrupts {
+	in, _ := c.App.Metadata[interruptsKey].(*daemon.Interrupts)
+	return in
 }

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
-	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func mountCommand() *cli.Command {
@@ -21,12 +24,19 @@ func mountCommand() *cli.Command {
 		&cli.BoolFlag{Name: "fake", Hidden: true, Usage: "check everything and mount nothing (mount -f)"},
 		&cli.BoolFlag{Name: "noexec", Usage: "let no program be executed from the mount"},
 		&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, too, as far as modes allow"},
-		&cli.StringFlag{Name: "prefetch", Usage: "fetch `WHAT` before it is read: auto (what comes next where files are read in order), none, all", Value: prefetchAuto},
+		&cli.StringFlag{
+			Name: "prefetch", Value: prefetchAuto,
+			Usage: "fetch `WHAT` before it is read: " +
+				"auto (what comes next where files are read in order), none, all",
+		},
 		&cli.BoolFlag{
 			Name:  "no-hints",
 			Usage: "neither record nor use the order in which files are read",
 		},
-		&cli.StringFlag{Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)", DefaultText: "$XDG_STATE_HOME/pfmount/MOUNTPOINT.log"},
+		&cli.StringFlag{
+			Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)",
+			DefaultText: "$XDG_STATE_HOME/pfmount/MOUNTPOINT.log",
+		},
 		verboseFlag(),
 	}, append(imageFlags(), cacheFlags()...)...)
 	return &cli.Command{
@@ -46,63 +56,50 @@ network file system. No extended attributes.`,
 	}
 }
 
-// mountConfig is a mount as the user asked for it.
-type mountConfig struct {
-	image      string // as typed
-	ref        ref.Ref
-	mountpoint string // absolute, symlinks resolved
-	subdir     string
-	uid, gid   uint32
-	allowOther bool
-	noExec     bool
-	logFile    string
-	verbose    bool
-	prefetch   prefetchConfig
-}
-
 func mountAction(c *cli.Context) error {
-	cfg, err := parseMount(c)
+	parent, err := daemon.TakeParent()
 	if err != nil {
 		return err
 	}
-	if isChild() {
-		return runChild(c, cfg)
+	cfg, err := mountConfig(c, parent)
+	if err != nil {
+		return err
+	}
+	if parent != nil {
+		if err := daemon.Background(c.Context, cfg, parent); err != nil {
+			return shownError{err}
+		}
+		return nil
 	}
 	// What can be known without the image is said before anything is started.
 	if err := reader.CheckOpenFiles(); err != nil {
 		return err
 	}
-	if err := checkMountpoint(c, cfg); err != nil {
+	if err := daemon.CheckMountpoint(cfg); err != nil {
 		return err
 	}
 	if c.Bool("fake") {
-		return checkMount(c, cfg)
+		return daemon.Check(c.Context, cfg)
 	}
 	if c.Bool("foreground") {
-		return runForeground(c, cfg)
+		if !c.IsSet("log-file") {
+			cfg.Log.File = ""
+		}
+		return daemon.Foreground(c.Context, cfg)
 	}
-	_, password, err := readLogin(c, cfg.ref)
+	imageRef, err := parseImage(c, cfg.Image)
 	if err != nil {
 		return err
 	}
-	return startBackground(c.Context, cfg.mountpoint, childStdin(password))
-}
-
-// checkMount does everything of a mount but the mounting.
-func checkMount(c *cli.Context, cfg *mountConfig) error {
-	d := &daemon{cfg: cfg, log: consoleLogger(cfg.verbose)}
-	source, err := readerConfig(c, cfg.ref, d.log)
+	_, password, err := readLogin(c, imageRef)
 	if err != nil {
 		return err
 	}
-	if d.image, err = reader.Open(c.Context, cfg.ref, source); err != nil {
-		return err
-	}
-	_, err = d.root()
-	return errors.Join(err, d.image.Close())
+	return daemon.Start(c.Context, cfg.Mountpoint, childStdin(password), cfg.Interrupts)
 }
 
-func parseMount(c *cli.Context) (*mountConfig, error) {
+// mountConfig reads what a mount is asked for. parent is nil but in the background.
+func mountConfig(c *cli.Context, parent *daemon.Parent) (*daemon.Config, error) {
 	switch c.NArg() {
 	case 0:
 		return nil, usagef("no IMAGE and no MOUNTPOINT given (see pfmount --help)")
@@ -119,23 +116,54 @@ func parseMount(c *cli.Context) (*mountConfig, error) {
 	if c.Int("uid") < 0 || c.Int("gid") < 0 {
 		return nil, usagef("--uid and --gid are numbers from 0")
 	}
-	cfg := &mountConfig{
-		image: c.Args().Get(0), ref: imageRef, subdir: strings.Trim(c.String("subdir"), "/"),
-		uid: uint32(c.Int("uid")), gid: uint32(c.Int("gid")),
-		allowOther: c.Bool("allow-other"), noExec: c.Bool("noexec"), verbose: c.Bool("verbose"),
-	}
-	if cfg.prefetch, err = parsePrefetch(c); err != nil {
+	prefetch, err := parsePrefetch(c)
+	if err != nil {
 		return nil, err
 	}
-	if isChild() {
-		cfg.mountpoint = os.Getenv(mountpointVar)
-	} else if cfg.mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
+	cacheDir, err := cacheDir(c)
+	if err != nil {
 		return nil, err
 	}
-	if cfg.logFile, err = logPath(c, cfg.mountpoint); err != nil {
+	cfg := &daemon.Config{
+		Image: c.Args().Get(0),
+		View: daemon.View{
+			Subdir: strings.Trim(c.String("subdir"), "/"),
+			UID:    uint32(c.Int("uid")), GID: uint32(c.Int("gid")),
+			AllowOther: c.Bool("allow-other"), NoExec: c.Bool("noexec"),
+		},
+		Apart: map[string]string{"cache": cacheDir, "image": imageRef.Dir()},
+		Log:   daemon.Log{Verbose: c.Bool("verbose")},
+		Open: func(ctx context.Context, log *slog.Logger) (*daemon.Image, error) {
+			return openServed(ctx, c, prefetch, log)
+		},
+		Interrupts: interruptsOf(c),
+		Code:       interruptedCode,
+	}
+	if parent != nil {
+		cfg.Mountpoint = parent.Mountpoint
+	} else if cfg.Mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
+		return nil, err
+	}
+	if cfg.Log.File, err = logPath(c, cfg.Mountpoint); err != nil {
 		return nil, err
 	}
 	return cfg, nil
+}
+
+// interruptedCode is the exit code of a mount's start that ended with err.
+func interruptedCode(err error) int {
+	if errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
+	return exitCode(err)
+}
+
+// resolveMountpoint makes a mount point absolute and free of symbolic links.
+func resolveMountpoint(name string) (string, error) {
+	if name == "" {
+		return "", usagef("the mount point is empty")
+	}
+	return mounts.Resolve(name)
 }
 
 // logPath is --log-file, else one file per mount point in the user's state
@@ -153,7 +181,7 @@ func logPath(c *cli.Context, mountpoint string) (string, error) {
 			return '_'
 		}
 		return r
-	}, name) + "-" + shortHash(mountpoint) + ".log"
+	}, name) + "-" + daemon.ShortHash(mountpoint) + ".log"
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "pfmount", name), nil
 	}

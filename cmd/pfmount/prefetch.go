@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
-	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/prefetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fusefs"
@@ -35,38 +32,26 @@ func parsePrefetch(c *cli.Context) (prefetchConfig, error) {
 }
 
 // newPrefetcher returns the prefetcher of a mount, nil when the user wants none.
-func (d *daemon) newPrefetcher(source reader.Config) *prefetch.Prefetcher {
-	if d.cfg.prefetch.what == prefetchNone {
+func newPrefetcher(source *reader.Reader, inflight *prefetch.Inflight, from reader.Config,
+	wanted prefetchConfig,
+) *prefetch.Prefetcher {
+	if wanted.what == prefetchNone {
 		return nil
 	}
-	image := d.image.Image()
+	image := source.Image()
 	config := prefetch.Config{
-		Index: d.image.Index(), Image: image, Cache: d.image, Inflight: &d.inflight,
+		Index: source.Index(), Image: image, Cache: source, Inflight: inflight,
 		Limits: prefetch.Limits{
-			Connections: source.Image.Registry.MaxConns, Fills: d.image.Fills(),
-			CacheSize: source.Cache.Size, MaxPush: fusefs.MaxStore,
+			Connections: from.Image.Registry.MaxConns, Fills: source.Fills(),
+			CacheSize: from.Cache.Size, MaxPush: fusefs.MaxStore,
 		},
-		Online:    image.Ref().Kind() == ref.Registry && !source.Image.Registry.Offline,
-		Whole:     d.cfg.prefetch.what == prefetchAll,
+		Online:    image.Ref().Kind() == ref.Registry && !from.Image.Registry.Offline,
+		Whole:     wanted.what == prefetchAll,
 		BlobFault: reader.BlobFault,
-		Log:       d.log.With("image", image.Ref().String()),
+		Log:       from.Log.With("image", image.Ref().String()),
 	}
-	if d.cfg.prefetch.hints {
-		config.Records = d.image.Records()
+	if wanted.hints {
+		config.Records = source.Records()
 	}
 	return prefetch.New(config)
-}
-
-// blobs are those of a mount's image.
-type blobs struct{ image *reader.Reader }
-
-var _ fusefs.Blobs = blobs{}
-
-// Open opens a verified blob.
-func (b blobs) Open(ctx context.Context, d pfimg.Digest, size int64) (fusefs.File, error) {
-	f, err := b.image.Open(ctx, d, size)
-	if err != nil {
-		return nil, err // not f: a nil *cache.File is no nil fusefs.File
-	}
-	return f, nil
 }

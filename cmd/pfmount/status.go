@@ -1,19 +1,15 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"text/tabwriter"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/fetch/safetext"
-	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
 func statusCommand() *cli.Command {
@@ -49,7 +45,7 @@ func statusAction(c *cli.Context) error {
 			return err
 		}
 	}
-	states, err := mountStates(c.Context, only, c.Bool("check"))
+	states, err := daemon.States(c.Context, only, c.Bool("check"))
 	if err != nil {
 		return err
 	}
@@ -58,62 +54,19 @@ func statusAction(c *cli.Context) error {
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, struct {
-			Schema int          `json:"schema"`
-			Mounts []mountState `json:"mounts"`
+			Schema int            `json:"schema"`
+			Mounts []daemon.State `json:"mounts"`
 		}{1, states})
 	}
 	return printStates(c.App.Writer, states)
 }
 
-// askers bounds how many mounts are asked at a time: one that hangs holds up few others.
-const askers = 16
-
-// mountStates asks every mount of ours that this process can see.
-func mountStates(ctx context.Context, only string, check bool) ([]mountState, error) {
-	all, err := mounts.Read()
-	if err != nil {
-		return nil, err
-	}
-	all = slices.DeleteFunc(all, func(m mounts.Mount) bool {
-		return !m.Ours() || only != "" && m.Point != only
-	})
-	states := make([]mountState, len(all))
-	var g errgroup.Group
-	g.SetLimit(askers)
-	for i := range all {
-		g.Go(func() error {
-			states[i] = stateOf(ctx, &all[i], check)
-			return nil
-		})
-	}
-	return states, g.Wait()
-}
-
-// stateOf asks one mount. What cannot be asked is told as far as it shows from outside.
-func stateOf(ctx context.Context, m *mounts.Mount, check bool) mountState {
-	s, err := askState(ctx, m)
-	if err != nil {
-		h := probe(m)
-		s = &mountState{Mountpoint: m.Point, Image: m.Source, Stale: h == stale, LastErrors: []string{}}
-		if h != stale {
-			s.LastErrors = append(s.LastErrors, "its process does not tell its state")
-		}
-	}
-	switch {
-	case check && err == nil:
-		s.tagState = askTag(ctx, m)
-	case check:
-		s.tagState = new(tagState)
-	}
-	return *s
-}
-
-func printStates(w io.Writer, states []mountState) error {
+func printStates(w io.Writer, states []daemon.State) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, s := range states {
 		fmt.Fprintf(tw, "%s\t%s\n", safetext.Plain(s.Mountpoint), safetext.Plain(s.Image))
 		if s.Stale {
-			fmt.Fprintf(tw, "  stale\tits process died; pfmount umount %s\n", shellQuote(s.Mountpoint))
+			fmt.Fprintf(tw, "  stale\tits process died; pfmount umount %s\n", safetext.Shell(s.Mountpoint))
 			continue
 		}
 		if s.ManifestDigest != "" {
@@ -121,13 +74,13 @@ func printStates(w io.Writer, states []mountState) error {
 		}
 		if s.PID != 0 {
 			fmt.Fprintf(tw, "  process\t%d, since %s\n", s.PID, s.Started.Local().Format("2006-01-02 15:04:05"))
-			fmt.Fprintf(tw, "  fetched\t%s in %d requests\n", s.fetched(), s.Requests)
+			fmt.Fprintf(tw, "  fetched\t%s in %d requests\n", s.Fetched(), s.Requests)
 			fmt.Fprintf(tw, "  cache\t%d hits, %d misses\n", s.CacheHits, s.CacheMisses)
 		}
 		if s.Offline {
 			fmt.Fprintf(tw, "  offline\tmounted from the cache\n")
 		}
-		if t := s.tagState; t != nil {
+		if t := s.TagState; t != nil {
 			switch {
 			case t.TagError != "":
 				fmt.Fprintf(tw, "  tag\tnot known: %s\n", safetext.Plain(t.TagError))
@@ -142,15 +95,6 @@ func printStates(w io.Writer, states []mountState) error {
 		}
 	}
 	return tw.Flush()
-}
-
-// fetched is how much of the image was fetched, for people.
-func (s mountState) fetched() string {
-	text := humanize.IBytes(uint64(s.FetchedBytes))
-	if s.TotalBytes > 0 {
-		text += " of " + humanize.IBytes(uint64(s.TotalBytes))
-	}
-	return text
 }
 
 // printJSON writes one indented JSON object.

@@ -4,15 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/fetch/safetext"
-	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -35,6 +34,9 @@ does not answer is not stale and is left alone.`,
 	}
 }
 
+// holdersAsked is how long to look for the users of a mount.
+const holdersAsked = 5 * time.Second
+
 func umountAction(c *cli.Context) error {
 	arg, err := oneArg(c, "MOUNTPOINT")
 	if err != nil {
@@ -48,30 +50,33 @@ func umountAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	pid := daemonPID(c.Context, top)
-	state := alive
+	pid := 0
+	if s, err := daemon.Ask(c.Context, top); err == nil {
+		pid = s.PID
+	}
+	state := mounts.Alive
 	if pid == 0 {
-		state = probe(top)
+		state = mounts.Probe(top)
 	}
 	switch {
-	case state == hung:
-		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, shellQuote(dir))
-	case state == stale || c.Bool("lazy"):
-		if state == stale { // nobody else will
-			removeLeftover(filepath.Join(stateDir(top.UID), socketName(dir)), top.UID)
+	case state == mounts.Hung:
+		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, safetext.Shell(dir))
+	case state == mounts.Stale || c.Bool("lazy"):
+		if state == mounts.Stale { // its process cannot
+			daemon.RemoveSocket(dir, top.UID)
 		}
-		if err := fusefs.Unmount(top, true); err != nil {
+		if err := mounts.Detach(top, true); err != nil {
 			return mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
-	if err := fusefs.Unmount(top, false); err != nil {
-		if h := holders(dir, holdersAsked); len(h) > 0 {
+	if err := mounts.Detach(top, false); err != nil {
+		if h := mounts.Holders(dir, holdersAsked); len(h) > 0 {
 			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
 		}
 		return mountf("%s: %w", dir, err)
 	}
-	if !waitProcess(pid, endLimit) {
+	if !waitProcess(pid, daemon.EndLimit) {
 		fmt.Fprintf(os.Stderr, "pfmount: warning: unmounted, but process %d still serves it: another mount namespace (a container?) holds a copy\n", pid)
 	}
 	return nil
@@ -91,7 +96,7 @@ func ownMount(dir string) (*mounts.Mount, error) {
 	for i := range table {
 		if m := &table[i]; m.Point == dir && m.Ours() && over != nil {
 			return nil, mountf("%s: the mount is covered by another one, %s (%s) on %s; that has to go first: umount %s",
-				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point), shellQuote(over.Point))
+				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point), safetext.Shell(over.Point))
 		}
 	}
 	return nil, mountf("%s: not a mount of pfmount", dir)

@@ -1,6 +1,10 @@
-// Package mounts reads the kernel's mount table, proc_pid_mountinfo(5), and says which mount is seen where. It is the one
-// reader of that table and the one meaning of "topmost". It does not mount, and it asks no file system anything: a mount
-// that hangs does not hold it up.
+// Package mounts reads the kernel's mount table, proc_pid_mountinfo(5), and mounts, probes and
+// unmounts FUSE file systems. It is the one reader of that table and the one meaning of "topmost".
+// It promises that a mount is made on the directory that was checked or not at all, that only the
+// mount that is meant is unmounted, wherever it is, and that a mount that hangs does not hold up
+// the caller: only a process of Probe's asks a file system anything.
+//
+// It does not serve mounts, and does not know what they show.
 package mounts
 
 import (
@@ -16,7 +20,7 @@ import (
 const Self = "/proc/self/mountinfo"
 
 // ours is the type of the mounts that pfmount makes.
-const ours = "fuse.pfmount"
+const ours = "fuse." + Subtype
 
 // maxLine bounds a line of the table. An overlay of hundreds of folders has some 100 KiB.
 const maxLine = 1 << 20
@@ -74,8 +78,8 @@ func Parse(r io.Reader) (Table, error) {
 	return t, nil
 }
 
-// parseLine reads ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD...] - TYPE SOURCE SUPER. A space always separates, since
-// the kernel escapes those of names.
+// parseLine reads ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD...] - TYPE SOURCE SUPER. A space
+// always separates, since the kernel escapes those of names.
 func parseLine(line string) (Mount, bool) {
 	mount, fs, ok := strings.Cut(line, " - ")
 	l, r := strings.Split(mount, " "), strings.SplitN(fs, " ", 3)

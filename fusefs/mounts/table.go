@@ -21,8 +21,8 @@ func (t Table) Find(m *Mount) *Mount {
 	return nil
 }
 
-// Top returns the mount whose root is seen at path, an absolute path without symbolic links, or nil when none is mounted
-// there or what is mounted there cannot be seen.
+// Top returns the mount whose root is seen at path, an absolute path without symbolic links, or nil
+// when none is mounted there or what is mounted there cannot be seen.
 func (t Table) Top(path string) *Mount {
 	if m := t.Holding(path); m != nil && m.Point == path {
 		return m
@@ -33,30 +33,30 @@ func (t Table) Top(path string) *Mount {
 // outside is the parent of mounts whose parent the table does not show.
 const outside = -1
 
-// spot is where a mount is mounted.
-type spot struct {
+// location is where a mount is mounted.
+type location struct {
 	parent int
 	point  string
 }
 
-// Holding returns the mount that shows path, an absolute path without symbolic links; nil for the one of the root where
-// the table leaves that out, in a chroot(2). It walks as the kernel does: after each name of the path it goes on in
-// the mount on that spot, and in the one on that mount's root, to the last. What lies over the root itself is not seen
-// from below it.
+// Holding returns the mount that shows path, an absolute path without symbolic links; nil for the
+// one of the root where the table leaves that out, in a chroot(2). It walks as the kernel does:
+// after each name of the path it goes on in the mount on that spot, and in the one on that mount's
+// root, to the last. What lies over the root itself is not seen from below it.
 func (t Table) Holding(path string) *Mount {
 	listed := make(map[int]bool, len(t))
 	for i := range t {
 		listed[t[i].ID] = true
 	}
-	on := make(map[spot]*Mount, len(t))
+	on := make(map[location]*Mount, len(t))
 	for i := range t {
 		parent := t[i].Parent
 		if !listed[parent] || parent == t[i].ID {
 			parent = outside
 		}
-		on[spot{parent, t[i].Point}] = &t[i]
+		on[location{parent, t[i].Point}] = &t[i]
 	}
-	id, at := outside, on[spot{outside, "/"}]
+	id, at := outside, on[location{outside, "/"}]
 	if at != nil {
 		id = at.ID
 	}
@@ -65,7 +65,7 @@ func (t Table) Holding(path string) *Mount {
 			continue
 		}
 		for range t { // a table that goes in circles ends, too
-			next := on[spot{id, path[:end]}]
+			next := on[location{id, path[:end]}]
 			if next == nil {
 				break
 			}
@@ -73,4 +73,13 @@ func (t Table) Holding(path string) *Mount {
 		}
 	}
 	return at
+}
+
+// At returns the mount that is seen at dir, an absolute path without symbolic links, or nil.
+func At(dir string) (*Mount, error) {
+	table, err := Read()
+	if err != nil {
+		return nil, err
+	}
+	return table.Top(dir), nil
 }

@@ -135,8 +135,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestKernel compares Top with the kernel's own answer where it has stacked, moved and covered mounts, names of all kinds
-// included.
+// TestKernel compares Top with the kernel's own answer where it has stacked, moved and covered
+// mounts, names of all kinds included.
 func TestKernel(t *testing.T) {
 	dir := t.TempDir()
 	odd := dir + "/odd \t\\#\u00a0name\n"

@@ -72,7 +72,7 @@ func snapshot(e *harness.Env) (list []string) {
 
 // steps puts the outcomes of the way to an image's checks into one text.
 func steps(outcomes string) []string {
-	names := []string{"reference", "route", "credentials", "name", "connect", "tls", "manifest", "signature", "top-level", "blob", "total"}
+	names := []string{"reference", "route", "credentials", "manifest", "signature", "top-level", "blob", "total"}
 	list := []string{}
 	for i, o := range strings.Fields(outcomes) {
 		list = append(list, names[i]+" "+o)
@@ -92,51 +92,51 @@ func TestDoctorImage(t *testing.T) {
 		says  map[string]string
 	}{
 		{"all well", func(s *site, _ *faultreg.Server) (string, []string) { return "", nil }, 0,
-			"ok ok ok ok ok warn ok warn ok ok ok", map[string]string{
-				"route": "registry.test:5000/v2/team/app/", "credentials": "none", "name": "1 addresses", "tls": "TLS 1.3", "signature": "public default key", "blob": "verified",
+			"ok ok ok ok warn ok ok ok", map[string]string{
+				"route": "registry.test:5000/v2/team/app/", "credentials": "none", "signature": "public default key", "blob": "verified",
 			}},
 		{"no reference", func(s *site, _ *faultreg.Server) (string, []string) { return "nothing", nil }, 1,
-			"fail skipped skipped skipped skipped skipped skipped skipped skipped skipped", map[string]string{"reference": "not an image reference"}},
+			"fail skipped skipped skipped skipped skipped skipped", map[string]string{"reference": "not an image reference"}},
 		{"broken hosts.toml", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("\nca = own.pem\n"))
 			return "", nil
-		}, 1, "ok fail skipped skipped skipped skipped skipped skipped skipped skipped", map[string]string{"route": "line 2"}},
+		}, 1, "ok fail skipped skipped skipped skipped skipped", map[string]string{"route": "line 2"}},
 		{"broken login file", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.e.Set("REGISTRY_AUTH_FILE", s.file("auth.json", []byte("{")))
 			return "", nil
-		}, 0, "ok ok warn ok ok warn ok warn ok ok ok", map[string]string{"credentials": "auth.json"}},
+		}, 0, "ok ok warn ok warn ok ok ok", map[string]string{"credentials": "auth.json"}},
 		{"a registry that wants a login", func(_ *site, srv *faultreg.Server) (string, []string) {
 			srv.On(faultreg.Match{Kind: faultreg.Manifest}, faultreg.Answer(401, "", "WWW-Authenticate", "Basic realm=x"))
 			return "", nil
-		}, 5, "ok ok ok ok ok warn fail skipped skipped skipped", map[string]string{"credentials": "none", "manifest": "docker login"}},
+		}, 5, "ok ok ok fail skipped skipped skipped", map[string]string{"credentials": "none", "manifest": "docker login"}},
 		{"no such host", func(s *site, _ *faultreg.Server) (string, []string) { return "none.invalid:5000/team/app:v1", nil }, 5,
-			"ok ok ok fail skipped skipped skipped skipped skipped skipped", map[string]string{"name": "none.invalid"}},
+			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "getent hosts"}},
 		{"nobody listens", func(s *site, _ *faultreg.Server) (string, []string) { return "registry.test:1/team/app:v1", nil }, 5,
-			"ok ok ok ok fail skipped skipped skipped skipped skipped", map[string]string{"connect": "connection refused"}},
+			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "connection refused: registry failed -> check that the host is up"}},
 		{"a mirror that is down", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[host.\"https://mirror.test:1\"]\ncapabilities = [\"pull\", \"resolve\"]\n"))
 			return "", nil
-		}, 0, "ok ok ok ok warn warn ok warn ok ok ok", map[string]string{
-			"route": "mirror.test:1/v2/team/app/ (pull, resolve), then", "connect": "192.0.2.4:1: dial tcp 192.0.2.4:1: connect: connection refused",
+		}, 0, "ok ok ok ok warn ok ok ok", map[string]string{
+			"route": "mirror.test:1/v2/team/app/ (pull, resolve), then",
 		}},
 		{"unknown authority", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.e.Unset("SSL_CERT_FILE")
 			return "", nil
-		}, 5, "ok ok ok ok ok fail skipped skipped skipped skipped", map[string]string{"tls": "--ca-file"}},
+		}, 5, "ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "--ca-file"}},
 		{"no such tag", func(s *site, _ *faultreg.Server) (string, []string) { return "registry.test:5000/team/app:v2", nil }, 5,
-			"ok ok ok ok ok warn fail skipped skipped skipped", map[string]string{"manifest": "404"}},
+			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "404"}},
 		{"another key", func(s *site, _ *faultreg.Server) (string, []string) {
 			return "", []string{"--key-file", s.file("key", []byte("another key of 32 bytes, at least"))}
-		}, 4, "ok ok ok ok ok warn ok fail skipped skipped", map[string]string{"signature": "--key-file"}},
+		}, 4, "ok ok ok ok fail skipped skipped", map[string]string{"signature": "--key-file"}},
 		{"a damaged blob", func(s *site, srv *faultreg.Server) (string, []string) {
 			s.img.Layer(s.img.Digest("world/env.json")).SetWire([]byte("no zstd"))
 			srv.Serve(s.img, "team/app", "v1")
 			return "", nil
-		}, 4, "ok ok ok ok ok warn ok warn fail skipped ok", map[string]string{"top-level": "world/env.json"}},
+		}, 4, "ok ok ok ok warn fail skipped ok", map[string]string{"top-level": "world/env.json"}},
 		{"a blob that is missing", func(s *site, srv *faultreg.Server) (string, []string) {
 			srv.On(faultreg.Match{Ref: s.img.WireOf("world/fs/f")}, faultreg.Answer(404, ""))
 			return "", nil
-		}, 4, "ok ok ok ok ok warn ok warn ok fail ok", map[string]string{"blob": "missing from the image"}},
+		}, 4, "ok ok ok ok warn ok fail ok", map[string]string{"blob": "missing from the image"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

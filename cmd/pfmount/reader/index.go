@@ -31,7 +31,7 @@ func OpenImage(ctx context.Context, r ref.Ref, o fetch.Options) (*fetch.Image, e
 // files.
 func BuildIndex(ctx context.Context, image *fetch.Image, log *slog.Logger) (*pfimg.Index, error) {
 	return build(ctx, image, log, func(ctx context.Context, d pfimg.Digest) (io.ReadCloser, error) {
-		return spool(ctx, image, d)
+		return Spool(ctx, image, d)
 	})
 }
 
@@ -115,8 +115,8 @@ type sectionCloser struct {
 	io.Closer
 }
 
-// spool writes a blob to an unnamed temporary file and opens it from its start.
-func spool(ctx context.Context, image *fetch.Image, d pfimg.Digest) (io.ReadCloser, error) {
+// Spool writes a blob to an unnamed temporary file and opens it from its start.
+func Spool(ctx context.Context, image *fetch.Image, d pfimg.Digest) (io.ReadCloser, error) {
 	f, err := os.CreateTemp("", "pfmount-verify-*")
 	if err != nil {
 		return nil, err
