@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -137,7 +138,7 @@ func TestBadCredFile(t *testing.T) {
 func TestCredFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	getenv := env("REGISTRY_AUTH_FILE", "reg.json", "XDG_RUNTIME_DIR", dir+"/run", "XDG_CONFIG_HOME", dir+"/xdg", "HOME", dir+"/home", "DOCKER_CONFIG", "dock")
+	getenv := registrytest.Env("REGISTRY_AUTH_FILE", "reg.json", "XDG_RUNTIME_DIR", dir+"/run", "XDG_CONFIG_HOME", dir+"/xdg", "HOME", dir+"/home", "DOCKER_CONFIG", "dock")
 	files := credFiles(getenv)
 	want := []string{"reg.json", "run/containers/auth.json", "xdg/containers/auth.json", "home/.config/containers/auth.json", "dock/config.json", "home/.docker/config.json"}
 	if len(files) != len(want) {

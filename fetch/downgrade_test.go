@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // quietTLS starts a server with TLS that logs nothing, and returns its authority in PEM.
@@ -63,7 +65,7 @@ func TestNeverDowngraded(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := testOptions()
-			o.Registry.Login.Getenv, o.Registry.TLS.CAFile = env("OCI_BEARER", "S3CRET"), tt.caFile
+			o.Registry.Login.Getenv, o.Registry.TLS.CAFile = registrytest.Env("OCI_BEARER", "S3CRET"), tt.caFile
 			if tt.hosts != "" {
 				o.Registry.TLS.HostsDir = writeHosts(t, tt.host, tt.hosts)
 			}
@@ -91,7 +93,7 @@ func TestNamedPlain(t *testing.T) {
 	}))
 	defer server.Close()
 	o := testOptions()
-	o.Registry.Login.Getenv = env("OCI_BEARER", "S3CRET")
+	o.Registry.Login.Getenv = registrytest.Env("OCI_BEARER", "S3CRET")
 	o.Registry.TLS.HostsDir = writeHosts(t, "registry.test:5000", "server = \"http://registry.test:5000\"\n[header]\nx-site = \"berlin\"\n")
 	c, _, err := dialTo(t, "registry.test:5000/a", server.Listener.Addr().String(), o, nil)
 	if err != nil {

@@ -14,31 +14,25 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // oneBlob serves an image with one blob and returns it opened.
-func oneBlob(t *testing.T, p part, o Options) (*fakeRegistry, *Image) {
+func oneBlob(t *testing.T, p registrytest.Layer, o Options) (*registrytest.Server, *Image) {
 	t.Helper()
-	f := newFake(t)
-	f.serve(t, p)
-	return f, mustOpen(t, f.ref(t), o)
-}
-
-// onBlob makes answer answer the n-th request for the blob; false leaves it to the registry.
-func (f *fakeRegistry) onBlob(p part, answer func(n int, w http.ResponseWriter, r *http.Request) bool) {
-	f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
-		return r.URL.Path == p.blobPath() && answer(n, w, r)
-	})
+	f := registrytest.NewServer(t)
+	f.Serve(t, p)
+	return f, mustOpen(t, f.Ref(t), o)
 }
 
 // TestCutBodies is case 18: a body that ends early is resumed.
 func TestCutBodies(t *testing.T) {
-	p := part{content: noise(2 << 20)}
-	wire := p.stored()
+	p := registrytest.Layer{Content: registrytest.Noise(2 << 20)}
+	wire := p.Stored()
 	for _, length := range []bool{true, false} {
 		for _, rst := range []bool{true, false} {
 			f, im := oneBlob(t, p, testOptions())
-			f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+			f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if n != 1 {
 					return n == 2 && partial(t, w, r, wire, 400<<10)
 				}
@@ -46,19 +40,19 @@ func TestCutBodies(t *testing.T) {
 				if length {
 					size = len(wire)
 				}
-				cut(t, w, wire[:len(wire)/3], size, rst)
+				registrytest.Cut(t, w, wire[:len(wire)/3], size, rst)
 				return true
 			})
-			var b buffer
-			err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &b)
-			if err != nil || !bytes.Equal(b.Bytes(), p.content) {
+			var b registrytest.Buffer
+			err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b)
+			if err != nil || !bytes.Equal(b.Bytes(), p.Content) {
 				t.Errorf("length %v, rst %v: got %d bytes, %v", length, rst, b.Len(), err)
 			}
-			if n := f.count(p.blobPath()); n > 4 {
+			if n := f.Count(p.BlobPath()); n > 4 {
 				t.Errorf("length %v, rst %v: %d requests", length, rst, n)
 			}
-			if b.resets != 0 {
-				t.Errorf("length %v, rst %v: the sink was reset %d times", length, rst, b.resets)
+			if b.Resets != 0 {
+				t.Errorf("length %v, rst %v: the sink was reset %d times", length, rst, b.Resets)
 			}
 		}
 	}
@@ -79,8 +73,8 @@ func partial(t *testing.T, w http.ResponseWriter, r *http.Request, wire []byte, 
 
 // TestResume gives odd answers to the request for the rest.
 func TestResume(t *testing.T) {
-	p := part{content: noise(1<<20 + 5)}
-	wire := p.stored()
+	p := registrytest.Layer{Content: registrytest.Noise(1<<20 + 5)}
+	wire := p.Stored()
 	rng := func(header string, body []byte) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {
 			w.Header().Set("Content-Range", header)
@@ -102,10 +96,10 @@ func TestResume(t *testing.T) {
 	}
 	for _, tt := range tests {
 		f, im := oneBlob(t, p, testOptions())
-		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 			switch n {
 			case 1:
-				cut(t, w, wire[:1000], len(wire), false)
+				registrytest.Cut(t, w, wire[:1000], len(wire), false)
 			case 2:
 				if got := r.Header.Get("Range"); got != "bytes=1000-" {
 					t.Errorf("%s: Range is %q", tt.name, got)
@@ -119,12 +113,12 @@ func TestResume(t *testing.T) {
 			}
 			return true
 		})
-		var b buffer
-		err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &b)
-		if err != nil || !bytes.Equal(b.Bytes(), p.content) {
+		var b registrytest.Buffer
+		err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b)
+		if err != nil || !bytes.Equal(b.Bytes(), p.Content) {
 			t.Errorf("%s: got %d bytes, %v", tt.name, b.Len(), err)
 		}
-		if n := f.count(p.blobPath()); n > tt.max {
+		if n := f.Count(p.BlobPath()); n > tt.max {
 			t.Errorf("%s: %d requests, want at most %d", tt.name, n, tt.max)
 		}
 	}
@@ -132,7 +126,7 @@ func TestResume(t *testing.T) {
 
 // TestStatuses is case 34: which answers are tried again, and how often.
 func TestStatuses(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	tests := []struct {
 		status, times int
 		want          error // nil: it reads in the end
@@ -145,18 +139,18 @@ func TestStatuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		f, im := oneBlob(t, p, testOptions())
-		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if n <= tt.times {
 				w.WriteHeader(tt.status)
 			}
 			return n <= tt.times
 		})
-		var b buffer
-		err := im.Blob(context.Background(), p.logical(), 7, &b)
+		var b registrytest.Buffer
+		err := im.Blob(context.Background(), p.Logical(), 7, &b)
 		if !errors.Is(err, tt.want) || err == nil && b.String() != "content" {
 			t.Errorf("%d × %d: got %q, %v, want %v", tt.status, tt.times, &b, err, tt.want)
 		}
-		if n := f.count(p.blobPath()); n != tt.requests {
+		if n := f.Count(p.BlobPath()); n != tt.requests {
 			t.Errorf("%d × %d: %d requests, want %d", tt.status, tt.times, n, tt.requests)
 		}
 	}
@@ -174,10 +168,10 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", in, got, want)
 		}
 	}
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	for _, after := range []string{"1", "date"} {
 		f, im := oneBlob(t, p, testOptions())
-		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 			value := after
 			if after == "date" {
 				value = time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat)
@@ -189,60 +183,60 @@ func TestRetryAfter(t *testing.T) {
 			return n == 1
 		})
 		start := time.Now()
-		if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err != nil || time.Since(start) < 900*time.Millisecond {
+		if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || time.Since(start) < 900*time.Millisecond {
 			t.Errorf("%s: %v after %s", after, err, time.Since(start))
 		}
 	}
 	f, im := oneBlob(t, p, testOptions())
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Retry-After", "86400")
 		w.WriteHeader(429)
 		return true
 	})
-	err := im.Blob(context.Background(), p.logical(), 7, &buffer{})
-	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "24h0m0s") || f.count(p.blobPath()) != 1 {
-		t.Errorf("too long: got %v after %d requests", err, f.count(p.blobPath()))
+	err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{})
+	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "24h0m0s") || f.Count(p.BlobPath()) != 1 {
+		t.Errorf("too long: got %v after %d requests", err, f.Count(p.BlobPath()))
 	}
 }
 
 // TestProgressResetsTries cuts a long body more often than there are tries.
 func TestProgressResetsTries(t *testing.T) {
-	p := part{content: noise(3 << 20)}
-	wire := p.stored()
+	p := registrytest.Layer{Content: registrytest.Noise(3 << 20)}
+	wire := p.Stored()
 	o := testOptions()
 	o.Registry.Retry.progress = 200 << 10
 	f, im := oneBlob(t, p, o)
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n == 1 {
-			cut(t, w, wire[:300<<10], len(wire), false)
+			registrytest.Cut(t, w, wire[:300<<10], len(wire), false)
 			return true
 		}
 		return partial(t, w, r, wire, 300<<10)
 	})
-	var b buffer
-	if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &b); err != nil || !bytes.Equal(b.Bytes(), p.content) {
+	var b registrytest.Buffer
+	if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b); err != nil || !bytes.Equal(b.Bytes(), p.Content) {
 		t.Errorf("got %d bytes, %v", b.Len(), err)
 	}
-	if n := f.count(p.blobPath()); n < 8 {
+	if n := f.Count(p.BlobPath()); n < 8 {
 		t.Errorf("%d requests: the test cut too little", n)
 	}
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
-		cut(t, w, wire[:1], len(wire), false)
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		registrytest.Cut(t, w, wire[:1], len(wire), false)
 		return true
 	})
-	before := f.count(p.blobPath())
-	err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{})
-	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") || f.count(p.blobPath())-before != 5 {
-		t.Errorf("always cut: got %v after %d requests", err, f.count(p.blobPath())-before)
+	before := f.Count(p.BlobPath())
+	err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{})
+	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") || f.Count(p.BlobPath())-before != 5 {
+		t.Errorf("always cut: got %v after %d requests", err, f.Count(p.BlobPath())-before)
 	}
 }
 
 // TestWrongBytes changes stored bytes on the way: once is mended past the caches, always is an integrity error.
 func TestWrongBytes(t *testing.T) {
-	for _, content := range [][]byte{[]byte("content"), noise(2 << 20), noise(5 << 20)} {
+	for _, content := range [][]byte{[]byte("content"), registrytest.Noise(2 << 20), registrytest.Noise(5 << 20)} {
 		for _, at := range []int{2, -1} { // the magic; the last byte
-			p := part{content: content}
-			wire := bytes.Clone(p.stored())
+			p := registrytest.Layer{Content: content}
+			wire := bytes.Clone(p.Stored())
 			if at < 0 {
 				at += len(wire)
 			}
@@ -252,7 +246,7 @@ func TestWrongBytes(t *testing.T) {
 			o.Log = slog.New(slog.NewTextHandler(&log, nil))
 			f, im := oneBlob(t, p, o)
 			var always atomic.Bool
-			f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+			f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Via", "1.1 badproxy")
 				w.Header().Set("Age", "77")
 				if r.Header.Get("Cache-Control") == "no-cache" && !always.Load() {
@@ -261,20 +255,20 @@ func TestWrongBytes(t *testing.T) {
 				_, _ = w.Write(wire)
 				return true
 			})
-			var b buffer
-			if err := im.Blob(context.Background(), p.logical(), int64(len(content)), &b); err != nil || !bytes.Equal(b.Bytes(), content) || b.resets != 1 {
-				t.Errorf("%d bytes, changed at %d: got %d bytes, %d resets, %v", len(content), at, b.Len(), b.resets, err)
+			var b registrytest.Buffer
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(content)), &b); err != nil || !bytes.Equal(b.Bytes(), content) || b.Resets != 1 {
+				t.Errorf("%d bytes, changed at %d: got %d bytes, %d resets, %v", len(content), at, b.Len(), b.Resets, err)
 			}
-			for _, want := range []string{"badproxy", "Age=77", f.host(), p.wireDigest(), p.logical().String()} {
+			for _, want := range []string{"badproxy", "Age=77", f.Host(), p.WireDigest(), p.Logical().String()} {
 				if !strings.Contains(log.String(), want) {
 					t.Errorf("the log does not name %q: %s", want, &log)
 				}
 			}
 			always.Store(true)
-			before := f.count(p.blobPath())
-			err := im.Blob(context.Background(), p.logical(), int64(len(content)), &b)
-			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), p.wireDigest()) || f.count(p.blobPath())-before != 2 {
-				t.Errorf("always wrong: got %v after %d requests", err, f.count(p.blobPath())-before)
+			before := f.Count(p.BlobPath())
+			err := im.Blob(context.Background(), p.Logical(), int64(len(content)), &b)
+			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), p.WireDigest()) || f.Count(p.BlobPath())-before != 2 {
+				t.Errorf("always wrong: got %v after %d requests", err, f.Count(p.BlobPath())-before)
 			}
 		}
 	}
@@ -282,23 +276,23 @@ func TestWrongBytes(t *testing.T) {
 
 // TestLyingLength announces another length than the descriptor's.
 func TestLyingLength(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	f, im := oneBlob(t, p, testOptions())
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Length", "3")
 		fmt.Fprint(w, "abc")
 		return true
 	})
-	if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); !errors.Is(err, pfimg.ErrIntegrity) || f.count(p.blobPath()) != 2 {
-		t.Errorf("shorter: got %v after %d requests", err, f.count(p.blobPath()))
+	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err, pfimg.ErrIntegrity) || f.Count(p.BlobPath()) != 2 {
+		t.Errorf("shorter: got %v after %d requests", err, f.Count(p.BlobPath()))
 	}
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.(http.Flusher).Flush() // chunked
-		_, _ = w.Write(append(p.stored(), "and more"...))
+		_, _ = w.Write(append(p.Stored(), "and more"...))
 		return true
 	})
-	var b buffer
-	if err := im.Blob(context.Background(), p.logical(), 7, &b); err != nil || b.String() != "content" {
+	var b registrytest.Buffer
+	if err := im.Blob(context.Background(), p.Logical(), 7, &b); err != nil || b.String() != "content" {
 		t.Errorf("longer: got %q, %v", &b, err)
 	}
 }

@@ -12,12 +12,13 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
 // TestSecondOpen: what a tag that was opened before costs, by what the registry makes of HEAD.
 func TestSecondOpen(t *testing.T) {
-	old, next := part{content: []byte("old")}, part{content: []byte("new")}
+	old, next := registrytest.Layer{Content: []byte("old")}, registrytest.Layer{Content: []byte("new")}
 	status := func(code int) func(int, http.ResponseWriter, *http.Request) bool {
 		return func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodHead {
@@ -26,11 +27,11 @@ func TestSecondOpen(t *testing.T) {
 			return r.Method == http.MethodHead
 		}
 	}
-	digest := "GET " + "/v2/a/manifests/" + digestOf(makeManifest(t, next))
+	digest := "GET " + "/v2/a/manifests/" + registrytest.DigestOf(registrytest.OCIManifest(t, next))
 	const head, get = "HEAD /v2/a/manifests/latest", "GET /v2/a/manifests/latest"
 	tests := []struct {
 		name   string
-		serve  part
+		serve  registrytest.Layer
 		script func(int, http.ResponseWriter, *http.Request) bool
 		want   []string
 	}{
@@ -42,23 +43,23 @@ func TestSecondOpen(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t)
-			f.serve(t, old)
+			f := registrytest.NewServer(t)
+			f.Serve(t, old)
 			o := testOptions()
-			o.Meta = newMemMeta()
-			_ = mustOpen(t, f.ref(t), o).Close()
-			f.serve(t, tt.serve)
-			f.do(tt.script)
-			f.forget()
-			im := mustOpen(t, f.ref(t), o)
+			o.Meta = registrytest.NewCache()
+			_ = mustOpen(t, f.Ref(t), o).Close()
+			f.Serve(t, tt.serve)
+			f.Answer(tt.script)
+			f.Forget()
+			im := mustOpen(t, f.Ref(t), o)
 			var got []string
-			for _, r := range f.asked() {
+			for _, r := range f.Requests() {
 				got = append(got, r.Method+" "+r.URL.Path)
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("asked %q, want %q", got, tt.want)
 			}
-			if im.Digest() != digestOf(makeManifest(t, tt.serve)) {
+			if im.Digest() != registrytest.DigestOf(registrytest.OCIManifest(t, tt.serve)) {
 				t.Errorf("opened %s", im.Digest())
 			}
 		})
@@ -68,36 +69,36 @@ func TestSecondOpen(t *testing.T) {
 // TestLikely: the stored bytes of the first layers, each once and none that is large, are asked for before the
 // signature is there, and not again by the Blob that wants them. What is not as its name says is refused as ever.
 func TestLikely(t *testing.T) {
-	parts := []part{
-		{content: []byte("one")}, {content: noise(3 << 20)}, {content: []byte("one")},
-		{content: []byte("a lie"), wire: compress([]byte("other"))},
-		{content: []byte("5")}, {content: []byte("6")}, {content: []byte("7")}, {content: []byte("8")}, {content: []byte("ninth")},
+	parts := []registrytest.Layer{
+		{Content: []byte("one")}, {Content: registrytest.Noise(3 << 20)}, {Content: []byte("one")},
+		{Content: []byte("a lie"), Wire: registrytest.Compress([]byte("other"))},
+		{Content: []byte("5")}, {Content: []byte("6")}, {Content: []byte("7")}, {Content: []byte("8")}, {Content: []byte("ninth")},
 	}
-	want := []pfimg.Digest{parts[0].logical(), parts[3].logical(), parts[4].logical(), parts[5].logical(), parts[6].logical(), parts[7].logical()}
-	f := newFake(t)
-	f.serve(t, parts...)
+	want := []pfimg.Digest{parts[0].Logical(), parts[3].Logical(), parts[4].Logical(), parts[5].Logical(), parts[6].Logical(), parts[7].Logical()}
+	f := registrytest.NewServer(t)
+	f.Serve(t, parts...)
 	o := testOptions()
 	var got []pfimg.Digest
 	o.Likely = func(d pfimg.Digest) bool {
-		if n := f.count("/v2/a/blobs/*"); n > len(got) {
+		if n := f.Count("/v2/a/blobs/*"); n > len(got) {
 			t.Errorf("%d blobs were asked for before", n)
 		}
 		got = append(got, d)
-		return d != parts[7].logical()
+		return d != parts[7].Logical()
 	}
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	if !slices.Equal(got, want) {
 		t.Errorf("likely are %v, want %v", got, want)
 	}
 	for i, p := range parts {
-		var b buffer
-		err := im.Blob(context.Background(), p.logical(), -1, &b)
-		if (err == nil) != (i != 3) || i != 3 && digestOf(b.Bytes()) != p.logical().String() {
+		var b registrytest.Buffer
+		err := im.Blob(context.Background(), p.Logical(), -1, &b)
+		if (err == nil) != (i != 3) || i != 3 && registrytest.DigestOf(b.Bytes()) != p.Logical().String() {
 			t.Errorf("blob %d: %d bytes, %v", i, b.Len(), err)
 		}
 	}
 	for i, p := range parts { // blob 0 is read twice
-		if n, want := f.count(p.blobPath()), map[int]int{0: 2, 2: 2}[i]; n != max(want, 1) {
+		if n, want := f.Count(p.BlobPath()), map[int]int{0: 2, 2: 2}[i]; n != max(want, 1) {
 			t.Errorf("blob %d: asked for %d times", i, n)
 		}
 	}
@@ -108,43 +109,43 @@ func TestLikely(t *testing.T) {
 func TestLikelyUndecoded(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprint("good signature ", good), func(t *testing.T) {
-			liar := part{content: []byte("endless"), wire: noise(4 << 20), size: 1000}
-			parts := []part{{content: []byte("one")}, liar}
-			f := newFake(t)
-			f.serve(t, parts...)
+			liar := registrytest.Layer{Content: []byte("endless"), Wire: registrytest.Noise(4 << 20), Size: 1000}
+			parts := []registrytest.Layer{{Content: []byte("one")}, liar}
+			f := registrytest.NewServer(t)
+			f.Serve(t, parts...)
 			if !good {
-				_, sig := signedManifest(t)
+				_, sig := registrytest.SignedManifest(t)
 				bad := bytes.Replace(sig, []byte(`"signature":"`), []byte(`"signature":"0`), 1)
-				raw := makeManifest(t, parts...)
-				raw = bytes.Replace(raw, []byte(digestOf(sig)), []byte(digestOf(bad)), 1)
+				raw := registrytest.OCIManifest(t, parts...)
+				raw = bytes.Replace(raw, []byte(registrytest.DigestOf(sig)), []byte(registrytest.DigestOf(bad)), 1)
 				raw = bytes.Replace(raw, fmt.Appendf(nil, `"size":%d`, len(sig)), fmt.Appendf(nil, `"size":%d`, len(bad)), 1)
-				f.content["/v2/a/blobs/"+digestOf(bad)] = bad
-				f.content["/v2/a/manifests/latest"] = raw
+				f.Content["/v2/a/blobs/"+registrytest.DigestOf(bad)] = bad
+				f.Content["/v2/a/manifests/latest"] = raw
 			}
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
-				if r.URL.Path != liar.blobPath() {
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != liar.BlobPath() {
 					return false
 				}
 				w.(http.Flusher).Flush() // no length
-				_, _ = w.Write(liar.wire)
+				_, _ = w.Write(liar.Wire)
 				return true
 			})
-			meta := newMemMeta()
+			meta := registrytest.NewCache()
 			o := testOptions()
 			o.Meta = meta
 			o.Likely = func(pfimg.Digest) bool { return true }
-			im, err := Open(context.Background(), f.ref(t), o)
+			im, err := Open(context.Background(), f.Ref(t), o)
 			if good != (err == nil) || !good && !errors.Is(err, sign.ErrSignature) {
 				t.Fatalf("Open: %v", err)
 			}
-			if want := map[bool]int{true: 3}[good]; len(meta.bytes) != want {
-				t.Errorf("%d documents are cached, want %d", len(meta.bytes), want)
+			if want := map[bool]int{true: 3}[good]; len(meta.Contents) != want {
+				t.Errorf("%d documents are cached, want %d", len(meta.Contents), want)
 			}
 			if !good {
 				return
 			}
 			defer im.Close()
-			e := im.early.claim(artifact.WireDigest(sha256.Sum256(liar.wire)))
+			e := im.early.claim(artifact.WireDigest(sha256.Sum256(liar.Wire)))
 			if <-e.done; e.err != nil || len(e.wire) != 1000 {
 				t.Errorf("%d bytes of 1000, %v", len(e.wire), e.err)
 			}

@@ -19,18 +19,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
-
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
-	}
-}
 
 // tokenAuth lets a fake registry want a bearer token from a server of its own.
 type tokenAuth struct {
@@ -42,7 +32,7 @@ type tokenAuth struct {
 	answer http.HandlerFunc
 }
 
-func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
+func withTokens(t *testing.T, f *registrytest.Server, basic string) *tokenAuth {
 	a := &tokenAuth{basic: basic, scope: "repository:a:pull"}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.answer != nil {
@@ -61,7 +51,7 @@ func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
 		fmt.Fprintf(w, `{"token":"token-%d"}`, n)
 	}))
 	t.Cleanup(a.Close)
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", a.valid.Load()) && a.valid.Load() > 0 {
 			return false
 		}
@@ -73,26 +63,26 @@ func withTokens(t *testing.T, f *fakeRegistry, basic string) *tokenAuth {
 }
 
 func TestToken(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	for _, tt := range []struct {
 		name  string
 		env   func(string) string
 		basic string
 	}{
-		{"anonymous", noEnv, ""},
-		{"user", env("OCI_USERNAME", "u", "OCI_PASSWORD", "p:w"), "Basic dTpwOnc="},
+		{"anonymous", registrytest.NoEnv, ""},
+		{"user", registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p:w"), "Basic dTpwOnc="},
 	} {
-		f := newFake(t)
-		f.serve(t, p)
+		f := registrytest.NewServer(t)
+		f.Serve(t, p)
 		a := withTokens(t, f, tt.basic)
 		o := testOptions()
 		o.Registry.Login.Getenv = tt.env
-		im := mustOpen(t, f.ref(t), o)
-		if a.issued.Load() != 1 || f.count("*") != 4 {
-			t.Errorf("%s: %d tokens, %d requests, want 1 and 4", tt.name, a.issued.Load(), f.count("*"))
+		im := mustOpen(t, f.Ref(t), o)
+		if a.issued.Load() != 1 || f.Count("*") != 4 {
+			t.Errorf("%s: %d tokens, %d requests, want 1 and 4", tt.name, a.issued.Load(), f.Count("*"))
 		}
 		a.valid.Store(99) // the token expires
-		if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err != nil || a.issued.Load() != 2 {
+		if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || a.issued.Load() != 2 {
 			t.Errorf("%s: after expiry: %v, %d tokens", tt.name, err, a.issued.Load())
 		}
 	}
@@ -143,14 +133,14 @@ func TestTokenRefused(t *testing.T) {
 		}, ErrRegistry, "redirects"},
 	}
 	for _, tt := range tests {
-		f := newFake(t)
-		f.serve(t)
+		f := registrytest.NewServer(t)
+		f.Serve(t)
 		a := withTokens(t, f, "x")
 		var asked atomic.Int64
 		a.answer = func(w http.ResponseWriter, r *http.Request) { asked.Add(1); tt.answer(w, r) }
 		o := testOptions()
-		o.Registry.Login.Getenv = env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
-		_, err := Open(context.Background(), f.ref(t), o)
+		o.Registry.Login.Getenv = registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", secret)
+		_, err := Open(context.Background(), f.Ref(t), o)
 		if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
 		}
@@ -178,12 +168,12 @@ func TestBearerAndBasic(t *testing.T) {
 		want      string
 		requests  int // to open
 	}{
-		{"bearer, at once", env("OCI_BEARER", "tok", "OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "", "Bearer tok", 3},
-		{"basic", env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), `Basic realm="x"`, "Basic dTpw", 4},
+		{"bearer, at once", registrytest.Env("OCI_BEARER", "tok", "OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "", "Bearer tok", 3},
+		{"basic", registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), `Basic realm="x"`, "Basic dTpw", 4},
 	} {
-		f := newFake(t)
-		f.serve(t)
-		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		f := registrytest.NewServer(t)
+		f.Serve(t)
+		f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if r.Header.Get("Authorization") == tt.want {
 				return false
 			}
@@ -193,17 +183,17 @@ func TestBearerAndBasic(t *testing.T) {
 		})
 		o := testOptions()
 		o.Registry.Login.Getenv = tt.env
-		mustOpen(t, f.ref(t), o)
-		if n := f.count("*"); n != tt.requests {
+		mustOpen(t, f.Ref(t), o)
+		if n := f.Count("*"); n != tt.requests {
 			t.Errorf("%s: %d requests, want %d", tt.name, n, tt.requests)
 		}
 		for _, bad := range []struct {
 			env  func(string) string
 			text string
-		}{{noEnv, "no credentials"}, {env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {env("OCI_BEARER", "a b"), "OCI_BEARER"},
-			{env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong, have expired"}, {env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
+		}{{registrytest.NoEnv, "no credentials"}, {registrytest.Env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {registrytest.Env("OCI_BEARER", "a b"), "OCI_BEARER"},
+			{registrytest.Env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong, have expired"}, {registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
 			o.Registry.Login.Getenv = bad.env
-			_, err := Open(context.Background(), f.ref(t), o)
+			_, err := Open(context.Background(), f.Ref(t), o)
 			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {
 				t.Errorf("%s: got %v, want ErrDenied with %q", tt.name, err, bad.text)
 			}
@@ -214,7 +204,7 @@ func TestBearerAndBasic(t *testing.T) {
 // TestSecretsStayIn puts known strings where secrets are, breaks everything, and looks for them in errors and logs.
 func TestSecretsStayIn(t *testing.T) {
 	secrets := []string{"SECRETPASS", "SECRETTOKEN", "SECRETQUERY"}
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }))
 	defer store.Close()
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -224,20 +214,20 @@ func TestSecretsStayIn(t *testing.T) {
 		"ftp://x/?SECRETQUERY", "http://[::1/SECRETQUERY", "http://registry.invalid./x?SECRETQUERY",
 	}
 	for _, to := range targets {
-		for _, login := range []func(string) string{env("OCI_BEARER", "SECRETTOKEN"), env("OCI_USERNAME", "u", "OCI_PASSWORD", "SECRETPASS")} {
+		for _, login := range []func(string) string{registrytest.Env("OCI_BEARER", "SECRETTOKEN"), registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "SECRETPASS")} {
 			var log bytes.Buffer
 			o := testOptions()
 			o.Registry.Login.Getenv = login
 			o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 8}))
-			f := newFake(t)
-			f.serve(t, p)
-			im := mustOpen(t, f.ref(t), o)
-			f.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			f := registrytest.NewServer(t)
+			f.Serve(t, p)
+			im := mustOpen(t, f.Ref(t), o)
+			f.OnBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Location", to)
 				w.WriteHeader(307)
 				return true
 			})
-			err := im.Blob(context.Background(), p.logical(), 7, &buffer{})
+			err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{})
 			if err == nil {
 				t.Errorf("%s: no error", to)
 				continue
@@ -294,8 +284,8 @@ func TestIdentityToken(t *testing.T) {
 		redirect int // 0: none
 		text     string
 	}{{"direct", 0, ""}, {"307", 307, "refused to send a login to another host"}, {"308", 308, "refused to send a login to another host"}, {"302", 302, "not the JSON of a token"}} {
-		f := newFake(t)
-		f.serve(t)
+		f := registrytest.NewServer(t)
+		f.Serve(t)
 		a := withTokens(t, f, "")
 		a.answer = func(w http.ResponseWriter, r *http.Request) {
 			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}, "service": {"s"}, "client_id": {"pfmount"}, "scope": {"repository:a:pull"}}
@@ -310,8 +300,8 @@ func TestIdentityToken(t *testing.T) {
 			fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
 		}
 		o := testOptions()
-		o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", writeFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
-		_, err := Open(context.Background(), f.ref(t), o)
+		o.Registry.Login.Getenv = registrytest.Env("REGISTRY_AUTH_FILE", writeFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.Host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
+		_, err := Open(context.Background(), f.Ref(t), o)
 		if (tt.text == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), secret)) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.text)
 		}
@@ -320,10 +310,10 @@ func TestIdentityToken(t *testing.T) {
 
 // TestExistsWithoutTokenServer: a token server that is not there says nothing about the image.
 func TestExistsWithoutTokenServer(t *testing.T) {
-	f := newFake(t)
-	f.serve(t)
+	f := registrytest.NewServer(t)
+	f.Serve(t)
 	withTokens(t, f, "").answer = http.NotFound
-	if there, err := Exists(context.Background(), f.ref(t), testOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, artifact.ErrNotFound) {
+	if there, err := Exists(context.Background(), f.Ref(t), testOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("got %v, %v, want ErrRegistry", there, err)
 	}
 }
@@ -351,7 +341,7 @@ func TestLoginOrder(t *testing.T) {
 		{"mirror without a login", vars, o, "mirror2", false, "", ""},
 		{"mirror of the same name on another port", vars, o, "h:5000", false, "", ""},
 	} {
-		tt.o.Login.Getenv = env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
+		tt.o.Login.Getenv = registrytest.Env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
 		l, err := newLogin(tt.host, "a", tt.own, tt.o, func(text string) { t.Errorf("%s: warned of %s", tt.name, text) })
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)

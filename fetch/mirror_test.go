@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,12 +13,13 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // mirrored is a registry, a mirror of it on another address, and an image that both have.
 type mirrored struct {
-	up, mirror *fakeRegistry
-	parts      []part
+	up, mirror *registrytest.Server
+	parts      []registrytest.Layer
 	options    Options
 	log        *syncBuffer
 }
@@ -44,21 +43,14 @@ func (s *syncBuffer) String() string {
 }
 
 // withMirror makes the two; table is what hosts.toml says of the mirror.
-func withMirror(t *testing.T, table string, parts ...part) *mirrored {
+func withMirror(t *testing.T, table string, parts ...registrytest.Layer) *mirrored {
 	t.Helper()
-	m := &mirrored{up: newFake(t), parts: parts, options: testOptions(), log: new(syncBuffer)}
-	m.mirror = &fakeRegistry{content: map[string][]byte{}, seen: map[string]int{}}
-	ln, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.mirror.Server = &httptest.Server{Listener: ln, Config: &http.Server{Handler: m.mirror}}
-	m.mirror.Start()
-	t.Cleanup(m.mirror.Close)
-	m.up.serve(t, parts...)
-	m.mirror.serve(t, parts...)
+	m := &mirrored{up: registrytest.NewServer(t), parts: parts, options: testOptions(), log: new(syncBuffer)}
+	m.mirror = registrytest.NewServerAt(t, "127.0.0.2:0")
+	m.up.Serve(t, parts...)
+	m.mirror.Serve(t, parts...)
 	m.options.Log = slog.New(slog.NewTextHandler(m.log, nil))
-	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+table)
+	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.Host(), "[host.\""+m.mirror.URL+"\"]\n"+table)
 	m.options.Registry.Retry.spare = 100 * time.Millisecond
 	return m
 }
@@ -67,17 +59,15 @@ func withMirror(t *testing.T, table string, parts ...part) *mirrored {
 func (m *mirrored) read(t *testing.T, im *Image) (failed int) {
 	t.Helper()
 	for _, p := range m.parts {
-		var b buffer
-		err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &b)
-		if err != nil || !bytes.Equal(b.Bytes(), p.content) {
+		var b registrytest.Buffer
+		err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b)
+		if err != nil || !bytes.Equal(b.Bytes(), p.Content) {
 			t.Logf("%v", err)
 			failed++
 		}
 	}
 	return failed
 }
-
-func (f *fakeRegistry) blobs() int { return f.count("/v2/a/blobs/*") }
 
 // TestMirror: who is asked for what, and which headers go where.
 func TestMirror(t *testing.T) {
@@ -91,32 +81,32 @@ func TestMirror(t *testing.T) {
 		{"capabilities = [\"resolve\"]\n", 1, 0},
 	}
 	for _, tt := range tests {
-		m := withMirror(t, tt.table+"[host.\"http://127.0.0.9\"]\n[host.\"http://127.0.0.9\".header]\nx-other = \"SECRET\"\n", part{content: []byte("content")})
-		m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
-		m.options.Registry.Login.Getenv = env("OCI_BEARER", "tok")
-		im := mustOpen(t, m.up.ref(t), m.options)
+		m := withMirror(t, tt.table+"[host.\"http://127.0.0.9\"]\n[host.\"http://127.0.0.9\".header]\nx-other = \"SECRET\"\n", registrytest.Layer{Content: []byte("content")})
+		m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.Host(), "[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
+		m.options.Registry.Login.Getenv = registrytest.Env("OCI_BEARER", "tok")
+		im := mustOpen(t, m.up.Ref(t), m.options)
 		if failed := m.read(t, im); failed != 0 {
 			t.Errorf("%q: a read failed", tt.table)
 		}
-		if got := m.mirror.count("/v2/a/manifests/*"); got != tt.manifests {
+		if got := m.mirror.Count("/v2/a/manifests/*"); got != tt.manifests {
 			t.Errorf("%q: %d manifests of the mirror, want %d", tt.table, got, tt.manifests)
 		}
-		if got := m.up.count("/v2/a/manifests/*"); got != tt.own {
+		if got := m.up.Count("/v2/a/manifests/*"); got != tt.own {
 			t.Errorf("%q: %d manifests of the registry, want %d", tt.table, got, tt.own)
 		}
 		blobs, others := m.mirror, m.up
 		if tt.table == "capabilities = [\"resolve\"]\n" {
 			blobs, others = m.up, m.mirror
 		}
-		if blobs.blobs() != 3 || others.blobs() != 0 {
-			t.Errorf("%q: %d and %d blobs, want 3 and 0", tt.table, blobs.blobs(), others.blobs())
+		if blobs.Blobs() != 3 || others.Blobs() != 0 {
+			t.Errorf("%q: %d and %d blobs, want 3 and 0", tt.table, blobs.Blobs(), others.Blobs())
 		}
-		for _, r := range m.mirror.asked() {
-			if r.Header.Get("Authorization") != "" || r.Header.Get("X-Mirror") != "SECRET" || r.URL.Query().Get("ns") != m.up.host() {
+		for _, r := range m.mirror.Requests() {
+			if r.Header.Get("Authorization") != "" || r.Header.Get("X-Mirror") != "SECRET" || r.URL.Query().Get("ns") != m.up.Host() {
 				t.Errorf("to the mirror: %s with %v", r.URL, r.Header)
 			}
 		}
-		for _, r := range m.up.asked() {
+		for _, r := range m.up.Requests() {
 			if r.Header.Get("Authorization") != "Bearer tok" || r.Header.Get("X-Mirror") != "" || r.URL.RawQuery != "" {
 				t.Errorf("to the registry: %s with %v", r.URL, r.Header)
 			}
@@ -126,9 +116,9 @@ func TestMirror(t *testing.T) {
 
 // TestMirrorFails: whatever a mirror does, the registry is asked, and the mirror is left alone while it is down.
 func TestMirrorFails(t *testing.T) {
-	var parts []part
+	var parts []registrytest.Layer
 	for i := range 20 {
-		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
 	}
 	answer := func(status int, header ...string) func(*testing.T, http.ResponseWriter) {
 		return func(_ *testing.T, w http.ResponseWriter) {
@@ -161,15 +151,15 @@ func TestMirrorFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			m := withMirror(t, "", parts...)
 			m.options.Registry.Retry.spare = time.Hour
-			m.mirror.do(func(_ int, w http.ResponseWriter, _ *http.Request) bool { tt.answer(t, w); return true })
-			im := mustOpen(t, m.up.ref(t), m.options)
+			m.mirror.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { tt.answer(t, w); return true })
+			im := mustOpen(t, m.up.Ref(t), m.options)
 			if failed := m.read(t, im); failed != 0 {
 				t.Errorf("%d reads failed", failed)
 			}
-			if m.up.count("/v2/a/manifests/*") == 0 || m.up.blobs() != 22 {
-				t.Errorf("%d blobs of the registry, want 22", m.up.blobs())
+			if m.up.Count("/v2/a/manifests/*") == 0 || m.up.Blobs() != 22 {
+				t.Errorf("%d blobs of the registry, want 22", m.up.Blobs())
 			}
-			if got := len(m.mirror.asked()); got > tt.most {
+			if got := len(m.mirror.Requests()); got > tt.most {
 				t.Errorf("%d requests to the mirror, want at most %d", got, tt.most)
 			}
 			want := 1
@@ -185,24 +175,24 @@ func TestMirrorFails(t *testing.T) {
 
 // TestMirrorComesBack: a mirror that is down is asked again after a while, and used.
 func TestMirrorComesBack(t *testing.T) {
-	m := withMirror(t, "", part{content: []byte("content")})
+	m := withMirror(t, "", registrytest.Layer{Content: []byte("content")})
 	var down atomic.Bool
 	down.Store(true)
-	m.mirror.do(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+	m.mirror.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		if down.Load() {
 			w.WriteHeader(503)
 		}
 		return down.Load()
 	})
-	im := mustOpen(t, m.up.ref(t), m.options)
-	if m.read(t, im) != 0 || m.mirror.blobs() != 0 {
-		t.Fatalf("%d blobs of a mirror that is down", m.mirror.blobs())
+	im := mustOpen(t, m.up.Ref(t), m.options)
+	if m.read(t, im) != 0 || m.mirror.Blobs() != 0 {
+		t.Fatalf("%d blobs of a mirror that is down", m.mirror.Blobs())
 	}
 	down.Store(false)
-	for end := time.Now().Add(time.Minute); m.mirror.blobs() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); m.mirror.Blobs() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.read(t, im)
 	}
-	if m.mirror.blobs() == 0 || !strings.Contains(m.log.String(), "answers again") {
+	if m.mirror.Blobs() == 0 || !strings.Contains(m.log.String(), "answers again") {
 		t.Errorf("the mirror is not used again: %s", m.log)
 	}
 }
@@ -210,19 +200,19 @@ func TestMirrorComesBack(t *testing.T) {
 // TestMirrorBreaksBodies: a body that breaks goes on at the registry, at the byte where it broke.
 func TestMirrorBreaksBodies(t *testing.T) {
 	t.Parallel() // it waits
-	p, next := part{content: noise(2 << 20)}, part{content: []byte("next")}
+	p, next := registrytest.Layer{Content: registrytest.Noise(2 << 20)}, registrytest.Layer{Content: []byte("next")}
 	for _, stall := range []bool{false, true} {
 		m := withMirror(t, "", p, next)
 		m.options.Registry.Retry.spare = time.Hour
 		m.options.Registry.StallTimeout = 10 * time.Second
 		free := make(chan struct{})
-		m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		m.mirror.OnBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if !stall {
-				cut(t, w, p.stored()[:1<<20], len(p.stored()), true)
+				registrytest.Cut(t, w, p.Stored()[:1<<20], len(p.Stored()), true)
 				return true
 			}
-			w.Header().Set("Content-Length", fmt.Sprint(len(p.stored())))
-			_, _ = w.Write(p.stored()[:1<<20])
+			w.Header().Set("Content-Length", fmt.Sprint(len(p.Stored())))
+			_, _ = w.Write(p.Stored()[:1<<20])
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-r.Context().Done():
@@ -230,18 +220,18 @@ func TestMirrorBreaksBodies(t *testing.T) {
 			}
 			return true
 		})
-		im := mustOpen(t, m.up.ref(t), m.options)
+		im := mustOpen(t, m.up.Ref(t), m.options)
 		if m.read(t, im) != 0 {
 			t.Errorf("stall %v: the read failed", stall)
 		}
 		close(free)
-		if a, b := m.mirror.count(p.blobPath()), m.up.count(p.blobPath()); a != 1 || b != 1 {
+		if a, b := m.mirror.Count(p.BlobPath()), m.up.Count(p.BlobPath()); a != 1 || b != 1 {
 			t.Errorf("stall %v: %d and %d requests, want 1 and 1", stall, a, b)
 		}
-		if a, b := m.mirror.count(next.blobPath()), m.up.count(next.blobPath()); a != 0 || b != 1 {
+		if a, b := m.mirror.Count(next.BlobPath()), m.up.Count(next.BlobPath()); a != 0 || b != 1 {
 			t.Errorf("stall %v: the next blob: %d and %d requests, want 0 and 1", stall, a, b)
 		}
-		if r := m.up.asked()[len(m.up.asked())-2]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+		if r := m.up.Requests()[len(m.up.Requests())-2]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
 			t.Errorf("stall %v: the registry was asked for all of it: %v", stall, r.Header)
 		}
 	}
@@ -249,13 +239,13 @@ func TestMirrorBreaksBodies(t *testing.T) {
 
 // TestMirrorWrongBytes: once more past every cache, then the registry, and the log says who it was.
 func TestMirrorWrongBytes(t *testing.T) {
-	for _, content := range [][]byte{[]byte("content"), noise(2 << 20)} {
+	for _, content := range [][]byte{[]byte("content"), registrytest.Noise(2 << 20)} {
 		for _, healed := range []bool{false, true} {
-			p := part{content: content}
+			p := registrytest.Layer{Content: content}
 			m := withMirror(t, "", p)
-			wrong := bytes.Clone(p.stored())
+			wrong := bytes.Clone(p.Stored())
 			wrong[len(wrong)/2] ^= 0xff
-			m.mirror.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+			m.mirror.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 				if fresh := r.Header.Get("Cache-Control") == "no-cache"; fresh != (n > 1) {
 					t.Errorf("request %d with Cache-Control %q", n, r.Header.Get("Cache-Control"))
 				}
@@ -267,7 +257,7 @@ func TestMirrorWrongBytes(t *testing.T) {
 				_, _ = w.Write(wrong)
 				return true
 			})
-			im := mustOpen(t, m.up.ref(t), m.options)
+			im := mustOpen(t, m.up.Ref(t), m.options)
 			if m.read(t, im) != 0 {
 				t.Errorf("the read failed")
 			}
@@ -275,10 +265,10 @@ func TestMirrorWrongBytes(t *testing.T) {
 			if healed {
 				want = 0
 			}
-			if a, b := m.mirror.count(p.blobPath()), m.up.count(p.blobPath()); a != 2 || b != want {
+			if a, b := m.mirror.Count(p.BlobPath()), m.up.Count(p.BlobPath()); a != 2 || b != want {
 				t.Errorf("healed %v: %d and %d requests, want 2 and %d", healed, a, b, want)
 			}
-			for _, text := range []string{m.mirror.host(), "squid-7", p.wireDigest()} {
+			for _, text := range []string{m.mirror.Host(), "squid-7", p.WireDigest()} {
 				if !strings.Contains(m.log.String(), text) {
 					t.Errorf("the log has no %q: %s", text, m.log)
 				}
@@ -289,22 +279,22 @@ func TestMirrorWrongBytes(t *testing.T) {
 
 // TestMirrorManifests: a mirror that lies about a manifest is not believed either.
 func TestMirrorManifests(t *testing.T) {
-	m := withMirror(t, "", part{content: []byte("content")})
-	raw := m.up.content["/v2/a/manifests/latest"]
-	m.mirror.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	m := withMirror(t, "", registrytest.Layer{Content: []byte("content")})
+	raw := m.up.Content["/v2/a/manifests/latest"]
+	m.mirror.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
 		w.Header().Set("Content-Type", artifact.MediaTypeManifest)
-		w.Header().Set("Docker-Content-Digest", digestOf(raw))
+		w.Header().Set("Docker-Content-Digest", registrytest.DigestOf(raw))
 		fmt.Fprint(w, "{}")
 		return true
 	})
-	im := mustOpen(t, m.up.ref(t), m.options)
-	if m.read(t, im) != 0 || im.Digest() != digestOf(raw) {
+	im := mustOpen(t, m.up.Ref(t), m.options)
+	if m.read(t, im) != 0 || im.Digest() != registrytest.DigestOf(raw) {
 		t.Errorf("got %s", im.Digest())
 	}
-	if a, b := m.mirror.count("/v2/a/manifests/*"), m.up.count("/v2/a/manifests/*"); a != 2 || b != 1 {
+	if a, b := m.mirror.Count("/v2/a/manifests/*"), m.up.Count("/v2/a/manifests/*"); a != 2 || b != 1 {
 		t.Errorf("%d and %d requests, want 2 and 1", a, b)
 	}
 }
@@ -312,40 +302,40 @@ func TestMirrorManifests(t *testing.T) {
 // TestAllFail: the error tells of everybody who was asked.
 func TestAllFail(t *testing.T) {
 	m := withMirror(t, "")
-	m.mirror.do(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
-	m.up.do(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(403); return true })
-	_, err := Open(context.Background(), m.up.ref(t), m.options)
-	if err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), m.mirror.host()) {
+	m.mirror.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	m.up.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(403); return true })
+	_, err := Open(context.Background(), m.up.Ref(t), m.options)
+	if err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), m.mirror.Host()) {
 		t.Errorf("got %v", err)
 	}
 	none := testOptions()
-	none.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "capabilities = [\"pull\"]\n")
-	if _, err := Open(context.Background(), m.up.ref(t), none); err == nil || !strings.Contains(err.Error(), "capability") {
+	none.Registry.TLS.HostsDir = writeHosts(t, m.up.Host(), "capabilities = [\"pull\"]\n")
+	if _, err := Open(context.Background(), m.up.Ref(t), none); err == nil || !strings.Contains(err.Error(), "capability") {
 		t.Errorf("nobody may resolve tags: got %v", err)
 	}
 }
 
 // TestHeadersOnRedirect: the headers of hosts.toml stay at their host.
 func TestHeadersOnRedirect(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	m := withMirror(t, "", p)
-	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.host(), "[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
+	m.options.Registry.TLS.HostsDir = writeHosts(t, m.up.Host(), "[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
 	var hits atomic.Int64
 	store := otherHost(t, func(w http.ResponseWriter, r *http.Request) {
 		hits.Add(1)
 		if fmt.Sprint(r.Header) != strings.ReplaceAll(fmt.Sprint(r.Header), "SECRET", "") {
 			t.Errorf("another host got %v", r.Header)
 		}
-		_, _ = w.Write(p.stored())
+		_, _ = w.Write(p.Stored())
 	})
-	m.mirror.onBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	m.mirror.OnBlob(p, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if len(r.Header["X-Mirror"]) != 2 || r.Header.Get("Authorization") != "SECRET" {
 			t.Errorf("the mirror got %v", r.Header)
 		}
 		http.Redirect(w, r, store+"/x", http.StatusTemporaryRedirect)
 		return true
 	})
-	if m.read(t, mustOpen(t, m.up.ref(t), m.options)) != 0 || hits.Load() != 1 {
+	if m.read(t, mustOpen(t, m.up.Ref(t), m.options)) != 0 || hits.Load() != 1 {
 		t.Errorf("%d requests at the store", hits.Load())
 	}
 }
@@ -356,17 +346,17 @@ func TestPushThroughHosts(t *testing.T) {
 		capabilities string
 		toMirror     bool
 	}{{"[\"pull\", \"resolve\"]", false}, {"[\"push\"]", true}} {
-		own, mirror := newSink(t), newSink(t)
-		c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+		own, mirror := registrytest.NewDestination(t), registrytest.NewDestination(t)
+		c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 		o := PushOptions{Registry: testOptions().Registry}
 		o.Registry.TLS.HostsDir = writeHosts(t, strings.TrimPrefix(own.URL, "http://"), "[host.\""+mirror.URL+"\"]\ncapabilities = "+tt.capabilities+"\n")
-		if _, err := Push(context.Background(), c, own.ref(t), o); err != nil {
+		if _, err := Push(context.Background(), c, own.Ref(t), o); err != nil {
 			t.Fatal(err)
 		}
-		if got := mirror.count("PUT manifest") == 1; got != tt.toMirror || own.count("PUT manifest") == 1 == tt.toMirror {
+		if got := mirror.Count("PUT manifest") == 1; got != tt.toMirror || own.Count("PUT manifest") == 1 == tt.toMirror {
 			t.Errorf("%s: at the mirror: %v", tt.capabilities, got)
 		}
-		if tt.toMirror && own.count("PUT upload") != 0 || !tt.toMirror && mirror.count("HEAD blob") != 0 {
+		if tt.toMirror && own.Count("PUT upload") != 0 || !tt.toMirror && mirror.Count("HEAD blob") != 0 {
 			t.Errorf("%s: both were asked", tt.capabilities)
 		}
 	}

@@ -11,10 +11,11 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 func TestNewParents(t *testing.T) {
-	dst := mustRef(t, "reg.example/team/app:v1")
+	dst := registrytest.Ref(t, "reg.example/team/app:v1")
 	for _, tt := range []struct {
 		source string
 		names  []string
@@ -33,7 +34,7 @@ func TestNewParents(t *testing.T) {
 		{source: "oci-layout:x", names: []string{"other.example/a/b"}, fails: true},
 		{source: "oci-layout:x", names: []string{"a:v1"}, fails: true},
 	} {
-		p, err := newMountSources(dst, mustRef(t, tt.source), tt.names)
+		p, err := newMountSources(dst, registrytest.Ref(t, tt.source), tt.names)
 		if tt.fails != errors.Is(err, ref.ErrInvalid) || err == nil && !slices.Equal(p.list(), tt.want) {
 			t.Errorf("%s, %q: got %v, %v, want %q", tt.source, tt.names, p, err, tt.want)
 		}
@@ -42,7 +43,7 @@ func TestNewParents(t *testing.T) {
 
 // TestPushMounts has the registry take blobs from other repositories of its own.
 func TestPushMounts(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	whole := 2 + c.Index.Stats().Blobs // config and signature
 	for _, tt := range []struct {
 		name   string
@@ -63,10 +64,10 @@ func TestPushMounts(t *testing.T) {
 		{"down", []string{"base"}, map[string]int{"base": 500}, 5, map[string]int{"base": 5}, 0, ErrRegistry},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSink(t)
+			s := registrytest.NewDestination(t)
 			var mu sync.Mutex
 			mounts := map[string]int{}
-			s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Answer = func(w http.ResponseWriter, r *http.Request) bool {
 				q := r.URL.Query()
 				from := q.Get("from")
 				if r.Method != http.MethodPost || from == "" {
@@ -87,12 +88,12 @@ func TestPushMounts(t *testing.T) {
 			o := PushOptions{Registry: testOptions().Registry, MountFrom: tt.from}
 			o.Registry.MaxConns = 1
 			if tt.err != nil {
-				p, _ := (&pieceRegistry{sinkRegistry: s}).uploader(t)
+				p, _ := (&pieceRegistry{Destination: s}).uploader(t)
 				p.sources = &mountSources{repos: tt.from}
 				if err := p.put(context.Background(), bytesUpload([]byte("x"))); !errors.Is(err, tt.err) {
 					t.Errorf("got %v, want %v", err, tt.err)
 				}
-			} else if r, err := Push(context.Background(), c, s.ref(t), o); err != nil || r.Copied != tt.puts || r.Blobs != whole {
+			} else if r, err := Push(context.Background(), c, s.Ref(t), o); err != nil || r.Copied != tt.puts || r.Blobs != whole {
 				t.Errorf("%+v, %v, want %d copied of %d", r, err, tt.puts, whole)
 			}
 			// Some are under way when the first answer makes a repository one that is not asked any more.
@@ -105,8 +106,8 @@ func TestPushMounts(t *testing.T) {
 					t.Errorf("%d mounts from %s, want %d", mounts[from], from, n)
 				}
 			}
-			if n := s.count("POST upload"); n < tt.posts || n > tt.posts+slack || s.count("PUT upload") != tt.puts {
-				t.Errorf("%d POSTs and %d PUTs, want %d and %d", n, s.count("PUT upload"), tt.posts, tt.puts)
+			if n := s.Count("POST upload"); n < tt.posts || n > tt.posts+slack || s.Count("PUT upload") != tt.puts {
+				t.Errorf("%d POSTs and %d PUTs, want %d and %d", n, s.Count("PUT upload"), tt.posts, tt.puts)
 			}
 		})
 	}
@@ -115,12 +116,12 @@ func TestPushMounts(t *testing.T) {
 // TestPushRenewsToken has the token end between POST and PUT: the body goes again, whole, under a new one, and the
 // mount from another repository asks for the right to read there.
 func TestPushRenewsToken(t *testing.T) {
-	s := newSink(t)
+	s := registrytest.NewDestination(t)
 	var mu sync.Mutex
 	valid, tokens := "", 0
 	var scopes []string
 	puts := map[string][]string{} // tokens of the PUTs, by query
-	s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+	s.Answer = func(w http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if r.URL.Path == "/token" {
@@ -145,14 +146,14 @@ func TestPushRenewsToken(t *testing.T) {
 		}
 		return false
 	}
-	p, sent := (&pieceRegistry{sinkRegistry: s}).uploader(t)
+	p, sent := (&pieceRegistry{Destination: s}).uploader(t)
 	p.c.write = true
 	p.sources = &mountSources{repos: []string{"base"}}
 	blob := []byte(strings.Repeat("0123456789", 100_000))
 	if err := p.put(context.Background(), bytesUpload(blob)); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.blobs[digestOf(blob)]; string(got) != string(blob) {
+	if got := s.Blobs[registrytest.DigestOf(blob)]; string(got) != string(blob) {
 		t.Errorf("%d bytes arrived of %d", len(got), len(blob))
 	}
 	for query, used := range puts {

@@ -16,11 +16,12 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // pieceRegistry takes uploads whole and in pieces, and notes every request.
 type pieceRegistry struct {
-	*sinkRegistry
+	*registrytest.Destination
 	least int64                                                           // OCI-Chunk-Min-Length; 0: none
 	fault func(n int, w http.ResponseWriter, r *http.Request, u *up) bool // n-th request of its method, from 1; true: answered
 
@@ -34,8 +35,8 @@ type pieceRegistry struct {
 type up struct{ got []byte }
 
 func newPieces(t *testing.T) *pieceRegistry {
-	p := &pieceRegistry{sinkRegistry: newSink(t), ups: map[string]*up{}, n: map[string]int{}}
-	p.answer = p.serve
+	p := &pieceRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
+	p.Answer = p.serve
 	return p
 }
 
@@ -84,14 +85,14 @@ func (p *pieceRegistry) serve(w http.ResponseWriter, r *http.Request) bool {
 	case http.MethodPut:
 		b, _ := io.ReadAll(r.Body)
 		b = append(u.got, b...)
-		if digestOf(b) != r.URL.Query().Get("digest") {
+		if registrytest.DigestOf(b) != r.URL.Query().Get("digest") {
 			w.WriteHeader(http.StatusBadRequest)
 			return true
 		}
 		delete(p.ups, r.URL.Path)
-		p.sinkRegistry.mu.Lock()
-		p.blobs[digestOf(b)] = b
-		p.sinkRegistry.mu.Unlock()
+		p.Destination.Mu.Lock()
+		p.Blobs[registrytest.DigestOf(b)] = b
+		p.Destination.Mu.Unlock()
 		w.WriteHeader(http.StatusCreated)
 	}
 	return true
@@ -114,7 +115,7 @@ func (p *progress) Skipped(size int64) { p.skipped.Add(1); p.sent.Add(size) }
 func (p *pieceRegistry) uploader(t *testing.T) (*uploader, *progress) {
 	t.Helper()
 	sent := new(progress)
-	up, err := newUploader(p.ref(t), testOptions().withDefaults().Registry, new(mountSources), sent)
+	up, err := newUploader(p.Ref(t), testOptions().withDefaults().Registry, new(mountSources), sent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +303,7 @@ func TestPieces(t *testing.T) {
 			want := int64(len(tt.blob))
 			if err != nil {
 				want = 0
-			} else if !bytes.Equal(s.blobs[digestOf(tt.blob)], tt.blob) {
+			} else if !bytes.Equal(s.Blobs[registrytest.DigestOf(tt.blob)], tt.blob) {
 				t.Error("the blob did not arrive whole")
 			}
 			if n := sent.sent.Load(); n != want {
@@ -320,9 +321,9 @@ func TestPiecesLastAnswer(t *testing.T) {
 		if r.Method != http.MethodPut || u == nil {
 			return false
 		}
-		s.sinkRegistry.mu.Lock()
-		s.blobs[digestOf(u.got)] = u.got
-		s.sinkRegistry.mu.Unlock()
+		s.Destination.Mu.Lock()
+		s.Blobs[registrytest.DigestOf(u.got)] = u.got
+		s.Destination.Mu.Unlock()
 		delete(s.ups, r.URL.Path)
 		w.WriteHeader(http.StatusGatewayTimeout)
 		return true

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
@@ -15,19 +16,19 @@ import (
 // are sent before those of the readahead and the background that were there first.
 func TestReaderPassesReadahead(t *testing.T) {
 	names := []string{"held", "background", "ahead", "raised", "reader"}
-	var parts []part
+	var parts []registrytest.Layer
 	for _, n := range names {
-		parts = append(parts, part{content: []byte(n)})
+		parts = append(parts, registrytest.Layer{Content: []byte(n)})
 	}
-	f := newFake(t)
-	f.serve(t, parts...)
+	f := registrytest.NewServer(t)
+	f.Serve(t, parts...)
 	o := testOptions()
 	o.Registry.MaxConns, o.Registry.StallTimeout = 1, time.Minute
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	l := im.limiter
 	hold, begun := make(chan struct{}), make(chan struct{})
-	f.do(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path == parts[0].blobPath() {
+	f.Answer(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == parts[0].BlobPath() {
 			close(begun)
 			<-hold
 		}
@@ -43,7 +44,7 @@ func TestReaderPassesReadahead(t *testing.T) {
 			ctx = sched.WithPriority(ctx, u)
 		}
 		readers.Go(func() {
-			if err := im.Blob(ctx, parts[i].logical(), int64(len(names[i])), new(buffer)); err != nil {
+			if err := im.Blob(ctx, parts[i].Logical(), int64(len(names[i])), new(registrytest.Buffer)); err != nil {
 				t.Errorf("%s: %v", names[i], err)
 			}
 		})
@@ -55,13 +56,13 @@ func TestReaderPassesReadahead(t *testing.T) {
 		}
 	}
 	raised.Raise(sched.Reader)
-	f.forget()
+	f.Forget()
 	close(hold)
 	readers.Wait()
 	var got []string
-	for _, r := range f.asked() {
+	for _, r := range f.Requests() {
 		for i, p := range parts {
-			if r.URL.Path == p.blobPath() {
+			if r.URL.Path == p.BlobPath() {
 				got = append(got, names[i])
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // TestProxies: a proxy that is none is an error that names the variable, and nobody is asked past it.
@@ -27,11 +29,11 @@ func TestProxies(t *testing.T) {
 		{[]string{"HTTPS_PROXY", "proxy:3128", "HTTP_PROXY", "http://S3CRET proxy/"}, "HTTP_PROXY"},
 	}
 	for _, tt := range tests {
-		f := newFake(t)
-		f.serve(t)
+		f := registrytest.NewServer(t)
+		f.Serve(t)
 		o := testOptions()
-		o.Registry.Login.Getenv = env(tt.vars...)
-		im, err := Open(context.Background(), f.ref(t), o)
+		o.Registry.Login.Getenv = registrytest.Env(tt.vars...)
+		im, err := Open(context.Background(), f.Ref(t), o)
 		if err == nil {
 			_ = im.Close()
 		}
@@ -44,7 +46,7 @@ func TestProxies(t *testing.T) {
 		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "S3CRET") {
 			t.Errorf("%q: got %v, want ErrConfig that names %s", tt.vars, err, tt.bad)
 		}
-		if n := f.count("*"); n != 0 {
+		if n := f.Count("*"); n != 0 {
 			t.Errorf("%q: %d requests were sent", tt.vars, n)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // refusing answers requests of a method, whose path holds part, with a status and one error of a registry.
@@ -27,7 +28,7 @@ func refusing(method, part string, status int, code, message string) func(http.R
 
 // TestPushRefused has registries say no, each in its way: the error has their words and what to do.
 func TestPushRefused(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:basic")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
 	layers := fmt.Sprint(1+c.Index.Stats().Blobs, " layers")
 	large := []string{layers, "KiB", "pfmount pull", "oci-layout:DIR"}
 	for _, tt := range []struct {
@@ -61,8 +62,8 @@ func TestPushRefused(t *testing.T) {
 		{"busy", refusing("PUT", "manifests", 503, "BUSY", "later"), []error{ErrRegistry}, ErrTooLarge, []string{"later", "after 5 tries"}, 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSink(t)
-			s.answer = tt.answer
+			s := registrytest.NewDestination(t)
+			s.Answer = tt.answer
 			_, err := push(t, s, c, "")
 			for _, want := range tt.is {
 				if !errors.Is(err, want) {
@@ -77,7 +78,7 @@ func TestPushRefused(t *testing.T) {
 					t.Errorf("got %v, want %q in it", err, want)
 				}
 			}
-			if n := s.count("PUT manifest"); n != tt.puts || len(s.manifests) > 0 {
+			if n := s.Count("PUT manifest"); n != tt.puts || len(s.Manifests) > 0 {
 				t.Errorf("%d PUTs of the manifest, want %d", n, tt.puts)
 			}
 		})
@@ -86,7 +87,7 @@ func TestPushRefused(t *testing.T) {
 
 // TestPushMaxManifest refuses before the first request what is over the limit, and takes it under a higher one.
 func TestPushMaxManifest(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:basic")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
 	raw, err := c.Image.ociBytes(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -96,10 +97,10 @@ func TestPushMaxManifest(t *testing.T) {
 		limit int64
 		is    error
 	}{{size / 2, ErrTooLarge}, {size - 1, ErrTooLarge}, {size, nil}, {0, nil}} {
-		s := newSink(t)
-		_, err := Push(context.Background(), c, s.ref(t), PushOptions{Registry: testOptions().Registry, MaxManifest: tt.limit})
-		if !errors.Is(err, tt.is) || err == nil != (tt.is == nil) || err != nil && len(s.seen) > 0 {
-			t.Errorf("limit %d: got %v after %v, want %v", tt.limit, err, s.seen, tt.is)
+		s := registrytest.NewDestination(t)
+		_, err := Push(context.Background(), c, s.Ref(t), PushOptions{Registry: testOptions().Registry, MaxManifest: tt.limit})
+		if !errors.Is(err, tt.is) || err == nil != (tt.is == nil) || err != nil && len(s.Seen) > 0 {
+			t.Errorf("limit %d: got %v after %v, want %v", tt.limit, err, s.Seen, tt.is)
 		}
 		if err != nil && (!strings.Contains(err.Error(), "--max-manifest-size") || !strings.Contains(err.Error(), fmt.Sprint(c.Index.Stats().Blobs, " blobs"))) {
 			t.Errorf("limit %d: %v", tt.limit, err)

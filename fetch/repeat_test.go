@@ -10,32 +10,34 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // TestIdleConnectionsDie lets a registry close all connections without an answer, as one that restarts does. net/http
 // alone would send a request once for every idle connection.
 func TestIdleConnectionsDie(t *testing.T) {
 	const idle = 16
-	var parts []part
+	var parts []registrytest.Layer
 	for i := range idle {
-		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
 	}
-	f := newFake(t)
-	f.serve(t, parts...)
+	f := registrytest.NewServer(t)
+	f.Serve(t, parts...)
 	o := testOptions()
 	o.Registry.MaxConns = idle
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	// All at once, so that as many connections are idle afterwards.
 	var wg, together sync.WaitGroup
 	together.Add(idle)
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		together.Done()
 		together.Wait()
 		return false
 	})
 	for _, p := range parts {
 		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -44,7 +46,7 @@ func TestIdleConnectionsDie(t *testing.T) {
 	var sent atomic.Int64
 	dead := func(up int64) {
 		sent.Store(0)
-		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			if sent.Add(1) <= up {
 				panic(http.ErrAbortHandler)
 			}
@@ -53,7 +55,7 @@ func TestIdleConnectionsDie(t *testing.T) {
 	}
 	before := im.Fetched().Requests
 	dead(1 << 30)
-	err := im.Blob(context.Background(), parts[0].logical(), int64(len(parts[0].content)), &buffer{})
+	err := im.Blob(context.Background(), parts[0].Logical(), int64(len(parts[0].Content)), &registrytest.Buffer{})
 	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") {
 		t.Errorf("got %v", err)
 	}
@@ -64,7 +66,7 @@ func TestIdleConnectionsDie(t *testing.T) {
 		t.Errorf("%d requests counted, %d sent", n, sent.Load())
 	}
 	dead(0)
-	if err := im.Blob(context.Background(), parts[1].logical(), int64(len(parts[1].content)), &buffer{}); err != nil {
+	if err := im.Blob(context.Background(), parts[1].Logical(), int64(len(parts[1].Content)), &registrytest.Buffer{}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -81,8 +83,8 @@ func TestTokenRetryAfter(t *testing.T) {
 		{429, "1", 2, time.Second, ""}, {503, "1", 2, time.Second, ""}, {500, "", 2, 0, ""},
 		{429, "86400", 1, 0, "24h0m0s"}, {503, "86400", 1, 0, "24h0m0s"}, {400, "1", 1, 0, "400"}, {501, "1", 1, 0, "501"},
 	} {
-		f := newFake(t)
-		f.serve(t)
+		f := registrytest.NewServer(t)
+		f.Serve(t)
 		a := withTokens(t, f, "")
 		var asked atomic.Int64
 		answer := a.Config.Handler
@@ -97,7 +99,7 @@ func TestTokenRetryAfter(t *testing.T) {
 			fmt.Fprint(w, `{"errors":[{"code":"SLOW","message":"down"}]}`)
 		})
 		start := time.Now()
-		im, err := Open(context.Background(), f.ref(t), testOptions())
+		im, err := Open(context.Background(), f.Ref(t), testOptions())
 		if err == nil {
 			_ = im.Close()
 		}
@@ -114,10 +116,10 @@ func TestTokenRetryAfter(t *testing.T) {
 func TestExpiredRedirect(t *testing.T) {
 	for _, status := range []int{400, 403, 404} {
 		for _, always := range []bool{false, true} {
-			f := newFake(t)
-			f.serve(t)
+			f := registrytest.NewServer(t)
+			f.Serve(t)
 			seen := map[string]int{}
-			f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
+			f.Answer(func(n int, w http.ResponseWriter, r *http.Request) bool {
 				path, signed := strings.CutPrefix(r.URL.Path, "/signed")
 				if !signed {
 					http.Redirect(w, r, fmt.Sprintf("/signed%s?n=%d", r.URL.Path, n), http.StatusTemporaryRedirect)
@@ -129,21 +131,21 @@ func TestExpiredRedirect(t *testing.T) {
 					return true
 				}
 				r.URL.Path = path
-				f.mu.Lock()
-				script := f.script
-				f.script = nil
-				f.mu.Unlock()
+				f.Mu.Lock()
+				script := f.Script
+				f.Script = nil
+				f.Mu.Unlock()
 				f.ServeHTTP(w, r)
-				f.do(script)
+				f.Answer(script)
 				return true
 			})
 			o := testOptions()
 			o.Registry.MaxConns = 1
-			there, err := Exists(context.Background(), f.ref(t), o)
+			there, err := Exists(context.Background(), f.Ref(t), o)
 			if there == always || (err == nil) != (!always || status == 404) {
 				t.Errorf("%d, always %v: exists: %v, %v", status, always, there, err)
 			}
-			im, err := Open(context.Background(), f.ref(t), o)
+			im, err := Open(context.Background(), f.Ref(t), o)
 			if err == nil {
 				_ = im.Close()
 			}
@@ -162,9 +164,9 @@ func TestExpiredRedirect(t *testing.T) {
 // TestHops: five redirects are followed, six are not.
 func TestHops(t *testing.T) {
 	for hops := 4; hops <= 6; hops++ {
-		f := newFake(t)
-		f.serve(t)
-		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		f := registrytest.NewServer(t)
+		f.Serve(t)
+		f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			var n int
 			_, _ = fmt.Sscan(r.URL.Query().Get("n"), &n)
 			if strings.Contains(r.URL.Path, "/manifests/") && n < hops {
@@ -173,7 +175,7 @@ func TestHops(t *testing.T) {
 			}
 			return false
 		})
-		im, err := Open(context.Background(), f.ref(t), testOptions())
+		im, err := Open(context.Background(), f.Ref(t), testOptions())
 		if err == nil {
 			_ = im.Close()
 		}
@@ -186,9 +188,9 @@ func TestHops(t *testing.T) {
 // TestHTTP2 cuts, stalls and refuses over HTTP/2 what TestCutBodies and others do over HTTP/1.1.
 func TestHTTP2(t *testing.T) {
 	a := newAuthority(t)
-	p := part{content: noise(2 << 20)}
-	f := newFake(t)
-	f.serve(t, p)
+	p := registrytest.Layer{Content: registrytest.Noise(2 << 20)}
+	f := registrytest.NewServer(t)
+	f.Serve(t, p)
 	var over1 atomic.Int64
 	s := tlsServer(t, a, nil, func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
@@ -196,10 +198,10 @@ func TestHTTP2(t *testing.T) {
 		}
 		f.ServeHTTP(w, r)
 	})
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		switch n {
 		case 1: // the stream is reset in the middle
-			_, _ = w.Write(p.stored()[:700<<10])
+			_, _ = w.Write(p.Stored()[:700<<10])
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		case 2:
@@ -210,15 +212,15 @@ func TestHTTP2(t *testing.T) {
 	})
 	o := testOptions()
 	o.Registry.TLS.CAFile = writeConfig(t, t.TempDir()+"/ca.pem", a.pem)
-	im := mustOpen(t, mustRef(t, s.Listener.Addr().String()+"/a"), o)
-	var b buffer
-	if err := im.Blob(context.Background(), p.logical(), 2<<20, &b); err != nil || b.Len() != 2<<20 {
+	im := mustOpen(t, registrytest.Ref(t, s.Listener.Addr().String()+"/a"), o)
+	var b registrytest.Buffer
+	if err := im.Blob(context.Background(), p.Logical(), 2<<20, &b); err != nil || b.Len() != 2<<20 {
 		t.Errorf("got %d bytes, %v", b.Len(), err)
 	}
-	if f.count(p.blobPath()) != 3 || over1.Load() != 0 {
-		t.Errorf("%d requests for the blob, %d not over HTTP/2", f.count(p.blobPath()), over1.Load())
+	if f.Count(p.BlobPath()) != 3 || over1.Load() != 0 {
+		t.Errorf("%d requests for the blob, %d not over HTTP/2", f.Count(p.BlobPath()), over1.Load())
 	}
-	if r := f.asked()[len(f.asked())-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") || r.Header.Get("Range") == "bytes=0-" {
+	if r := f.Requests()[len(f.Requests())-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") || r.Header.Get("Range") == "bytes=0-" {
 		t.Errorf("the last part was asked for with Range %q", r.Header.Get("Range"))
 	}
 }

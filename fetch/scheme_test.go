@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // elsewhere opens an image whose registry has a name that is not this machine's: every dial ends at addr.
@@ -45,7 +46,7 @@ func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) 
 	if prepare != nil {
 		warn = prepare(tr)
 	}
-	c, err := newClient(mustRef(t, ref), o.Registry, tr, warn)
+	c, err := newClient(registrytest.Ref(t, ref), o.Registry, tr, warn)
 	t.Cleanup(tr.CloseIdleConnections)
 	return c, tr, err
 }
@@ -101,7 +102,7 @@ func TestSchemes(t *testing.T) {
 			sawAuth.Store(false)
 			o := testOptions()
 			o.Registry.PlainHTTP = tt.plainHTTP
-			o.Registry.Login.Getenv = env("OCI_BEARER", "tok")
+			o.Registry.Login.Getenv = registrytest.Env("OCI_BEARER", "tok")
 			c, warnings := elsewhere(t, tt.host+"/a", tt.server.Listener.Addr().String(), o, tt.mod)
 			for range 2 {
 				resp, err := c.get(context.Background(), "manifests/x", nil)

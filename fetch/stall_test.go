@@ -8,28 +8,30 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // TestStall is a registry that stops in the middle: the read ends within one bound.
 func TestStall(t *testing.T) {
 	t.Parallel() // it waits
-	p := part{content: noise(1 << 20)}
+	p := registrytest.Layer{Content: registrytest.Noise(1 << 20)}
 	release := make(chan struct{})
 	defer close(release)
 	for _, sent := range []int{-1, 0, 1000} { // no header, no body, some body
 		o := testOptions()
 		o.Registry.StallTimeout = 5 * time.Second
 		f, im := oneBlob(t, p, o)
-		f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if sent >= 0 {
-				_, _ = w.Write(p.stored()[:sent])
+				_, _ = w.Write(p.Stored()[:sent])
 				w.(http.Flusher).Flush()
 			}
 			<-release
 			return true
 		})
 		start := time.Now()
-		err := im.Blob(context.Background(), p.logical(), 1<<20, &buffer{})
+		err := im.Blob(context.Background(), p.Logical(), 1<<20, &registrytest.Buffer{})
 		if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "no byte arrived in time (5s)") {
 			t.Errorf("%d bytes sent: got %v", sent, err)
 		}
@@ -42,12 +44,12 @@ func TestStall(t *testing.T) {
 // TestTrickle is slow but never silent: it is no stall.
 func TestTrickle(t *testing.T) {
 	t.Parallel() // it waits
-	p := part{content: noise(24 << 10)}
+	p := registrytest.Layer{Content: registrytest.Noise(24 << 10)}
 	o := testOptions()
 	o.Registry.StallTimeout = 10 * time.Second
 	f, im := oneBlob(t, p, o)
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
-		wire := p.stored()
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+		wire := p.Stored()
 		for len(wire) > 0 {
 			n := min(2<<10, len(wire))
 			_, _ = w.Write(wire[:n])
@@ -57,23 +59,23 @@ func TestTrickle(t *testing.T) {
 		}
 		return true
 	})
-	if err := im.Blob(context.Background(), p.logical(), 24<<10, &buffer{}); err != nil {
+	if err := im.Blob(context.Background(), p.Logical(), 24<<10, &registrytest.Buffer{}); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestRetryIsCancelled(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	o := testOptions()
 	o.Registry.Retry.base, o.Registry.Retry.ceiling = time.Hour, time.Hour
 	f, im := oneBlob(t, p, o)
-	f.onBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(503)
 		return true
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := im.Blob(ctx, p.logical(), 7, &buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := im.Blob(ctx, p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }

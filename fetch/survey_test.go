@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // TestLook: who would be asked, in which order, with which credentials; nobody is asked to find out.
@@ -36,7 +37,7 @@ func TestLook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := Look(context.Background(), ref, Options{Registry: RegistryOptions{Login: LoginOptions{Getenv: env(tt.env...)}, TLS: TLSOptions{HostsDir: tt.hosts}}})
+		s, err := Look(context.Background(), ref, Options{Registry: RegistryOptions{Login: LoginOptions{Getenv: registrytest.Env(tt.env...)}, TLS: TLSOptions{HostsDir: tt.hosts}}})
 		var list []string
 		for _, e := range s.Endpoints {
 			text := fmt.Sprintf("%s %v %s", e.URL, e.Capabilities, e.Login)
@@ -65,7 +66,7 @@ func TestLook(t *testing.T) {
 	if _, err := Look(context.Background(), folder, Options{}); !errors.Is(err, ref.ErrInvalid) {
 		t.Errorf("a folder: got %v, want ref.ErrInvalid", err)
 	}
-	if _, err := Look(context.Background(), mustRef(t, "h.example/a"), Options{Registry: RegistryOptions{Login: LoginOptions{Getenv: env("HTTP_PROXY", "odd://x")}}}); !errors.Is(err, ErrConfig) {
+	if _, err := Look(context.Background(), registrytest.Ref(t, "h.example/a"), Options{Registry: RegistryOptions{Login: LoginOptions{Getenv: registrytest.Env("HTTP_PROXY", "odd://x")}}}); !errors.Is(err, ErrConfig) {
 		t.Errorf("a bad proxy: got %v, want ErrConfig", err)
 	}
 }

@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // authority signs certificates.
@@ -241,7 +243,7 @@ func TestSkipVerify(t *testing.T) {
 	})
 	for _, plain := range []bool{false, true} {
 		o := testOptions()
-		o.Registry.PlainHTTP, o.Registry.Login.Getenv = plain, env("OCI_BEARER", "tok")
+		o.Registry.PlainHTTP, o.Registry.Login.Getenv = plain, registrytest.Env("OCI_BEARER", "tok")
 		o.Registry.TLS.HostsDir = writeHosts(t, "registry.test", "server = \"https://registry.test:443\"\nskip_verify = true\n")
 		if err := getOnce(t, "registry.test/a", s.Listener.Addr().String(), o); err != nil || sawAuth.Load() != plain {
 			t.Errorf("--plain-http %v: %v, credentials sent: %v", plain, err, sawAuth.Load())
@@ -251,12 +253,12 @@ func TestSkipVerify(t *testing.T) {
 
 // TestUserAgent: who we say we are.
 func TestUserAgent(t *testing.T) {
-	f := newFake(t)
-	f.serve(t)
+	f := registrytest.NewServer(t)
+	f.Serve(t)
 	o := testOptions()
 	o.Registry.Version = "1.2.3"
-	mustOpen(t, f.ref(t), o)
-	for _, r := range f.asked() {
+	mustOpen(t, f.Ref(t), o)
+	for _, r := range f.Requests() {
 		if got := r.Header.Get("User-Agent"); got != "pfmount/1.2.3" || r.Header.Get("Accept-Encoding") != "identity" {
 			t.Errorf("User-Agent %q, Accept-Encoding %q", got, r.Header.Get("Accept-Encoding"))
 		}

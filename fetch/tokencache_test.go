@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
@@ -184,19 +185,19 @@ func TestTokenDenied(t *testing.T) {
 
 // TestOneTokenForReaders: 32 readers of an image at once, with a token that expires under them.
 func TestOneTokenForReaders(t *testing.T) {
-	f := newFake(t)
-	var parts []part
+	f := registrytest.NewServer(t)
+	var parts []registrytest.Layer
 	for i := range 32 {
-		parts = append(parts, part{content: fmt.Appendf(nil, "content %d", i)})
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "content %d", i)})
 	}
-	f.serve(t, parts...)
+	f.Serve(t, parts...)
 	a := withTokens(t, f, "")
-	im := mustOpen(t, f.ref(t), testOptions())
+	im := mustOpen(t, f.Ref(t), testOptions())
 	for round := range int64(3) {
 		var wg sync.WaitGroup
 		for _, p := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -211,18 +212,18 @@ func TestOneTokenForReaders(t *testing.T) {
 
 // TestChallengeOfOtherScopes: a registry that names more scopes than were asked for costs no further requests.
 func TestChallengeOfOtherScopes(t *testing.T) {
-	p := part{content: []byte("content")}
-	f := newFake(t)
-	f.serve(t, p)
+	p := registrytest.Layer{Content: []byte("content")}
+	f := registrytest.NewServer(t)
+	f.Serve(t, p)
 	a := withTokens(t, f, "")
 	a.answer = func(w http.ResponseWriter, r *http.Request) {
 		a.valid.Store(a.issued.Add(1))
 		fmt.Fprintf(w, `{"access_token":"token-%d","expires_in":300}`, a.issued.Load())
 	}
 	a.scope = "repository:a:pull repository:prefix/a:pull"
-	im := mustOpen(t, f.ref(t), testOptions())
-	before := f.count("*")
-	if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err != nil || f.count("*") != before+1 || a.issued.Load() != 1 {
-		t.Errorf("got %v with %d requests and %d tokens, want 1 and 1", err, f.count("*")-before, a.issued.Load())
+	im := mustOpen(t, f.Ref(t), testOptions())
+	before := f.Count("*")
+	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || f.Count("*") != before+1 || a.issued.Load() != 1 {
+		t.Errorf("got %v with %d requests and %d tokens, want 1 and 1", err, f.Count("*")-before, a.issued.Load())
 	}
 }

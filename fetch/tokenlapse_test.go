@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // lapsing is a way in which registries answer a login that has lapsed.
@@ -88,31 +90,31 @@ func loginSources(t *testing.T, host string) []loginSource {
 	return []loginSource{
 		{"file", func(password string) {
 			writeFile(t, file, auths(host, "u:"+password), 0o600)
-		}, func() int { return -1 }, env("REGISTRY_AUTH_FILE", file)},
+		}, func() int { return -1 }, registrytest.Env("REGISTRY_AUTH_FILE", file)},
 		{"helper", func(password string) { writeFile(t, secret, password, 0o600) }, func() int {
 			raw, _ := os.ReadFile(log)
 			return strings.Count(string(raw), "x")
-		}, env("REGISTRY_AUTH_FILE", config)},
+		}, registrytest.Env("REGISTRY_AUTH_FILE", config)},
 	}
 }
 
 // TestLoginLapses: a new login is found when the old one is refused, in each way of saying so, and each is sent once.
 func TestLoginLapses(t *testing.T) {
-	parts := []part{{content: []byte("one")}, {content: []byte("two")}, {content: []byte("three")}}
+	parts := []registrytest.Layer{{Content: []byte("one")}, {Content: []byte("two")}, {Content: []byte("three")}}
 	for _, lapsed := range lapses {
-		f := newFake(t)
-		f.serve(t, parts...)
-		for _, src := range loginSources(t, f.host()) {
+		f := registrytest.NewServer(t)
+		f.Serve(t, parts...)
+		for _, src := range loginSources(t, f.Host()) {
 			name := fmt.Sprintf("%d, %s", lapsed.code, src.name)
 			p := &passwords{lapsed: lapsed}
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
 			o := testOptions()
 			o.Registry.Login.Getenv = src.env
 			src.set("first")
 			p.valid.Store("first")
-			im := mustOpen(t, f.ref(t), o)
+			im := mustOpen(t, f.Ref(t), o)
 			read := func(i int) error {
-				return im.Blob(context.Background(), parts[i].logical(), int64(len(parts[i].content)), &buffer{})
+				return im.Blob(context.Background(), parts[i].Logical(), int64(len(parts[i].Content)), &registrytest.Buffer{})
 			}
 			before := p.count("first")
 			if err := read(0); err != nil || p.count("first") != before+1 {
@@ -148,20 +150,20 @@ func TestLoginLapses(t *testing.T) {
 // TestLapseAsksOnce: readers who are refused together ask the source once.
 func TestLapseAsksOnce(t *testing.T) {
 	for _, found := range []bool{true, false} {
-		f := newFake(t)
-		var parts []part
+		f := registrytest.NewServer(t)
+		var parts []registrytest.Layer
 		for i := range 32 {
-			parts = append(parts, part{content: fmt.Appendf(nil, "content %d", i)})
+			parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "content %d", i)})
 		}
-		f.serve(t, parts...)
-		src := loginSources(t, f.host())[1]
+		f.Serve(t, parts...)
+		src := loginSources(t, f.Host())[1]
 		p := &passwords{lapsed: lapses[1]}
-		f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
+		f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool { return p.refuse(w, r) })
 		o := testOptions()
 		o.Registry.Login.Getenv, o.Registry.MaxConns = src.env, 32
 		src.set("first")
 		p.valid.Store("first")
-		im := mustOpen(t, f.ref(t), o)
+		im := mustOpen(t, f.Ref(t), o)
 		before := p.count("first")
 		p.valid.Store("second")
 		if found {
@@ -170,7 +172,7 @@ func TestLapseAsksOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, part := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), part.logical(), int64(len(part.content)), &buffer{}); (err == nil) != found {
+				if err := im.Blob(context.Background(), part.Logical(), int64(len(part.Content)), &registrytest.Buffer{}); (err == nil) != found {
 					t.Errorf("found %t: got %v", found, err)
 				}
 			})
@@ -187,15 +189,15 @@ func TestLapseAsksOnce(t *testing.T) {
 
 // TestLapseWithoutSource: what cannot be another login is not sent twice, and nor is a request without one.
 func TestLapseWithoutSource(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	for name, vars := range map[string]func(string) string{
-		"user": env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "bearer": env("OCI_BEARER", "t"), "anonymous": noEnv,
+		"user": registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "bearer": registrytest.Env("OCI_BEARER", "t"), "anonymous": registrytest.NoEnv,
 	} {
 		for _, code := range []int{400, 401, 403} {
-			f := newFake(t)
-			f.serve(t, p)
+			f := registrytest.NewServer(t)
+			f.Serve(t, p)
 			lapsed := false
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if r.Header.Get("Authorization") == "" && name == "user" || lapsed && code == 401 {
 					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
 				}
@@ -209,12 +211,12 @@ func TestLapseWithoutSource(t *testing.T) {
 			})
 			o := testOptions()
 			o.Registry.Login.Getenv = vars
-			im := mustOpen(t, f.ref(t), o)
-			f.forget()
+			im := mustOpen(t, f.Ref(t), o)
+			f.Forget()
 			lapsed = true
-			err := im.Blob(context.Background(), p.logical(), 7, &buffer{})
-			if err == nil || len(f.asked()) != 1 {
-				t.Errorf("%s, %d: %v after %d requests, want 1", name, code, err, len(f.asked()))
+			err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{})
+			if err == nil || len(f.Requests()) != 1 {
+				t.Errorf("%s, %d: %v after %d requests, want 1", name, code, err, len(f.Requests()))
 			}
 		}
 	}
@@ -223,16 +225,16 @@ func TestLapseWithoutSource(t *testing.T) {
 // TestTokenLapses: a token that ends before its time, and is answered with 403, is renewed once for all. A token that
 // was never good is not, unless there is another login.
 func TestTokenLapses(t *testing.T) {
-	f := newFake(t)
-	parts := []part{{content: []byte("one")}, {content: []byte("two")}}
-	f.serve(t, parts...)
+	f := registrytest.NewServer(t)
+	parts := []registrytest.Layer{{Content: []byte("one")}, {Content: []byte("two")}}
+	f.Serve(t, parts...)
 	dir := t.TempDir()
 	file := func(password string) string {
-		return writeFile(t, dir+"/auth.json", auths(f.host(), "u:"+password), 0o600)
+		return writeFile(t, dir+"/auth.json", auths(f.Host(), "u:"+password), 0o600)
 	}
 	a := withTokens(t, f, "Basic "+b64("u:p"))
 	never := false
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		got := r.Header.Get("Authorization")
 		switch {
 		case got == "":
@@ -246,8 +248,8 @@ func TestTokenLapses(t *testing.T) {
 		return true
 	})
 	o := testOptions()
-	o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", file("p"))
-	im := mustOpen(t, f.ref(t), o)
+	o.Registry.Login.Getenv = registrytest.Env("REGISTRY_AUTH_FILE", file("p"))
+	im := mustOpen(t, f.Ref(t), o)
 	for i, step := range []struct {
 		name             string
 		before           func()
@@ -262,10 +264,10 @@ func TestTokenLapses(t *testing.T) {
 		{"another login has", func() { never = false; a.valid.Store(99); a.basic = "Basic " + b64("u:q"); file("q"); aged(im) }, true, 2, 4},
 	} {
 		step.before()
-		f.forget()
-		err := im.Blob(context.Background(), parts[i%2].logical(), 3, &buffer{})
-		if (err == nil) != step.ok || int64(len(f.asked())) != step.requests || a.issued.Load() != step.issued {
-			t.Errorf("%s: %v after %d requests and %d tokens, want %d and %d", step.name, err, len(f.asked()), a.issued.Load(), step.requests, step.issued)
+		f.Forget()
+		err := im.Blob(context.Background(), parts[i%2].Logical(), 3, &registrytest.Buffer{})
+		if (err == nil) != step.ok || int64(len(f.Requests())) != step.requests || a.issued.Load() != step.issued {
+			t.Errorf("%s: %v after %d requests and %d tokens, want %d and %d", step.name, err, len(f.Requests()), a.issued.Load(), step.requests, step.issued)
 		}
 	}
 }
@@ -273,17 +275,17 @@ func TestTokenLapses(t *testing.T) {
 // TestTokenServerRefuses a login that has lapsed, in each way: the next token is got with the new one, and until then the
 // stale one is sent once a second.
 func TestTokenServerRefuses(t *testing.T) {
-	p := part{content: []byte("content")}
+	p := registrytest.Layer{Content: []byte("content")}
 	for _, lapsed := range append(lapses, lapsing{400, `{"error":"invalid_grant","error_description":"expired"}`}) {
 		for _, identity := range []bool{false, true} {
 			name := fmt.Sprintf("%d %.12s, identity token: %t", lapsed.code, lapsed.body, identity)
-			f := newFake(t)
-			f.serve(t, p)
+			f := registrytest.NewServer(t)
+			f.Serve(t, p)
 			dir := t.TempDir()
 			file := func(secret string) string {
-				text := auths(f.host(), "u:"+secret)
+				text := auths(f.Host(), "u:"+secret)
 				if identity {
-					text = `{"auths":{"` + f.host() + `":{"identitytoken":"` + secret + `"}}}`
+					text = `{"auths":{"` + f.Host() + `":{"identitytoken":"` + secret + `"}}}`
 				}
 				return writeFile(t, dir+"/auth.json", text, 0o600)
 			}
@@ -305,12 +307,12 @@ func TestTokenServerRefuses(t *testing.T) {
 				fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
 			}
 			o := testOptions()
-			o.Registry.Login.Getenv = env("REGISTRY_AUTH_FILE", file("first"))
-			im := mustOpen(t, f.ref(t), o)
+			o.Registry.Login.Getenv = registrytest.Env("REGISTRY_AUTH_FILE", file("first"))
+			im := mustOpen(t, f.Ref(t), o)
 			valid = "second"
 			a.valid.Store(99)
 			for range 5 {
-				if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err == nil || strings.Contains(err.Error(), "first") {
+				if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err == nil || strings.Contains(err.Error(), "first") {
 					t.Errorf("%s: not renewed: %v", name, err)
 				}
 			}
@@ -319,7 +321,7 @@ func TestTokenServerRefuses(t *testing.T) {
 			}
 			file("second")
 			aged(im)
-			if err := im.Blob(context.Background(), p.logical(), 7, &buffer{}); err != nil || asked.Load() != 3 {
+			if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || asked.Load() != 3 {
 				t.Errorf("%s: renewed: %v after %d requests for tokens, want 3", name, err, asked.Load())
 			}
 		}
@@ -328,17 +330,17 @@ func TestTokenServerRefuses(t *testing.T) {
 
 // TestPushLapses: a login lapses in the middle of a push, at whatever request, and its file has a new one.
 func TestPushLapses(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	for _, lapsed := range lapses {
 		for _, at := range []string{"HEAD /blobs/", "POST /uploads/", "PUT /uploads/", "PUT /manifests/", "HEAD /manifests/"} {
-			s := newSink(t)
+			s := registrytest.NewDestination(t)
 			src := loginSources(t, strings.TrimPrefix(s.URL, "http://"))[0]
 			src.set("first")
 			p := &passwords{lapsed: lapsed}
 			p.valid.Store("first")
 			var once sync.Once
 			method, where, _ := strings.Cut(at, " ")
-			s.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			s.Answer = func(w http.ResponseWriter, r *http.Request) bool {
 				if _, _, ok := r.BasicAuth(); ok && r.Method == method && strings.Contains(r.URL.Path, where) {
 					once.Do(func() { src.set("second"); p.valid.Store("second") })
 				}
@@ -346,13 +348,13 @@ func TestPushLapses(t *testing.T) {
 			}
 			o := testOptions()
 			o.Registry.Login.Getenv = src.env
-			r, err := Push(context.Background(), c, s.ref(t), PushOptions{Registry: o.Registry})
-			if err != nil || len(s.blobs) != r.Blobs || len(s.manifests) != 1 {
-				t.Errorf("%d at %s: %v, %d blobs of %d there", lapsed.code, at, err, len(s.blobs), r.Blobs)
+			r, err := Push(context.Background(), c, s.Ref(t), PushOptions{Registry: o.Registry})
+			if err != nil || len(s.Blobs) != r.Blobs || len(s.Manifests) != 1 {
+				t.Errorf("%d at %s: %v, %d blobs of %d there", lapsed.code, at, err, len(s.Blobs), r.Blobs)
 			}
-			for d, b := range s.blobs {
-				if digestOf(b) != d {
-					t.Errorf("%d at %s: %s holds %s", lapsed.code, at, d, digestOf(b))
+			for d, b := range s.Blobs {
+				if registrytest.DigestOf(b) != d {
+					t.Errorf("%d at %s: %s holds %s", lapsed.code, at, d, registrytest.DigestOf(b))
 				}
 			}
 		}

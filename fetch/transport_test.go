@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
@@ -34,10 +35,10 @@ func otherHost(t *testing.T, h http.HandlerFunc) string {
 }
 
 func TestRedirectToAnotherHost(t *testing.T) {
-	p := part{content: noise(1 << 20)}
-	for _, login := range []func(string) string{env("OCI_BEARER", "tok"), env("OCI_USERNAME", "u", "OCI_PASSWORD", "p")} {
-		f := newFake(t)
-		f.serve(t, p)
+	p := registrytest.Layer{Content: registrytest.Noise(1 << 20)}
+	for _, login := range []func(string) string{registrytest.Env("OCI_BEARER", "tok"), registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p")} {
+		f := registrytest.NewServer(t)
+		f.Serve(t, p)
 		var hits atomic.Int64
 		store := otherHost(t, func(w http.ResponseWriter, r *http.Request) {
 			for _, name := range []string{"Authorization", "Referer", "Cookie"} {
@@ -49,18 +50,18 @@ func TestRedirectToAnotherHost(t *testing.T) {
 			case 1: // the signed URL has expired
 				w.WriteHeader(http.StatusForbidden)
 			case 2:
-				cut(t, w, p.stored()[:100<<10], len(p.stored()), false)
+				registrytest.Cut(t, w, p.Stored()[:100<<10], len(p.Stored()), false)
 			default:
-				partial(t, w, r, p.stored(), 1<<20)
+				partial(t, w, r, p.Stored(), 1<<20)
 			}
 		})
-		f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
+		f.Answer(func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if r.Header.Get("Authorization") == "" {
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
 				w.WriteHeader(http.StatusUnauthorized)
 				return true
 			}
-			if r.URL.Path != p.blobPath() {
+			if r.URL.Path != p.BlobPath() {
 				return false
 			}
 			http.Redirect(w, r, fmt.Sprintf("%s/blob?sig=%d", store, n), http.StatusTemporaryRedirect)
@@ -68,13 +69,13 @@ func TestRedirectToAnotherHost(t *testing.T) {
 		})
 		o := testOptions()
 		o.Registry.Login.Getenv = login
-		im := mustOpen(t, f.ref(t), o)
-		var b buffer
-		if err := im.Blob(context.Background(), p.logical(), 1<<20, &b); err != nil || !bytes.Equal(b.Bytes(), p.content) {
+		im := mustOpen(t, f.Ref(t), o)
+		var b registrytest.Buffer
+		if err := im.Blob(context.Background(), p.Logical(), 1<<20, &b); err != nil || !bytes.Equal(b.Bytes(), p.Content) {
 			t.Errorf("got %d bytes, %v", b.Len(), err)
 		}
-		if hits.Load() != 3 || f.count(p.blobPath()) != 3 {
-			t.Errorf("%d requests at the store, %d at the registry, want 3 and 3", hits.Load(), f.count(p.blobPath()))
+		if hits.Load() != 3 || f.Count(p.BlobPath()) != 3 {
+			t.Errorf("%d requests at the store, %d at the registry, want 3 and 3", hits.Load(), f.Count(p.BlobPath()))
 		}
 	}
 }
@@ -132,17 +133,17 @@ func TestGuard(t *testing.T) {
 
 // TestMaxConns reads many blobs at once; a token is asked for while all places are taken.
 func TestMaxConns(t *testing.T) {
-	var parts []part
+	var parts []registrytest.Layer
 	for i := range 24 {
-		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
 	}
-	f := newFake(t)
-	f.serve(t, parts...)
+	f := registrytest.NewServer(t)
+	f.Serve(t, parts...)
 	o := testOptions()
 	o.Registry.MaxConns = 4
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	var now, most atomic.Int64
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -153,7 +154,7 @@ func TestMaxConns(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, p := range parts {
 		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -178,61 +179,63 @@ func TestTokensDoNotQueue(t *testing.T) {
 // TestPlaceIsGivenBack ends requests in every way with one place only.
 func TestPlaceIsGivenBack(t *testing.T) {
 	t.Parallel() // it waits
-	small, large := part{content: []byte("small")}, part{content: noise(4 << 20)}
-	f := newFake(t)
-	f.serve(t, small, large)
+	small, large := registrytest.Layer{Content: []byte("small")}, registrytest.Layer{Content: registrytest.Noise(4 << 20)}
+	f := registrytest.NewServer(t)
+	f.Serve(t, small, large)
 	o := testOptions()
 	o.Registry.MaxConns = 1
 	o.Registry.StallTimeout = 10 * time.Second
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	release := make(chan struct{})
 	defer close(release)
-	f.do(func(n int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(n int, w http.ResponseWriter, r *http.Request) bool {
 		switch {
-		case r.URL.Path == small.blobPath() && n == 1:
+		case r.URL.Path == small.BlobPath() && n == 1:
 			w.WriteHeader(404)
-		case r.URL.Path == large.blobPath() && n == 1:
-			_, _ = w.Write(large.stored()[:1000])
+		case r.URL.Path == large.BlobPath() && n == 1:
+			_, _ = w.Write(large.Stored()[:1000])
 			w.(http.Flusher).Flush()
 			<-release
-		case r.URL.Path == large.blobPath() && n == 2:
+		case r.URL.Path == large.BlobPath() && n == 2:
 			<-release
 		default:
 			return false
 		}
 		return true
 	})
-	read := func(p part, size int64, ctx context.Context) { _ = im.Blob(ctx, p.logical(), size, &buffer{}) }
+	read := func(p registrytest.Layer, size int64, ctx context.Context) {
+		_ = im.Blob(ctx, p.Logical(), size, &registrytest.Buffer{})
+	}
 	read(small, 5, context.Background())   // 404
 	read(large, -1, context.Background())  // stalls in the body
 	read(large, -1, context.Background())  // stalls before it
 	read(large, 100, context.Background()) // is refused
-	_ = im.Blob(context.Background(), large.logical(), -1, &buffer{fail: errors.New("full")})
+	_ = im.Blob(context.Background(), large.Logical(), -1, &registrytest.Buffer{Fail: errors.New("full")})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	read(large, -1, ctx)
 	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := im.Blob(ctx, small.logical(), 5, &buffer{}); err != nil {
+	if err := im.Blob(ctx, small.Logical(), 5, &registrytest.Buffer{}); err != nil {
 		t.Errorf("the place is still held: %v", err)
 	}
 }
 
 // TestHostDown lets many readers meet a registry that is down, and come back with it.
 func TestHostDown(t *testing.T) {
-	var parts []part
+	var parts []registrytest.Layer
 	for i := range 60 {
-		parts = append(parts, part{content: fmt.Appendf(nil, "blob %d", i)})
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
 	}
-	f := newFake(t)
-	f.serve(t, parts...)
+	f := registrytest.NewServer(t)
+	f.Serve(t, parts...)
 	o := testOptions()
 	o.Registry.MaxConns = 8
 	o.Registry.Retry.probe = 150 * time.Millisecond
-	im := mustOpen(t, f.ref(t), o)
+	im := mustOpen(t, f.Ref(t), o)
 	var down atomic.Bool
 	var sent atomic.Int64
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if down.Load() {
 			sent.Add(1)
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -245,7 +248,7 @@ func TestHostDown(t *testing.T) {
 		var n atomic.Int64
 		for _, p := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), &buffer{}); err != nil {
+				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
 					n.Add(1)
 				}
 			})
