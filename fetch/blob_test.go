@@ -148,7 +148,8 @@ func TestBlobBounds(t *testing.T) {
 		t.Errorf("%d requests, want none", n)
 	}
 
-	// Without a signed size the descriptor still bounds what is read, and MaxBlobSize what is decoded.
+	// Without a signed size the descriptor still bounds what is read, and MaxBlobSize what is
+	// decoded.
 	frames := registrytest.Layer{Content: content, Wire: bytes.Repeat(skippable(64<<10), 40)}
 	bomb := registrytest.Layer{Content: []byte("y"), Wire: rleBomb(1<<30, window8M)}
 	f.Serve(t, frames, bomb)
@@ -162,7 +163,8 @@ func TestBlobBounds(t *testing.T) {
 	}
 }
 
-// TestEndlessSkippableFrames serves a body that never ends: it is read as far as the descriptor goes.
+// TestEndlessSkippableFrames serves a body that never ends: it is read as far as the descriptor
+// goes.
 func TestEndlessSkippableFrames(t *testing.T) {
 	p := registrytest.Layer{Content: []byte("x"), Wire: skippable(1 << 20)}
 	f := registrytest.NewServer(t)

@@ -67,8 +67,8 @@ func layoutWith(t testing.TB, parts ...registrytest.Layer) *Image {
 	return mustOpen(t, registrytest.Ref(t, "oci-layout:"+dir+"@"+registrytest.DigestOf(raw)), testOptions())
 }
 
-// A blob of 4 KiB costs few allocations, on this machine's disk and over HTTP, where net/http and the test's own server
-// have most of them.
+// A blob of 4 KiB costs few allocations, on this machine's disk and over HTTP, where net/http and
+// the test's own server have most of them.
 func TestSmallBlobAllocations(t *testing.T) {
 	p := registrytest.Layer{Content: registrytest.Noise(4 << 10)}
 	f := registrytest.NewServer(t)
@@ -187,8 +187,8 @@ func (g *gated) Write(p []byte) (int, error) {
 	return g.Buffer.Write(p)
 }
 
-// TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers for one. Small blobs do
-// not wait for them, and who leaves while waiting leaves nothing behind.
+// TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers
+// for one. Small blobs do not wait for them, and who leaves while waiting leaves nothing behind.
 func TestRooms(t *testing.T) {
 	large, medium, small := registrytest.Layer{Content: registrytest.Noise(2 << 20)}, registrytest.Layer{Content: registrytest.Noise(100 << 10)}, registrytest.Layer{Content: registrytest.Noise(100)}
 	im := layoutWith(t, large, medium, small)
@@ -233,8 +233,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and passes on to the rest when it
-// becomes urgent.
+// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and
+// passes on to the rest when it becomes urgent.
 func TestRoomForReaders(t *testing.T) {
 	d := artifact.NewDecoders(4)
 	defer d.Close()

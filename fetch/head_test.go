@@ -66,8 +66,9 @@ func TestSecondOpen(t *testing.T) {
 	}
 }
 
-// TestLikely: the stored bytes of the first layers, each once and none that is large, are asked for before the
-// signature is there, and not again by the Blob that wants them. What is not as its name says is refused as ever.
+// TestLikely: the stored bytes of the first layers, each once and none that is large, are asked for
+// before the signature is there, and not again by the Blob that wants them. What is not as its name
+// says is refused as ever.
 func TestLikely(t *testing.T) {
 	parts := []registrytest.Layer{
 		{Content: []byte("one")}, {Content: registrytest.Noise(3 << 20)}, {Content: []byte("one")},
@@ -104,8 +105,8 @@ func TestLikely(t *testing.T) {
 	}
 }
 
-// TestLikelyUndecoded: before the signature is verified nothing is decoded and nothing cached, no layer is read beyond
-// the size in its descriptor, and what no blob wants is forgotten.
+// TestLikelyUndecoded: before the signature is verified nothing is decoded and nothing cached, no
+// layer is read beyond the size in its descriptor, and what no blob wants is forgotten.
 func TestLikelyUndecoded(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprint("good signature ", good), func(t *testing.T) {

@@ -111,8 +111,8 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// copyTree returns a folder with links to a fixture's files, each of which a test may replace. Of the layout it takes
-// what the manifests of two tags need.
+// copyTree returns a folder with links to a fixture's files, each of which a test may replace. Of
+// the layout it takes what the manifests of two tags need.
 func copyTree(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)

@@ -3,13 +3,13 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
@@ -93,7 +93,7 @@ func TestPushUnproved(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
-			if !errors.Is(err, ErrRegistry) && !errors.Is(err, ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
+			if !errors.Is(err, registry.ErrRegistry) && !errors.Is(err, registry.ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
 				t.Errorf("got %v, want ErrRegistry", err)
 			}
 			if n := s.Count("GET blob"); n > 0 {
@@ -103,7 +103,8 @@ func TestPushUnproved(t *testing.T) {
 	}
 }
 
-// TestPushProved: registries that say little, or say it late, still prove what they have, with few requests.
+// TestPushProved: registries that say little, or say it late, still prove what they have, with few
+// requests.
 func TestPushProved(t *testing.T) {
 	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	failed, late := 0, 0
@@ -173,21 +174,6 @@ func TestThereIsThisBlob(t *testing.T) {
 		s.Answer = answerTo("HEAD", "blobs", claims(200, "", header...))
 		if r, err := push(t, s, c, ""); err != nil || r.Copied != r.Blobs || len(s.Blobs) != r.Blobs {
 			t.Errorf("%s: %+v, %v, %d blobs there", name, r, err, len(s.Blobs))
-		}
-	}
-}
-
-func TestNamedDigest(t *testing.T) {
-	d := artifact.DigestOf([]byte("x"))
-	for value, want := range map[string]bool{
-		d.String(): true, "/v2/a/blobs/" + d.String(): true, "https://h/v2/a/manifests/" + d.String() + "?x=1": true,
-		"/v2/a/blobs/sha256%3A" + d.Hex(): true, "v2/a/blobs/" + d.String(): true,
-		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.Hex(): false,
-		"/v2/a/blobs/uploads/" + d.Hex(): false, "http://[::1/": false, "/" + d.String() + "/data": false,
-	} {
-		got, ok := namedDigest(http.Header{"Location": {value}}, "Location")
-		if ok != want || ok && got != d {
-			t.Errorf("%q: got %s, %t, want %t", value, fmt.Sprint(got), ok, want)
 		}
 	}
 }

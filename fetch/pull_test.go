@@ -177,8 +177,8 @@ func TestPullSigns(t *testing.T) {
 	mustOpen(t, registrytest.Ref(t, "oci-layout:"+dir+"/l"), testOptions())
 }
 
-// TestPullFailures has blobs that do not come right: nothing gets its name, nothing is left over, and the next pull
-// goes on.
+// TestPullFailures has blobs that do not come right: nothing gets its name, nothing is left over,
+// and the next pull goes on.
 func TestPullFailures(t *testing.T) {
 	basic := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
 	raw, err := basic.Image.ociBytes(context.Background())

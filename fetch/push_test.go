@@ -16,6 +16,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -183,21 +184,21 @@ func TestPushFailures(t *testing.T) {
 	}{
 		{"HEAD and POST denied", func(w http.ResponseWriter, r *http.Request) bool {
 			return refuse("HEAD", "", 403)(w, r) || refuse("POST", "", 403)(w, r)
-		}, ErrDenied, "not on my watch"},
-		{"POST", refuse("POST", "uploads", 405), ErrRegistry, "not on my watch"},
-		{"PUT", refuse("PUT", "uploads", 413), ErrRegistry, "not on my watch"},
-		{"PUT, again and again", refuse("PUT", "uploads", 500), ErrRegistry, "after 5 tries"},
-		{"manifest", refuse("PUT", "manifests", 400), ErrRegistry, "not on my watch"},
-		{"another host", locate("http://127.0.0.9/x?sig=secret"), ErrRegistry, "another host"},
-		{"another scheme", locate("ftp://127.0.0.1/x"), ErrRegistry, "another host"},
-		{"no location", locate(""), ErrRegistry, "no Location"},
-		{"POST says 200", func(w http.ResponseWriter, r *http.Request) bool { return r.Method == http.MethodPost }, ErrRegistry, "not 202"},
+		}, registry.ErrDenied, "not on my watch"},
+		{"POST", refuse("POST", "uploads", 405), registry.ErrRegistry, "not on my watch"},
+		{"PUT", refuse("PUT", "uploads", 413), registry.ErrRegistry, "not on my watch"},
+		{"PUT, again and again", refuse("PUT", "uploads", 500), registry.ErrRegistry, "after 5 tries"},
+		{"manifest", refuse("PUT", "manifests", 400), registry.ErrRegistry, "not on my watch"},
+		{"another host", locate("http://127.0.0.9/x?sig=secret"), registry.ErrRegistry, "another host"},
+		{"another scheme", locate("ftp://127.0.0.1/x"), registry.ErrRegistry, "another host"},
+		{"no location", locate(""), registry.ErrRegistry, "no Location"},
+		{"POST says 200", func(w http.ResponseWriter, r *http.Request) bool { return r.Method == http.MethodPost }, registry.ErrRegistry, "not 202"},
 		{"redirect to another host", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPut {
 				http.Redirect(w, r, "http://localhost:1/x?sig=secret", http.StatusTemporaryRedirect)
 			}
 			return r.Method == http.MethodPut
-		}, ErrRegistry, "another host"},
+		}, registry.ErrRegistry, "another host"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := registrytest.NewDestination(t)
@@ -210,45 +211,6 @@ func TestPushFailures(t *testing.T) {
 				t.Error("there is a tag")
 			}
 		})
-	}
-}
-
-// TestPushSlowUpload has a server that takes its time, but takes bytes: that is no stall.
-func TestPushSlowUpload(t *testing.T) {
-	t.Parallel() // it waits
-	s := registrytest.NewDestination(t)
-	s.Answer = func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method != http.MethodPut || r.ContentLength < 4<<20 {
-			return false
-		}
-		buf := make([]byte, 2<<20)
-		for {
-			time.Sleep(time.Second)
-			if _, err := io.ReadFull(r.Body, buf); err != nil {
-				break
-			}
-		}
-		w.WriteHeader(http.StatusCreated)
-		return true
-	}
-	o := testOptions()
-	o.Registry.StallTimeout = 10 * time.Second
-	o = o.withDefaults()
-	sent := new(progress)
-	p, err := newUploader(s.Ref(t), o.Registry, new(mountSources), sent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.close()
-	body := bytes.Repeat([]byte("x"), 24<<20)
-	u := upload{what: "blob", digest: artifact.DigestOf(body), size: int64(len(body)), open: func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(body)), nil
-	}}
-	if err := p.put(context.Background(), u); err != nil {
-		t.Errorf("a slow upload: %v", err)
-	}
-	if n := sent.sent.Load(); n != int64(len(body)) {
-		t.Errorf("%d bytes counted of %d", n, len(body))
 	}
 }
 
@@ -306,7 +268,7 @@ func TestExists(t *testing.T) {
 			t.Errorf("%s: got %t, %v", tt.ref, got, err)
 		}
 	}
-	for code, want := range map[int]error{401: ErrDenied, 403: ErrDenied, 500: ErrRegistry, 418: ErrRegistry} {
+	for code, want := range map[int]error{401: registry.ErrDenied, 403: registry.ErrDenied, 500: registry.ErrRegistry, 418: registry.ErrRegistry} {
 		f.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true })
 		if got, err := Exists(context.Background(), f.Ref(t), testOptions()); got || !errors.Is(err, want) {
 			t.Errorf("%d: got %t, %v, want %v", code, got, err, want)

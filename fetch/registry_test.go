@@ -14,6 +14,7 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -87,33 +88,33 @@ func TestManifestAnswers(t *testing.T) {
 		text   string
 		max    int // requests
 	}{
-		{"web page", body("text/html; charset=utf-8", "<html>"), ErrRegistry, "web page", 1},
+		{"web page", body("text/html; charset=utf-8", "<html>"), registry.ErrRegistry, "web page", 1},
 		{"index", body(artifact.MediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
 		{"docker image", body(artifact.MediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
 		{"not JSON", body(artifact.MediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
-		{"401", status(401, ``), ErrDenied, "no credentials", 1},
-		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), ErrDenied, `DENIED: not \x1b[31m you`, 1},
+		{"401", status(401, ``), registry.ErrDenied, "no credentials", 1},
+		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), registry.ErrDenied, `DENIED: not \x1b[31m you`, 1},
 		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), artifact.ErrNotFound, "MANIFEST_UNKNOWN", 1},
-		{"501", status(501, ``), ErrRegistry, "501", 1},
-		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), ErrRegistry, "slow down", 5},
-		{"500 for ever", status(500, ``), ErrRegistry, "after 5 tries", 5},
+		{"501", status(501, ``), registry.ErrRegistry, "501", 1},
+		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), registry.ErrRegistry, "slow down", 5},
+		{"500 for ever", status(500, ``), registry.ErrRegistry, "after 5 tries", 5},
 		{"gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			fmt.Fprint(w, "x")
-		}, ErrRegistry, "Content-Encoding gzip", 1},
+		}, registry.ErrRegistry, "Content-Encoding gzip", 1},
 		{"redirect to no URL", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://[::1/?SECRET")
 			w.WriteHeader(http.StatusTemporaryRedirect)
-		}, ErrRegistry, "no address of HTTP", 1},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
 		{"redirect to another protocol", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "ftp://x/?SECRET")
 			w.WriteHeader(http.StatusFound)
-		}, ErrRegistry, "no address of HTTP", 1},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
 		{"redirect to no host", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http:///x?SECRET")
 			w.WriteHeader(http.StatusFound)
-		}, ErrRegistry, "no address of HTTP", 1},
-		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, ErrRegistry, "redirects", 6},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
+		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, registry.ErrRegistry, "redirects", 6},
 		{"endless words", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(403)
 			for {
@@ -121,7 +122,7 @@ func TestManifestAnswers(t *testing.T) {
 					return
 				}
 			}
-		}, ErrDenied, "403", 1},
+		}, registry.ErrDenied, "403", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,7 +184,8 @@ func TestManifestTooLong(t *testing.T) {
 	}
 }
 
-// TestManifestCut is case 18 for the manifest: a cut body is asked for again, with and without a digest header.
+// TestManifestCut is case 18 for the manifest: a cut body is asked for again, with and without a
+// digest header.
 func TestManifestCut(t *testing.T) {
 	for _, digest := range []bool{true, false} {
 		for _, length := range []bool{true, false} {
@@ -217,7 +219,8 @@ func TestManifestCut(t *testing.T) {
 					}
 					_ = im.Close()
 				case length || rst || !errors.Is(err, pfimg.ErrIntegrity):
-					// Without length, digest and reset a cut document cannot be told from a bad one.
+					// Without length, digest and reset a cut document cannot be told from a bad
+					// one.
 					t.Errorf("digest %v, length %v, rst %v: %v", digest, length, rst, err)
 				}
 			}

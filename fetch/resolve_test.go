@@ -11,8 +11,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// TestResolve asks where a tag points, by headers, by the manifest where the headers do not tell, after a move and when
-// the registry fails; and leaves images that no tag names alone.
+// TestResolve asks where a tag points, by headers, by the manifest where the headers do not tell,
+// after a move and when the registry fails; and leaves images that no tag names alone.
 func TestResolve(t *testing.T) {
 	f := fixtureFake(t, "minimal")
 	im := mustOpen(t, f.Ref(t), testOptions())

@@ -9,11 +9,13 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
-// TestMetaSavesRequests opens an image again: by tag only the manifest is asked for, by digest nothing.
+// TestMetaSavesRequests opens an image again: by tag only the manifest is asked for, by digest
+// nothing.
 func TestMetaSavesRequests(t *testing.T) {
 	f := fixtureFake(t, "many")
 	o := testOptions()
@@ -39,7 +41,7 @@ func TestOffline(t *testing.T) {
 	o.Meta = registrytest.NewCache()
 	offline := o
 	offline.Registry.Offline = true
-	if _, err := Open(context.Background(), f.Ref(t), offline); !errors.Is(err, ErrOffline) {
+	if _, err := Open(context.Background(), f.Ref(t), offline); !errors.Is(err, registry.ErrOffline) {
 		t.Errorf("nothing cached: got %v, want ErrOffline", err)
 	}
 	first := mustOpen(t, f.Ref(t), o)
@@ -49,7 +51,7 @@ func TestOffline(t *testing.T) {
 		if !im.Stale() || im.Digest() != first.Digest() || !strings.Contains(strings.Join(im.Warnings(), " "), "offline") {
 			t.Errorf("%s: stale %v, digest %s, warnings %q", image, im.Stale(), im.Digest(), im.Warnings())
 		}
-		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, ErrOffline) {
+		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrOffline) {
 			t.Errorf("%s: a blob: got %v, want ErrOffline", image, err)
 		}
 	}
@@ -78,7 +80,7 @@ func TestStale(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		want   error // nil: stale
-	}{{503, nil}, {500, nil}, {401, ErrDenied}, {403, ErrDenied}, {404, artifact.ErrNotFound}, {429, ErrRegistry}, {501, ErrRegistry}} {
+	}{{503, nil}, {500, nil}, {401, registry.ErrDenied}, {403, registry.ErrDenied}, {404, artifact.ErrNotFound}, {429, registry.ErrRegistry}, {501, registry.ErrRegistry}} {
 		status = tt.status
 		im, err := Open(context.Background(), f.Ref(t), o)
 		if !errors.Is(err, tt.want) {
@@ -98,11 +100,11 @@ func TestStale(t *testing.T) {
 	if w := strings.Join(im.Warnings(), " "); !im.Stale() || !strings.Contains(w, "refused") {
 		t.Errorf("down: stale %v, warnings %q", im.Stale(), w)
 	}
-	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, ErrRegistry) {
+	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrRegistry) {
 		t.Errorf("a blob of a stale image: got %v, want ErrRegistry (it was asked for)", err)
 	}
 	o.Meta = registrytest.NewCache()
-	if _, err := Open(context.Background(), url, o); !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "refused") {
+	if _, err := Open(context.Background(), url, o); !errors.Is(err, registry.ErrRegistry) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("down and no record: got %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
@@ -198,4 +198,4 @@ func bounded[T any](ctx context.Context, limit time.Duration, f func(context.Con
 }
 
 // errLate is of a check that took too long, on the network as a rule.
-var errLate = fmt.Errorf("too slow: %w", fetch.ErrRegistry)
+var errLate = fmt.Errorf("too slow: %w", registry.ErrRegistry)

@@ -13,6 +13,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -59,7 +60,9 @@ func (d *diagnosis) image(c *cli.Context, name string) {
 // route says who will be asked, and with which credentials.
 func (d *diagnosis) route(ctx context.Context, imageRef ref.Ref, o fetch.Options) bool {
 	begin := time.Now()
-	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) { return fetch.Look(ctx, imageRef, o) })
+	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (registry.Description, error) {
+		return registry.Describe(ctx, imageRef, o.Registry)
+	})
 	took := time.Since(begin).Seconds()
 	var places, logins []string
 	var list []values

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/cache"
-	"github.com/pfmount/pfmount/fetch"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fusefs"
 )
 
@@ -54,7 +54,7 @@ func (d *diagnosis) machine(c *cli.Context) {
 	d.look(ctx, "mounts", "", lookMounts)
 	d.look(ctx, "environment", "", lookEnvironment)
 	d.look(ctx, "proxies", "mend the variable, or unset it", func(context.Context) (finding, error) {
-		found, err := fetch.Proxies(os.Getenv)
+		found, err := registry.Proxies(os.Getenv)
 		list := []string{}
 		for _, name := range slices.Sorted(maps.Keys(found)) {
 			list = append(list, name+" "+found[name])

@@ -9,11 +9,11 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
@@ -86,9 +86,9 @@ var codes = []struct {
 	{errAbsent, exitAbsent},
 	{safedir.ErrUnsafe, exitUsage},
 	{local.ErrTaken, exitUsage},
-	{fetch.ErrTooLarge, exitUsage},
+	{registry.ErrTooLarge, exitUsage},
 	{ref.ErrInvalid, exitUsage},
-	{fetch.ErrConfig, exitUsage},
+	{registry.ErrConfig, exitUsage},
 	{sign.ErrKey, exitUsage},
 	{sign.ErrAlgorithm, exitUnsupported},
 	{pfimg.ErrUnsupported, exitUnsupported},
@@ -99,9 +99,9 @@ var codes = []struct {
 	{errMount, exitMount},
 	{fusefs.ErrMount, exitMount},
 	{artifact.ErrNotFound, exitRegistry},
-	{fetch.ErrDenied, exitRegistry},
-	{fetch.ErrOffline, exitRegistry},
-	{fetch.ErrRegistry, exitRegistry},
+	{registry.ErrDenied, exitRegistry},
+	{registry.ErrOffline, exitRegistry},
+	{registry.ErrRegistry, exitRegistry},
 	{cache.ErrElsewhere, exitRegistry},
 	{context.Canceled, exitInterrupted},
 }

@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/cache"
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -28,7 +28,7 @@ func TestExitCode(t *testing.T) {
 		{ref.ErrInvalid, 1},
 		{sign.ErrKey, 1},
 		{local.ErrTaken, 1},
-		{fetch.ErrTooLarge, 1},
+		{registry.ErrTooLarge, 1},
 		{errAbsent, 3},
 		{errors.New("anything"), 1},
 		{sign.ErrAlgorithm, 2},
@@ -40,9 +40,9 @@ func TestExitCode(t *testing.T) {
 		{cache.ErrElsewhere, 5},
 		{cache.ErrDamaged, 7},
 		{artifact.ErrNotFound, 5},
-		{fetch.ErrDenied, 5},
-		{fetch.ErrRegistry, 5},
-		{fetch.ErrOffline, 5},
+		{registry.ErrDenied, 5},
+		{registry.ErrRegistry, 5},
+		{registry.ErrOffline, 5},
 		{mountf("x"), 6},
 		{mountf("x: %w", fs.ErrNotExist), 6},
 		{fusefs.ErrMount, 6},
@@ -50,7 +50,7 @@ func TestExitCode(t *testing.T) {
 		{syscall.ENOSPC, 7},
 		{context.Canceled, 130},
 		{remoteError{5, "the child said so"}, 5},
-		{errors.Join(fetch.ErrRegistry, pfimg.ErrIntegrity), 4},
+		{errors.Join(registry.ErrRegistry, pfimg.ErrIntegrity), 4},
 		{shownError{pfimg.ErrIntegrity}, 4},
 	} {
 		if got := exitCode(tt.err); got != tt.want {
