@@ -91,15 +91,15 @@ func (m *Meter) report() Report {
 	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
 }
 
-// take proves a blob: one decode checks logical digest, size and end of stream, and the stored
+// verifyBlob proves a blob: one decode checks logical digest, size and end of stream, and the stored
 // bytes, as they came, go to keep. size is the signed size in bytes, -1 when none is signed.
-func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
-	ctx, done, err := im.use.begin(ctx)
+func (c Cargo) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
+	ctx, done, err := c.Image.use.begin(ctx)
 	if err != nil {
 		return artifact.StoredBlob{}, err
 	}
 	defer done()
-	return im.reader.Verify(ctx, d, size, keep)
+	return c.Image.reader.Verify(ctx, d, size, keep)
 }
 
 // each runs work for every blob of the image, at most n at once, and returns what it made in image
@@ -164,7 +164,7 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 // what is carried, else a new one.
 func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []artifact.StoredBlob) ([]byte, error) {
 	if c.verbatim(sig, items) {
-		return c.Image.ociBytes(ctx)
+		return c.ociBytes(ctx)
 	}
 	return artifact.WriteManifest(c.Image.manifest.Raw, sig, items)
 }
@@ -186,7 +186,8 @@ func (c Cargo) verbatim(sig []byte, items []artifact.StoredBlob) bool {
 }
 
 // ociBytes reads the image's own OCI manifest again.
-func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
+func (c Cargo) ociBytes(ctx context.Context) ([]byte, error) {
+	im := c.Image
 	want, err := pfimg.ParseDigest(im.reader.Root().Digest)
 	if err != nil {
 		return nil, err

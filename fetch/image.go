@@ -22,7 +22,6 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/safetext"
-	"github.com/pfmount/pfmount/fetch/sched"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -33,7 +32,7 @@ type Options struct {
 	Meta        Meta             // nil: nothing is kept
 	MaxBlobSize int64            // decoded bytes of a blob that has no signed size; 0: 4 GiB
 	TrustFolder string           // why a file:// folder without a signature is trusted; "": it is not
-	Likely      Likely           // nil: before the signature is verified only what that takes is fetched
+	Preload     Preload          // nil: before the signature is verified only what that takes is fetched
 	Registry    registry.Options // how a registry is reached; Log is the one above
 }
 
@@ -64,8 +63,7 @@ type Image struct {
 	manifest *pfimg.Manifest
 	src      artifact.Source // nil while the image is not open
 	decoders *artifact.Decoders
-	early    *early           // src, in a registry
-	limiter  *sched.Limiter   // of requests to the registry; nil: there are none
+	early    *early           // src, in a registry; nil elsewhere
 	reader   *artifact.Reader // of its blobs; nil while the image is not open
 	traffic  *artifact.Counters
 	stale    bool
@@ -131,30 +129,20 @@ func (im *Image) Manifest() *pfimg.Manifest { return im.manifest }
 // Digest returns "sha256:…" of the OCI manifest, "" for folders and stores, which have none.
 func (im *Image) Digest() string { return im.reader.Root().Digest }
 
-// Layers returns how many layers the OCI manifest lists, the signature's included; 0 for folders
-// and stores.
-func (im *Image) Layers() int {
-	if im.reader.Root().OCI == nil {
-		return 0
-	}
-	return im.reader.Root().OCI.Layers
+// Facts are what an OCI manifest says of an image; zero for folders and stores, which have none.
+type Facts struct {
+	Layers       int   // that it lists, the signature's included
+	WireBytes    int64 // stored bytes of config, signature and all blobs that it lists
+	ManifestSize int64 // its own bytes
 }
 
-// WireBytes returns the stored bytes of config, signature and all blobs that the OCI manifest
-// lists; 0 for folders and stores, where only Wire of each blob tells.
-func (im *Image) WireBytes() int64 {
-	if im.reader.Root().OCI == nil {
-		return 0
+// Facts returns what the OCI manifest says. Of a folder or store only Wire of each blob tells.
+func (im *Image) Facts() Facts {
+	m := im.reader.Root().OCI
+	if m == nil {
+		return Facts{}
 	}
-	return im.reader.Root().OCI.WireBytes
-}
-
-// ManifestSize returns the bytes of the OCI manifest; 0 for folders and stores.
-func (im *Image) ManifestSize() int64 {
-	if im.reader.Root().OCI == nil {
-		return 0
-	}
-	return im.reader.Root().OCI.Size
+	return Facts{Layers: m.Layers, WireBytes: m.WireBytes, ManifestSize: m.Size}
 }
 
 // Warnings returns what the user should know about how the image was opened, one sentence each.
@@ -219,12 +207,19 @@ func (im *Image) Close() error {
 	return nil
 }
 
+// DropEarly ends and forgets what was fetched before the signature and that no Blob has asked for.
+func (im *Image) DropEarly() {
+	if im.early != nil {
+		im.early.drop()
+	}
+}
+
 // WaitIdle waits until no reader and no readahead has a request under way or waiting, and the last
 // failure is some time past: then a fetch in the background disturbs neither. It does not wait
 // where no network is in use.
 func (im *Image) WaitIdle(ctx context.Context) error {
-	if im.limiter == nil {
+	if im.early == nil {
 		return ctx.Err()
 	}
-	return im.limiter.WaitIdle(ctx)
+	return im.early.limiter.WaitIdle(ctx)
 }

@@ -95,8 +95,8 @@ func TestFixtures(t *testing.T) {
 			if im.Manifest().Signer != tt.signer {
 				t.Errorf("signer: got %s, want %s", im.Manifest().Signer, tt.signer)
 			}
-			if tt.layers > 0 && im.Layers() != tt.layers || tt.layers < 0 && (im.Layers() != 0 || im.Digest() != "") {
-				t.Errorf("layers: got %d, digest %q, want %d", im.Layers(), im.Digest(), tt.layers)
+			if tt.layers > 0 && im.Facts().Layers != tt.layers || tt.layers < 0 && (im.Facts().Layers != 0 || im.Digest() != "") {
+				t.Errorf("layers: got %d, digest %q, want %d", im.Facts().Layers, im.Digest(), tt.layers)
 			}
 			if warned := len(im.Warnings()) > 0; warned != (tt.signer == sign.SignerDefault) {
 				t.Errorf("warnings: got %q", im.Warnings())

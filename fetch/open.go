@@ -93,16 +93,16 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	}
 	held := &held{Meta: o.Meta}
 	using := registry.OpenOptions{Cache: held, Known: lastErr == nil, Traffic: im.traffic}
-	if o.Likely != nil {
-		using.Preload = im.likely
+	im.early = new(early)
+	if o.Preload != nil {
+		using.Preload = func(r *artifact.Root) { im.early.preload(&im.use, o.Preload, r) }
 	}
 	repo, err := registry.Open(im.ref, o.Registry, using)
 	if err != nil {
 		return err
 	}
-	im.use.idle, im.limiter = repo.Close, repo.Limiter()
-	im.early = &early{Source: repo}
-	im.src = im.early
+	im.use.idle, im.src = repo.Close, im.early
+	im.early.Source, im.early.limiter = repo, repo.Limiter()
 	if o.Registry.Offline {
 		err = registry.ErrOffline
 	} else {

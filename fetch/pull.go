@@ -112,7 +112,7 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 		return artifact.StoredBlob{}, err
 	}
 	keep := artifact.NewHashingWriter(f, p.meter.Stored)
-	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
+	it, err := p.cargo.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}

@@ -181,7 +181,7 @@ func TestPullSigns(t *testing.T) {
 // and the next pull goes on.
 func TestPullFailures(t *testing.T) {
 	basic := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
-	raw, err := basic.Image.ociBytes(context.Background())
+	raw, err := basic.ociBytes(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,9 +102,8 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 		return p.tooLarge(least, "at least ")
 	}
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
-	im := p.cargo.Image
 	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
-		it, err := im.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.Stored))
+		it, err := p.cargo.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.Stored))
 		if err == nil {
 			p.meter.blobs.Add(1)
 		}

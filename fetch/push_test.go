@@ -52,7 +52,7 @@ func TestPushIsTheReferences(t *testing.T) {
 		if got := registrytest.DigestOf(s.Manifests["v1"]); got != c.Image.Digest() || r.Digest != got {
 			t.Errorf("%s: manifest %s, report %s, want %s", tag, got, r.Digest, c.Image.Digest())
 		}
-		if r.Copied != r.Blobs || r.Copied != len(s.Blobs) || r.Bytes != c.Image.WireBytes() {
+		if r.Copied != r.Blobs || r.Copied != len(s.Blobs) || r.Bytes != c.Image.Facts().WireBytes {
 			t.Errorf("%s: %+v, %d blobs there", tag, r, len(s.Blobs))
 		}
 		for d, b := range s.Blobs {
@@ -79,7 +79,7 @@ func TestWriteManifest(t *testing.T) {
 			items = append(items, artifact.StoredBlob{Logical: d, Wire: l.Wire, Size: l.Size, Decoded: -1})
 		}
 		got, err := artifact.WriteManifest(c.Image.manifest.Raw, c.Image.reader.Root().Signature, items)
-		want, wantErr := c.Image.ociBytes(context.Background())
+		want, wantErr := c.ociBytes(context.Background())
 		if err != nil || wantErr != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, %v\n got %.400s\nwant %.400s", tag, err, wantErr, got, want)
 		}

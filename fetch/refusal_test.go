@@ -91,7 +91,7 @@ func TestPushRefused(t *testing.T) {
 // higher one.
 func TestPushMaxManifest(t *testing.T) {
 	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
-	raw, err := c.Image.ociBytes(context.Background())
+	raw, err := c.ociBytes(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -214,8 +214,8 @@ func TestManifestCut(t *testing.T) {
 				im, err := Open(context.Background(), f.Ref(t), testOptions())
 				switch {
 				case err == nil:
-					if im.Layers() != 1509 {
-						t.Errorf("%d layers", im.Layers())
+					if im.Facts().Layers != 1509 {
+						t.Errorf("%d layers", im.Facts().Layers)
 					}
 					_ = im.Close()
 				case length || rst || !errors.Is(err, pfimg.ErrIntegrity):

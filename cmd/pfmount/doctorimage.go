@@ -146,10 +146,10 @@ func (d *diagnosis) open(ctx context.Context, imageRef ref.Ref, o fetch.Options)
 func manifestFinding(im *fetch.Image) finding {
 	id := im.Manifest().ID.String()
 	f := finding{text: "id " + id, values: values{
-		"id": id, "digest": im.Digest(), "bytes": im.ManifestSize(), "layers": im.Layers(), "wire_bytes": im.WireBytes(),
+		"id": id, "digest": im.Digest(), "bytes": im.Facts().ManifestSize, "layers": im.Facts().Layers, "wire_bytes": im.Facts().WireBytes,
 	}}
 	if im.Digest() != "" {
-		f.text = fmt.Sprintf("%s, %d bytes, %d layers, %d bytes with them", im.Digest(), im.ManifestSize(), im.Layers(), wholeSize(im))
+		f.text = fmt.Sprintf("%s, %d bytes, %d layers, %d bytes with them", im.Digest(), im.Facts().ManifestSize, im.Facts().Layers, wholeSize(im))
 	}
 	return f
 }

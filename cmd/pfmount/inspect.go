@@ -86,7 +86,7 @@ func (s *session) summary() summary {
 		CreatedAt: m.Created.UTC(), Agent: summaryAgent{m.Agent.Kind, m.Agent.Version, m.Agent.Fingerprint},
 		Parents: []string{}, Signature: summarySignature{Key: string(m.Signer)},
 		Files: st.Files, Dirs: st.Dirs, Symlinks: st.Symlinks, Pages: st.Pages,
-		Layers: s.image.Layers(), WireBytes: s.image.WireBytes(), DecodedBytes: st.Bytes,
+		Layers: s.image.Facts().Layers, WireBytes: s.image.Facts().WireBytes, DecodedBytes: st.Bytes,
 	}
 	if m.Signer != "none" {
 		sum.Signature.Algorithm = sign.HMACSHA256

@@ -69,7 +69,7 @@ func openSession(ctx context.Context, c *cli.Context, name string, log *slog.Log
 		return nil, err
 	}
 	s := &session{name: name, log: log, store: store, early: newFetches()}
-	o.Likely = func(d pfimg.Digest) bool { return !store.Has(d) }
+	o.Preload = func(d pfimg.Digest) bool { return !store.Has(d) }
 	if s.image, err = fetch.Open(ctx, imageRef, o); err != nil {
 		store.Close()
 		return nil, err

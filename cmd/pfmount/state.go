@@ -124,7 +124,7 @@ func (d *daemon) state() mountState {
 
 // wholeSize is what fetching all of an image brings, its OCI manifest included: what was fetched is compared with it. 0 for
 // folders and stores, where nothing tells it.
-func wholeSize(image *fetch.Image) int64 { return image.ManifestSize() + image.WireBytes() }
+func wholeSize(image *fetch.Image) int64 { return image.Facts().ManifestSize + image.Facts().WireBytes }
 
 // writeMetrics answers in the Prometheus text format, version 0.0.4.
 func (d *daemon) writeMetrics(w http.ResponseWriter) {

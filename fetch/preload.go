@@ -9,26 +9,28 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 // What is fetched before the signed manifest says that it is part of the image: the blobs which
 // that manifest names itself. They are the first layers of an artifact, in a known order, less
 // those that occurred before.
 const (
-	maxLikelyBytes = 1 << 20  // stored bytes of each
-	maxEarlyBytes  = 32 << 20 // stored bytes of all
+	maxPreloadLayer = 1 << 20  // stored bytes of each
+	maxPreload      = 32 << 20 // stored bytes of all
 )
 
-// Likely is called while an image is opened, when the OCI manifest is there and before config and
+// Preload is called while an image is opened, when the OCI manifest is there and before config and
 // signature are, with each blob that the signed manifest probably names. It says whether the
 // blob's stored bytes are wanted. They wait in memory as they come: they are decoded by
 // Image.Blob alone, when Open has returned, with the bounds of any other blob.
-type Likely func(pfimg.Digest) bool
+type Preload func(pfimg.Digest) bool
 
 // early is a Source that hands out, once each, the stored bytes of layers which were asked for
 // before the signature was verified.
 type early struct {
 	artifact.Source
+	limiter *sched.Limiter // of its requests
 
 	mu     sync.Mutex // guards layers
 	layers map[artifact.WireDigest]*earlyLayer
@@ -44,25 +46,26 @@ type earlyLayer struct {
 	err    error
 }
 
-// likely begins to fetch the stored bytes of the likely layers. Close ends it.
-func (im *Image) likely(r *artifact.Root) {
+// preload begins to fetch the stored bytes of the first layers that are wanted. The end of use ends
+// it.
+func (s *early) preload(use *usage, wanted Preload, r *artifact.Root) {
 	seen := make(map[pfimg.Digest]bool)
-	budget := int64(maxEarlyBytes)
+	budget := int64(maxPreload)
 	for _, l := range r.OCI.First {
-		if l.Size > min(maxLikelyBytes, budget) || seen[l.Logical] {
+		if l.Size > min(maxPreloadLayer, budget) || seen[l.Logical] {
 			continue
 		}
 		seen[l.Logical] = true
-		if !im.options.Likely(l.Logical) {
+		if !wanted(l.Logical) {
 			continue
 		}
-		ctx, end, err := im.use.begin(context.Background())
+		ctx, end, err := use.begin(context.Background())
 		if err != nil {
 			return
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		e := &earlyLayer{done: make(chan struct{}), cancel: cancel}
-		if !im.early.add(l.Wire, e) {
+		if !s.add(l.Wire, e) {
 			cancel()
 			end()
 			continue
@@ -72,7 +75,7 @@ func (im *Image) likely(r *artifact.Root) {
 			defer end()
 			defer cancel()
 			defer close(e.done)
-			e.fetch(ctx, im.early.Source, l)
+			e.fetch(ctx, s.Source, l)
 		}()
 	}
 }
@@ -118,17 +121,14 @@ func (s *early) claim(d artifact.WireDigest) *earlyLayer {
 	return e
 }
 
-// DropEarly ends and forgets what was fetched before the signature and that no Blob has asked for.
-func (im *Image) DropEarly() {
-	if im.early == nil {
-		return
-	}
-	im.early.mu.Lock()
-	defer im.early.mu.Unlock()
-	for _, e := range im.early.layers {
+// drop ends and forgets the layers that were not claimed.
+func (s *early) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.layers {
 		e.cancel()
 	}
-	clear(im.early.layers)
+	clear(s.layers)
 }
 
 // Read returns the stored bytes of a layer: once those that came early, and else the source's.

@@ -16,60 +16,10 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// TestSecondOpen: what a tag that was opened before costs, by what the registry makes of HEAD.
-func TestSecondOpen(t *testing.T) {
-	old, next := registrytest.Layer{Content: []byte("old")}, registrytest.Layer{Content: []byte("new")}
-	status := func(code int) func(int, http.ResponseWriter, *http.Request) bool {
-		return func(n int, w http.ResponseWriter, r *http.Request) bool {
-			if r.Method == http.MethodHead {
-				w.WriteHeader(code)
-			}
-			return r.Method == http.MethodHead
-		}
-	}
-	digest := "GET " + "/v2/a/manifests/" + registrytest.DigestOf(registrytest.OCIManifest(t, next))
-	const head, get = "HEAD /v2/a/manifests/latest", "GET /v2/a/manifests/latest"
-	tests := []struct {
-		name   string
-		serve  registrytest.Layer
-		script func(int, http.ResponseWriter, *http.Request) bool
-		want   []string
-	}{
-		{"unchanged", old, nil, []string{head}},
-		{"changed", next, nil, []string{head, digest}},
-		{"no HEAD", old, status(http.StatusMethodNotAllowed), []string{head, get}},
-		{"HEAD without a digest", old, status(http.StatusOK), []string{head, get}},
-		{"limited", old, status(http.StatusTooManyRequests), []string{head, get}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := registrytest.NewServer(t)
-			f.Serve(t, old)
-			o := testOptions()
-			o.Meta = registrytest.NewCache()
-			_ = mustOpen(t, f.Ref(t), o).Close()
-			f.Serve(t, tt.serve)
-			f.Answer(tt.script)
-			f.Forget()
-			im := mustOpen(t, f.Ref(t), o)
-			var got []string
-			for _, r := range f.Requests() {
-				got = append(got, r.Method+" "+r.URL.Path)
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("asked %q, want %q", got, tt.want)
-			}
-			if im.Digest() != registrytest.DigestOf(registrytest.OCIManifest(t, tt.serve)) {
-				t.Errorf("opened %s", im.Digest())
-			}
-		})
-	}
-}
-
-// TestLikely: the stored bytes of the first layers, each once and none that is large, are asked for
+// TestPreload: the stored bytes of the first layers, each once and none that is large, are asked for
 // before the signature is there, and not again by the Blob that wants them. What is not as its name
 // says is refused as ever.
-func TestLikely(t *testing.T) {
+func TestPreload(t *testing.T) {
 	parts := []registrytest.Layer{
 		{Content: []byte("one")}, {Content: registrytest.Noise(3 << 20)}, {Content: []byte("one")},
 		{Content: []byte("a lie"), Wire: registrytest.Compress([]byte("other"))},
@@ -80,7 +30,7 @@ func TestLikely(t *testing.T) {
 	f.Serve(t, parts...)
 	o := testOptions()
 	var got []pfimg.Digest
-	o.Likely = func(d pfimg.Digest) bool {
+	o.Preload = func(d pfimg.Digest) bool {
 		if n := f.Count("/v2/a/blobs/*"); n > len(got) {
 			t.Errorf("%d blobs were asked for before", n)
 		}
@@ -89,7 +39,7 @@ func TestLikely(t *testing.T) {
 	}
 	im := mustOpen(t, f.Ref(t), o)
 	if !slices.Equal(got, want) {
-		t.Errorf("likely are %v, want %v", got, want)
+		t.Errorf("preloaded are %v, want %v", got, want)
 	}
 	for i, p := range parts {
 		var b registrytest.Buffer
@@ -105,9 +55,9 @@ func TestLikely(t *testing.T) {
 	}
 }
 
-// TestLikelyUndecoded: before the signature is verified nothing is decoded and nothing cached, no
+// TestPreloadUndecoded: before the signature is verified nothing is decoded and nothing cached, no
 // layer is read beyond the size in its descriptor, and what no blob wants is forgotten.
-func TestLikelyUndecoded(t *testing.T) {
+func TestPreloadUndecoded(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprint("good signature ", good), func(t *testing.T) {
 			liar := registrytest.Layer{Content: []byte("endless"), Wire: registrytest.Noise(4 << 20), Size: 1000}
@@ -134,7 +84,7 @@ func TestLikelyUndecoded(t *testing.T) {
 			meta := registrytest.NewCache()
 			o := testOptions()
 			o.Meta = meta
-			o.Likely = func(pfimg.Digest) bool { return true }
+			o.Preload = func(pfimg.Digest) bool { return true }
 			im, err := Open(context.Background(), f.Ref(t), o)
 			if good != (err == nil) || !good && !errors.Is(err, sign.ErrSignature) {
 				t.Fatalf("Open: %v", err)
