@@ -18,18 +18,19 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
 func TestNoGoroutineStays(t *testing.T) {
-	p := part{content: noise(4 << 20)}
-	f := newFake(t)
-	f.serve(t, p)
-	im := mustOpen(t, f.ref(t), testOptions())
+	p := registrytest.Layer{Content: registrytest.Noise(4 << 20)}
+	f := registrytest.NewServer(t)
+	f.Serve(t, p)
+	im := mustOpen(t, f.Ref(t), testOptions())
 	before := runtime.NumGoroutine()
 	for range 20 {
-		_ = im.Blob(context.Background(), p.logical(), -1, &buffer{fail: io.ErrShortWrite})
-		_ = im.Blob(context.Background(), p.logical(), 100, &buffer{})
+		_ = im.Blob(context.Background(), p.Logical(), -1, &registrytest.Buffer{Fail: io.ErrShortWrite})
+		_ = im.Blob(context.Background(), p.Logical(), 100, &registrytest.Buffer{})
 	}
 	im.use.idle()
 	f.CloseClientConnections()
@@ -42,45 +43,45 @@ func TestNoGoroutineStays(t *testing.T) {
 }
 
 // layoutWith writes a layout with these layers and opens it.
-func layoutWith(t testing.TB, parts ...part) *Image {
+func layoutWith(t testing.TB, parts ...registrytest.Layer) *Image {
 	t.Helper()
 	dir := t.TempDir()
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(blobs, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	raw := makeManifest(t, parts...)
-	pf, sig := signedManifest(t)
+	raw := registrytest.OCIManifest(t, parts...)
+	pf, sig := registrytest.SignedManifest(t)
 	content := [][]byte{raw, pf, sig}
 	for _, p := range parts {
-		content = append(content, p.stored())
+		content = append(content, p.Stored())
 	}
 	for _, b := range content {
-		if err := os.WriteFile(filepath.Join(blobs, strings.TrimPrefix(digestOf(b), "sha256:")), b, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(blobs, strings.TrimPrefix(registrytest.DigestOf(b), "sha256:")), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return mustOpen(t, mustRef(t, "oci-layout:"+dir+"@"+digestOf(raw)), testOptions())
+	return mustOpen(t, registrytest.Ref(t, "oci-layout:"+dir+"@"+registrytest.DigestOf(raw)), testOptions())
 }
 
-// A blob of 4 KiB costs few allocations, on this machine's disk and over HTTP, where net/http and the test's own server
-// have most of them.
+// A blob of 4 KiB costs few allocations, on this machine's disk and over HTTP, where net/http and
+// the test's own server have most of them.
 func TestSmallBlobAllocations(t *testing.T) {
-	p := part{content: noise(4 << 10)}
-	f := newFake(t)
-	f.serve(t, p)
+	p := registrytest.Layer{Content: registrytest.Noise(4 << 10)}
+	f := registrytest.NewServer(t)
+	f.Serve(t, p)
 	for name, c := range map[string]struct {
 		im   *Image
 		most float64
 	}{
 		"layout":   {layoutWith(t, p), 24},                      // 18 when this was written
-		"registry": {mustOpen(t, f.ref(t), testOptions()), 160}, // 136
+		"registry": {mustOpen(t, f.Ref(t), testOptions()), 160}, // 136
 	} {
 		allocs := testing.AllocsPerRun(200, func() {
-			if err := c.im.Blob(context.Background(), p.logical(), 4<<10, discardSink{}); err != nil {
+			if err := c.im.Blob(context.Background(), p.Logical(), 4<<10, discardSink{}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -104,7 +105,7 @@ func (f fileSink) Reset() error {
 
 // half returns n bytes that compress to about a half.
 func half(n int) []byte {
-	b := noise(n)
+	b := registrytest.Noise(n)
 	for i := range b {
 		b[i] &= 0x0f
 	}
@@ -114,8 +115,8 @@ func half(n int) []byte {
 // BenchmarkBlob compares Blob with the same work in one plain loop.
 func BenchmarkBlob(b *testing.B) {
 	const size = 256 << 20
-	p := part{content: half(size)}
-	p.wire = encode(b, p.content)
+	p := registrytest.Layer{Content: half(size)}
+	p.Wire = encode(b, p.Content)
 	im := layoutWith(b, p)
 	out, err := os.Create(filepath.Join(b.TempDir(), "out"))
 	if err != nil {
@@ -125,7 +126,7 @@ func BenchmarkBlob(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
 			s := fileSink{out}
-			if err := errors.Join(s.Reset(), im.Blob(context.Background(), p.logical(), size, s)); err != nil {
+			if err := errors.Join(s.Reset(), im.Blob(context.Background(), p.Logical(), size, s)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -140,11 +141,11 @@ func BenchmarkBlob(b *testing.B) {
 	})
 }
 
-func plainLoop(im *Image, p part, out fileSink) error {
+func plainLoop(im *Image, p registrytest.Layer, out fileSink) error {
 	if err := out.Reset(); err != nil {
 		return err
 	}
-	from, err := im.src.Read(context.Background(), im.reader.Root().Find(p.logical())[0], 0)
+	from, err := im.src.Read(context.Background(), im.reader.Root().Find(p.Logical())[0], 0)
 	if err != nil {
 		return err
 	}
@@ -160,11 +161,11 @@ func plainLoop(im *Image, p part, out fileSink) error {
 
 // BenchmarkSmallBlob is one file of a tree.
 func BenchmarkSmallBlob(b *testing.B) {
-	p := part{content: noise(4 << 10)}
+	p := registrytest.Layer{Content: registrytest.Noise(4 << 10)}
 	im := layoutWith(b, p)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := im.Blob(context.Background(), p.logical(), 4<<10, discardSink{}); err != nil {
+		if err := im.Blob(context.Background(), p.Logical(), 4<<10, discardSink{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -172,7 +173,7 @@ func BenchmarkSmallBlob(b *testing.B) {
 
 // gated is a Sink that waits for its gate at the first bytes, and counts who waits there.
 type gated struct {
-	buffer
+	registrytest.Buffer
 	gate   chan struct{}
 	inside *atomic.Int32
 	once   sync.Once
@@ -183,23 +184,23 @@ func (g *gated) Write(p []byte) (int, error) {
 		g.inside.Add(1)
 		<-g.gate
 	})
-	return g.buffer.Write(p)
+	return g.Buffer.Write(p)
 }
 
-// TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers for one. Small blobs do
-// not wait for them, and who leaves while waiting leaves nothing behind.
+// TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers
+// for one. Small blobs do not wait for them, and who leaves while waiting leaves nothing behind.
 func TestRooms(t *testing.T) {
-	large, medium, small := part{content: noise(2 << 20)}, part{content: noise(100 << 10)}, part{content: noise(100)}
+	large, medium, small := registrytest.Layer{Content: registrytest.Noise(2 << 20)}, registrytest.Layer{Content: registrytest.Noise(100 << 10)}, registrytest.Layer{Content: registrytest.Noise(100)}
 	im := layoutWith(t, large, medium, small)
 	rooms := int32(im.options.Registry.MaxConns)
 	var inside atomic.Int32
 	var all sync.WaitGroup
 	gate := make(chan struct{})
 	for i := range 3 * rooms {
-		p := []part{large, medium}[i%2]
+		p := []registrytest.Layer{large, medium}[i%2]
 		all.Go(func() {
 			g := &gated{gate: gate, inside: &inside}
-			if err := im.Blob(context.Background(), p.logical(), int64(len(p.content)), g); err != nil || !bytes.Equal(g.Bytes(), p.content) {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), g); err != nil || !bytes.Equal(g.Bytes(), p.Content) {
 				t.Errorf("%d bytes, %v", g.Len(), err)
 			}
 		})
@@ -212,10 +213,10 @@ func TestRooms(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := im.Blob(ctx, large.logical(), int64(len(large.content)), &buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := im.Blob(ctx, large.Logical(), int64(len(large.Content)), &registrytest.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one too many: %v", err)
 	}
-	if err := im.Blob(context.Background(), small.logical(), int64(len(small.content)), &buffer{}); err != nil {
+	if err := im.Blob(context.Background(), small.Logical(), int64(len(small.Content)), &registrytest.Buffer{}); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
 	if n := inside.Load(); n != rooms {
@@ -232,8 +233,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and passes on to the rest when it
-// becomes urgent.
+// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and
+// passes on to the rest when it becomes urgent.
 func TestRoomForReaders(t *testing.T) {
 	d := artifact.NewDecoders(4)
 	defer d.Close()

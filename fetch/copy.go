@@ -13,14 +13,15 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// Cargo is what is carried from one place to another: an opened image and the index of what it holds.
+// Cargo is what is carried from one place to another: an opened image and the index of what it
+// holds.
 type Cargo struct {
 	Image *Image
 	Index *pfimg.Index
 }
 
-// Report says what a push or pull did. Blobs counts the image's blobs, config and signature included; each is either
-// copied or was there already.
+// Report says what a push or pull did. Blobs counts the image's blobs, config and signature
+// included; each is either copied or was there already.
 type Report struct {
 	Blobs, Copied, Skipped int
 	Bytes                  int64    // stored bytes copied
@@ -28,7 +29,8 @@ type Report struct {
 	Warnings               []string // one sentence each
 }
 
-// Meter counts while an image is carried, for who shows it. The zero value is ready; it is safe beside the carrying.
+// Meter counts while an image is carried, for who shows it. The zero value is ready; it is safe
+// beside the carrying.
 type Meter struct {
 	uploading                        atomic.Bool
 	blobs, allBlobs, bytes, allBytes atomic.Int64
@@ -89,19 +91,19 @@ func (m *Meter) report() Report {
 	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
 }
 
-// take proves a blob: one decode checks logical digest, size and end of stream, and the stored bytes, as they came, go
-// to keep. size is the signed size in bytes, -1 when none is signed.
-func (im *Image) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
-	ctx, done, err := im.use.begin(ctx)
+// verifyBlob proves a blob: one decode checks logical digest, size and end of stream, and the stored
+// bytes, as they came, go to keep. size is the signed size in bytes, -1 when none is signed.
+func (c Cargo) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
+	ctx, done, err := c.Image.use.begin(ctx)
 	if err != nil {
 		return artifact.StoredBlob{}, err
 	}
 	defer done()
-	return im.reader.Verify(ctx, d, size, keep)
+	return c.Image.reader.Verify(ctx, d, size, keep)
 }
 
-// each runs work for every blob of the image, at most n at once, and returns what it made in image order. The index
-// says which sizes are signed: those are not annotated.
+// each runs work for every blob of the image, at most n at once, and returns what it made in image
+// order. The index says which sizes are signed: those are not annotated.
 func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error)) ([]artifact.StoredBlob, error) {
 	items := make([]artifact.StoredBlob, c.Index.Stats().Blobs)
 	g, gctx := errgroup.WithContext(ctx)
@@ -144,8 +146,8 @@ func (c Cargo) wireBytes() (n int64) {
 	return n
 }
 
-// signature returns the signature to carry: one by key when there is one, else the image's own, else one by the public
-// default key, with a warning.
+// signature returns the signature to carry: one by key when there is one, else the image's own,
+// else one by the public default key, with a warning.
 func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 	m := c.Image.manifest
 	switch {
@@ -158,16 +160,17 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 		"signed with the public default key, since no key was given: that proves integrity and nothing about the author"
 }
 
-// ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly what is carried, else
-// a new one.
+// ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly
+// what is carried, else a new one.
 func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []artifact.StoredBlob) ([]byte, error) {
 	if c.verbatim(sig, items) {
-		return c.Image.ociBytes(ctx)
+		return c.ociBytes(ctx)
 	}
 	return artifact.WriteManifest(c.Image.manifest.Raw, sig, items)
 }
 
-// verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and nothing else.
+// verbatim says that the image's own OCI manifest lists the parts that are carried, each once, and
+// nothing else.
 func (c Cargo) verbatim(sig []byte, items []artifact.StoredBlob) bool {
 	r := c.Image.reader.Root()
 	if r.OCI == nil || len(r.OCI.Signatures) != 1 || !bytes.Equal(sig, r.Signature) ||
@@ -183,7 +186,8 @@ func (c Cargo) verbatim(sig []byte, items []artifact.StoredBlob) bool {
 }
 
 // ociBytes reads the image's own OCI manifest again.
-func (im *Image) ociBytes(ctx context.Context) ([]byte, error) {
+func (c Cargo) ociBytes(ctx context.Context) ([]byte, error) {
+	im := c.Image
 	want, err := pfimg.ParseDigest(im.reader.Root().Digest)
 	if err != nil {
 		return nil, err

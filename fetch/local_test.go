@@ -18,6 +18,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -25,7 +26,7 @@ import (
 func readAll(t *testing.T, im *Image) int {
 	t.Helper()
 	open := func(ctx context.Context, d pfimg.Digest) (rc readCloser, err error) {
-		var b buffer
+		var b registrytest.Buffer
 		err = im.Blob(ctx, d, -1, &b)
 		return readCloser{bytes.NewReader(b.Bytes())}, err
 	}
@@ -35,7 +36,7 @@ func readAll(t *testing.T, im *Image) int {
 	}
 	n := 0
 	for d, size := range ix.Blobs() {
-		var b buffer
+		var b registrytest.Buffer
 		if err := im.Blob(context.Background(), d, size, &b); err != nil {
 			t.Errorf("blob %s: %v", d, err)
 			continue
@@ -52,13 +53,13 @@ func readAll(t *testing.T, im *Image) int {
 }
 
 func TestFixtures(t *testing.T) {
-	dir, err := filepath.Abs(fixtures)
+	dir, err := filepath.Abs(registrytest.Fixtures)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PF_STORE", filepath.Join(dir, "store"))
 	cids := map[string]string{}
-	for line := range strings.Lines(string(readFixture(t, "cids.txt"))) {
+	for line := range strings.Lines(string(registrytest.Fixture(t, "cids.txt"))) {
 		tag, cid, _ := strings.Cut(strings.TrimSpace(line), " ")
 		cids[tag] = cid
 	}
@@ -87,15 +88,15 @@ func TestFixtures(t *testing.T) {
 		t.Run(tt.ref[strings.LastIndexAny(tt.ref, "/:")+1:], func(t *testing.T) {
 			o := testOptions()
 			o.Policy = tt.policy
-			im := mustOpen(t, mustRef(t, tt.ref), o)
+			im := mustOpen(t, registrytest.Ref(t, tt.ref), o)
 			if got := pfimg.Digest(im.Manifest().ID).String(); got != cids[tt.tag] {
 				t.Errorf("id: got %s, want %s", got, cids[tt.tag])
 			}
 			if im.Manifest().Signer != tt.signer {
 				t.Errorf("signer: got %s, want %s", im.Manifest().Signer, tt.signer)
 			}
-			if tt.layers > 0 && im.Layers() != tt.layers || tt.layers < 0 && (im.Layers() != 0 || im.Digest() != "") {
-				t.Errorf("layers: got %d, digest %q, want %d", im.Layers(), im.Digest(), tt.layers)
+			if tt.layers > 0 && im.Facts().Layers != tt.layers || tt.layers < 0 && (im.Facts().Layers != 0 || im.Digest() != "") {
+				t.Errorf("layers: got %d, digest %q, want %d", im.Facts().Layers, im.Digest(), tt.layers)
 			}
 			if warned := len(im.Warnings()) > 0; warned != (tt.signer == sign.SignerDefault) {
 				t.Errorf("warnings: got %q", im.Warnings())
@@ -110,12 +111,12 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// copyTree returns a folder with links to a fixture's files, each of which a test may replace. Of the layout it takes
-// what the manifests of two tags need.
+// copyTree returns a folder with links to a fixture's files, each of which a test may replace. Of
+// the layout it takes what the manifests of two tags need.
 func copyTree(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
-	from, err := filepath.Abs(filepath.Join(fixtures, name))
+	from, err := filepath.Abs(filepath.Join(registrytest.Fixtures, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func layoutFiles(t *testing.T) []string {
 	files := []string{"index.json", "oci-layout"}
 	add := func(d artifact.WireDigest) { files = append(files, "blobs/sha256/"+d.Hex()) }
 	for _, tag := range []string{"minimal", "keyed"} {
-		l := local.Open(mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), "", new(artifact.Counters))
+		l := local.Open(registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag), "", new(artifact.Counters))
 		r, err := l.Root(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -221,7 +222,7 @@ func TestLocalRefuses(t *testing.T) {
 			dir := copyTree(t, tt.tree)
 			t.Setenv("PF_STORE", dir)
 			tt.change(t, dir)
-			r := mustRef(t, strings.ReplaceAll(tt.ref, "DIR", dir))
+			r := registrytest.Ref(t, strings.ReplaceAll(tt.ref, "DIR", dir))
 			start := time.Now()
 			im, err := Open(context.Background(), r, testOptions())
 			if err == nil {
@@ -244,7 +245,7 @@ func TestInsecureNeedsNoSignature(t *testing.T) {
 	}
 	o := testOptions()
 	o.Policy.Insecure = true
-	im := mustOpen(t, mustRef(t, "file://"+dir), o)
+	im := mustOpen(t, registrytest.Ref(t, "file://"+dir), o)
 	if w := strings.Join(im.Warnings(), " "); !strings.Contains(w, "not checked") {
 		t.Errorf("warnings: got %q", w)
 	}
@@ -253,7 +254,7 @@ func TestInsecureNeedsNoSignature(t *testing.T) {
 // TestLocalBlobs changes one blob of a folder.
 func TestLocalBlobs(t *testing.T) {
 	dir := copyTree(t, "file-registry")
-	im := mustOpen(t, mustRef(t, "file://"+dir), testOptions())
+	im := mustOpen(t, registrytest.Ref(t, "file://"+dir), testOptions())
 	d := im.Manifest().TopLevel()[0].Digest
 	path := filepath.Join(dir, d.StoredPath())
 	good, err := os.ReadFile(path)
@@ -271,7 +272,7 @@ func TestLocalBlobs(t *testing.T) {
 		{"cut", good[:len(good)-1], pfimg.ErrIntegrity, "ends early"},
 		{"empty", []byte{}, pfimg.ErrIntegrity, "nothing is stored"},
 		{"not zstd", []byte("hello, this is no zstd"), pfimg.ErrIntegrity, "not zstd"},
-		{"other content", compress([]byte("other")), pfimg.ErrIntegrity, "hashes to"},
+		{"other content", registrytest.Compress([]byte("other")), pfimg.ErrIntegrity, "hashes to"},
 		{"missing", nil, artifact.ErrMissing, d.Hex()},
 	}
 	for _, tt := range tests {
@@ -283,7 +284,7 @@ func TestLocalBlobs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var b buffer
+		var b registrytest.Buffer
 		err := im.Blob(context.Background(), d, -1, &b)
 		if !errors.Is(err, tt.want) || tt.want != nil && (!strings.Contains(err.Error(), tt.text) || !errors.Is(err, pfimg.ErrIntegrity)) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)

@@ -10,12 +10,15 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
 )
 
-// Open opens an image: the manifest, then config and signature at once, then the signature is verified, and only then
-// the pf manifest parsed. A registry that does not answer, or may not be asked, is replaced by what the cache keeps of
-// this reference, verified again under the policy of now.
+// Open opens an image: the manifest, then config and signature at once, then the signature is
+// verified, and only then the pf manifest parsed. A registry that does not answer, or may not be
+// asked, is replaced by what the cache keeps of this reference, verified again under the policy of
+// now.
 func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 	o = o.withDefaults()
 	im := &Image{ref: r, options: o, traffic: new(artifact.Counters), decoders: artifact.NewDecoders(max(o.Registry.MaxConns, 2))}
@@ -26,7 +29,7 @@ func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 		if r.Kind() == 0 {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%s: %w", clip(r.String(), maxWords), err)
+		return nil, fmt.Errorf("%s: %w", safetext.Clip(r.String(), maxName), err)
 	}
 	return im, nil
 }
@@ -84,66 +87,65 @@ func (im *Image) verify(r *artifact.Root) (sign.Verified, error) {
 
 func (im *Image) openRegistry(ctx context.Context) error {
 	o := im.options
-	t := newTransport(o.Registry, im.traffic)
-	c, err := newClient(im.ref, o.Registry, t, func(text string) { o.Log.Warn(text, "image", im.ref.String()) })
+	last, lastErr := lastVerified(o.Meta, im.ref)
+	if lastErr != nil && !errors.Is(lastErr, fs.ErrNotExist) {
+		o.Log.Debug("no record of the last verified manifest", "image", im.ref.String(), "cause", lastErr)
+	}
+	held := &held{Meta: o.Meta}
+	using := registry.OpenOptions{Cache: held, Known: lastErr == nil, Traffic: im.traffic}
+	im.early = new(early)
+	if o.Preload != nil {
+		using.Preload = func(r *artifact.Root) { im.early.preload(&im.use, o.Preload, r) }
+	}
+	repo, err := registry.Open(im.ref, o.Registry, using)
 	if err != nil {
 		return err
 	}
-	im.use.idle = t.CloseIdleConnections
-	meta := &held{Meta: o.Meta}
-	reg := &registry{ref: im.ref, c: c, meta: meta, log: o.Log, limiter: t.limiter}
-	im.early, im.limiter = &early{Source: reg}, t.limiter
-	im.src = im.early
+	im.use.idle, im.src = repo.Close, im.early
+	im.early.Source, im.early.limiter = repo, repo.Limiter()
 	if o.Registry.Offline {
-		reg.down = ErrOffline
-		return im.reopen(ctx, reg, ErrOffline)
+		err = registry.ErrOffline
+	} else {
+		err = im.load(ctx, repo)
 	}
-	if o.Likely != nil {
-		reg.likely = im.likely
-	}
-	err = im.load(ctx, reg)
-	if err != nil && silent(err) && ctx.Err() == nil {
+	if err != nil && (o.Registry.Offline || registry.Unanswered(err)) && ctx.Err() == nil {
 		im.DropEarly()
-		return im.reopen(ctx, reg, err)
+		return im.reopen(ctx, repo, last, err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := meta.keep(ctx); err != nil {
+	if err := held.keep(ctx); err != nil {
 		o.Log.Warn("the manifest could not be cached", "image", im.ref.String(), "cause", err)
 	}
 	im.remember()
 	return nil
 }
 
-// reopen opens the image from the cache: by the reference's own digest, or by the one last verified. cause is why, and
-// the error when the cache does not have all.
-func (im *Image) reopen(ctx context.Context, reg *registry, cause error) error {
-	cached := *reg
-	cached.down, cached.likely = cause, nil
-	if !cached.ref.Pinned() {
-		digest, err := lastVerified(reg.meta, im.ref)
-		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				im.options.Log.Debug("no record of the last verified manifest", "image", im.ref.String(), "cause", err)
-			}
+// reopen opens the image from the cache: by the reference's own digest, or by the one last
+// verified. cause is why, and the error when the cache does not have all.
+func (im *Image) reopen(ctx context.Context, repo *registry.Repository, last pfimg.Digest, cause error) error {
+	r := im.ref
+	if !r.Pinned() {
+		if last == (pfimg.Digest{}) {
 			return cause
 		}
-		cached.ref = cached.ref.At(digest)
+		r = r.At(last)
 	}
-	if err := im.load(ctx, &cached); err != nil {
+	if err := im.load(ctx, repo.Cached(r, cause)); err != nil {
 		return err
 	}
 	im.stale = true
 	why := "the registry did not answer (" + cause.Error() + ")"
-	if errors.Is(cause, ErrOffline) {
+	if errors.Is(cause, registry.ErrOffline) {
 		why = "offline"
 	}
 	im.use.warn(why + ": opened from the cache as last verified, " + im.reader.Root().Digest)
 	return nil
 }
 
-// remember keeps which manifest was verified under this reference. A cache that fails costs only that.
+// remember keeps which manifest was verified under this reference. A cache that fails costs only
+// that.
 func (im *Image) remember() {
 	rec := record{Reference: im.ref.String(), Manifest: im.reader.Root().Digest, Config: im.reader.Root().OCI.Config.Wire.String()}
 	if s := im.reader.Root().OCI.Signatures; len(s) > 0 {

@@ -3,13 +3,14 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
+	"github.com/pfmount/pfmount/fetch/registry"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // answerTo makes an answer of a sinkRegistry to one kind of request.
@@ -42,8 +43,8 @@ const (
 
 // TestPushUnproved: what only looks like a success is an error that says what was seen.
 func TestPushUnproved(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
-	other := digestOf([]byte("other"))
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
+	other := registrytest.DigestOf([]byte("other"))
 	page := claims(200, loginPage, "Content-Type", htmlType)
 	moved := func(code int) http.HandlerFunc { return claims(code, "", "Location", "/login?next=SECRET") }
 	tests := []struct {
@@ -82,29 +83,30 @@ func TestPushUnproved(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSink(t)
-			s.answer = tt.answer
+			s := registrytest.NewDestination(t)
+			s.Answer = tt.answer
 			o := PushOptions{Registry: testOptions().Registry}
 			if tt.from != "" {
 				o.MountFrom = []string{tt.from}
 			}
-			_, err := Push(context.Background(), c, s.ref(t), o)
+			_, err := Push(context.Background(), c, s.Ref(t), o)
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
-			if !errors.Is(err, ErrRegistry) && !errors.Is(err, ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
+			if !errors.Is(err, registry.ErrRegistry) && !errors.Is(err, registry.ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
 				t.Errorf("got %v, want ErrRegistry", err)
 			}
-			if n := s.count("GET blob"); n > 0 {
+			if n := s.Count("GET blob"); n > 0 {
 				t.Errorf("%d requests went on as GET", n)
 			}
 		})
 	}
 }
 
-// TestPushProved: registries that say little, or say it late, still prove what they have, with few requests.
+// TestPushProved: registries that say little, or say it late, still prove what they have, with few
+// requests.
 func TestPushProved(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	failed, late := 0, 0
 	for _, tt := range []struct {
 		name       string
@@ -129,13 +131,13 @@ func TestPushProved(t *testing.T) {
 			return false
 		}, 3, 2},
 	} {
-		s := newSink(t)
-		s.answer = tt.answer
+		s := registrytest.NewDestination(t)
+		s.Answer = tt.answer
 		if _, err := push(t, s, c, ""); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if s.count("PUT manifest") != 1 || s.count("HEAD manifest") != tt.heads || s.count("GET manifest") != tt.get {
-			t.Errorf("%s: %v, want %d HEAD and %d GET", tt.name, s.seen, tt.heads, tt.get)
+		if s.Count("PUT manifest") != 1 || s.Count("HEAD manifest") != tt.heads || s.Count("GET manifest") != tt.get {
+			t.Errorf("%s: %v, want %d HEAD and %d GET", tt.name, s.Seen, tt.heads, tt.get)
 		}
 	}
 }
@@ -154,39 +156,24 @@ func failOnce(n *int, w http.ResponseWriter, r *http.Request) bool {
 
 // TestPushToQuay: its answers to writes are text/html, with the word OK or empty.
 func TestPushToQuay(t *testing.T) {
-	s := newSink(t)
-	s.quay = true
-	if _, err := push(t, s, openCargo(t, "oci-layout:"+fixtures+"/layout:minimal"), ""); err != nil {
+	s := registrytest.NewDestination(t)
+	s.Quay = true
+	if _, err := push(t, s, openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal"), ""); err != nil {
 		t.Error(err)
 	}
 }
 
 // TestThereIsThisBlob: only an answer about the blob spares its upload.
 func TestThereIsThisBlob(t *testing.T) {
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	for name, header := range map[string][]string{
 		"page":    {"Content-Type", htmlType},
-		"another": {"Docker-Content-Digest", digestOf([]byte("other"))},
+		"another": {"Docker-Content-Digest", registrytest.DigestOf([]byte("other"))},
 	} {
-		s := newSink(t)
-		s.answer = answerTo("HEAD", "blobs", claims(200, "", header...))
-		if r, err := push(t, s, c, ""); err != nil || r.Copied != r.Blobs || len(s.blobs) != r.Blobs {
-			t.Errorf("%s: %+v, %v, %d blobs there", name, r, err, len(s.blobs))
-		}
-	}
-}
-
-func TestNamedDigest(t *testing.T) {
-	d := artifact.DigestOf([]byte("x"))
-	for value, want := range map[string]bool{
-		d.String(): true, "/v2/a/blobs/" + d.String(): true, "https://h/v2/a/manifests/" + d.String() + "?x=1": true,
-		"/v2/a/blobs/sha256%3A" + d.Hex(): true, "v2/a/blobs/" + d.String(): true,
-		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.Hex(): false,
-		"/v2/a/blobs/uploads/" + d.Hex(): false, "http://[::1/": false, "/" + d.String() + "/data": false,
-	} {
-		got, ok := namedDigest(http.Header{"Location": {value}}, "Location")
-		if ok != want || ok && got != d {
-			t.Errorf("%q: got %s, %t, want %t", value, fmt.Sprint(got), ok, want)
+		s := registrytest.NewDestination(t)
+		s.Answer = answerTo("HEAD", "blobs", claims(200, "", header...))
+		if r, err := push(t, s, c, ""); err != nil || r.Copied != r.Blobs || len(s.Blobs) != r.Blobs {
+			t.Errorf("%s: %+v, %v, %d blobs there", name, r, err, len(s.Blobs))
 		}
 	}
 }

@@ -9,22 +9,25 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
 )
 
 // PullOptions say how an image is pulled.
 type PullOptions struct {
-	// Key signs the image anew in a folder, and in a layout when the image has no signature of its own. Empty: the
-	// image's signature stays, else one by the public default key is made. Stores have none.
+	// Key signs the image anew in a folder, and in a layout when the image has no signature of its
+	// own. Empty: the image's signature stays, else one by the public default key is made. Stores
+	// have none.
 	Key     sign.Key
 	Workers int    // blobs under way at once, 8 at least; 0: 32
 	Meter   *Meter // nil: nobody watches
 }
 
-// Pull copies an image to a local place: what is there and proves right stays, the rest is fetched, several blobs at
-// once, each checked against its wire and logical digests before it gets its name, and what makes the place an image
-// comes last, when all the rest is on the disk: what survives a power cut is a whole image or none. A place that holds
-// another image is ErrTaken. After an error a second pull goes on.
+// Pull copies an image to a local place: what is there and proves right stays, the rest is fetched,
+// several blobs at once, each checked against its wire and logical digests before it gets its name,
+// and what makes the place an image comes last, when all the rest is on the disk: what survives a
+// power cut is a whole image or none. A place that holds another image is ErrTaken. After an error
+// a second pull goes on.
 func Pull(ctx context.Context, c Cargo, dst ref.Ref, o PullOptions) (Report, error) {
 	if o.Meter == nil {
 		o.Meter = new(Meter)
@@ -37,7 +40,7 @@ func Pull(ctx context.Context, c Cargo, dst ref.Ref, o PullOptions) (Report, err
 	report := o.Meter.report()
 	report.Digest, report.Warnings = digest, p.warnings
 	if err != nil {
-		return report, fmt.Errorf("%s: %w", clip(dst.String(), maxWords), err)
+		return report, fmt.Errorf("%s: %w", safetext.Clip(dst.String(), maxName), err)
 	}
 	return report, nil
 }
@@ -109,7 +112,7 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 		return artifact.StoredBlob{}, err
 	}
 	keep := artifact.NewHashingWriter(f, p.meter.Stored)
-	it, err := p.cargo.Image.verifyBlob(ctx, d, size, keep)
+	it, err := p.cargo.verifyBlob(ctx, d, size, keep)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
@@ -125,7 +128,8 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 	return it, nil
 }
 
-// have says that the destination has a blob, proved as if it had just come. What does not prove right is fetched again.
+// have says that the destination has a blob, proved as if it had just come. What does not prove
+// right is fetched again.
 func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l artifact.Layer) (artifact.StoredBlob, bool) {
 	l.Logical = d
 	there, from, path, ok := p.to.Have(l)

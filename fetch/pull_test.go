@@ -16,6 +16,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -81,7 +82,7 @@ func TestPullThereAndBack(t *testing.T) {
 	dir := t.TempDir()
 	layoutRef, folderRef := "oci-layout:"+dir+"/l:v1", "file://"+dir+"/f"
 	steps := []struct{ from, to string }{
-		{"oci-layout:" + fixtures + "/layout:fork-b", folderRef},
+		{"oci-layout:" + registrytest.Fixtures + "/layout:fork-b", folderRef},
 		{folderRef, layoutRef},
 		{layoutRef, "store:"},
 	}
@@ -97,19 +98,19 @@ func TestPullThereAndBack(t *testing.T) {
 			}
 		}
 	}
-	if got, want := files(t, dir+"/f"), files(t, fixtures+"/file-registry"); !mapsEqual(got, want) {
+	if got, want := files(t, dir+"/f"), files(t, registrytest.Fixtures+"/file-registry"); !mapsEqual(got, want) {
 		t.Errorf("the folder is not the reference tool's: %d files, want %d", len(got), len(want))
 	}
 	c := openCargo(t, layoutRef)
 	for d, size := range c.Index.Blobs() {
-		var b buffer
+		var b registrytest.Buffer
 		if err := c.Image.Blob(ctx, d, size, &b); err != nil {
 			t.Error(err)
 		}
 	}
 	id := c.Image.Manifest().ID
 	raw := readFile(t, filepath.Join(dir, "s", "images", id.Hex()+".json"))
-	var b buffer
+	var b registrytest.Buffer
 	if err := newTestDecoder(t, readFile(t, filepath.Join(dir, "s", id.StoredPath())), &b); err != nil || !bytes.Equal(b.Bytes(), raw) || !bytes.Equal(raw, c.Image.Manifest().Raw) {
 		t.Errorf("the store's manifest: %v", err)
 	}
@@ -133,14 +134,14 @@ func TestPullKeepsOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""), PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("without a tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, local.ErrTaken) {
+	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("under another's tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, mustRef(t, "oci-layout:"+dir+":"+"mine"), PullOptions{}); err != nil {
+	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"mine"), PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -158,43 +159,43 @@ func TestPullKeepsOthers(t *testing.T) {
 func TestPullSigns(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	c := openCargo(t, "oci-layout:"+fixtures+"/layout:minimal")
+	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
 	if _, err := Pull(ctx, c, mustDest(t, "file://"+dir+"/f", ""), PullOptions{Key: sign.Key("own")}); err != nil {
 		t.Fatal(err)
 	}
 	o := testOptions()
 	o.Policy.Keys, o.Policy.Require = []sign.Key{sign.Key("own")}, true
-	if _, err := Open(ctx, mustRef(t, "file://"+dir+"/f"), o); err != nil {
+	if _, err := Open(ctx, registrytest.Ref(t, "file://"+dir+"/f"), o); err != nil {
 		t.Errorf("signed anew: %v", err)
 	}
 	// A store's image has no signature: the public one is made, and said to be that.
-	s := Cargo{Image: mustOpen(t, mustRef(t, "store:"+c.Image.Manifest().ID.Hex()).InStore(fixtures+"/store"), testOptions()), Index: c.Index}
+	s := Cargo{Image: mustOpen(t, registrytest.Ref(t, "store:"+c.Image.Manifest().ID.Hex()).InStore(registrytest.Fixtures+"/store"), testOptions()), Index: c.Index}
 	r, err := Pull(ctx, s, mustDest(t, "oci-layout:"+dir+"/l", ""), PullOptions{})
 	if err != nil || len(r.Warnings) != 1 {
 		t.Errorf("from a store: %+v, %v", r, err)
 	}
-	mustOpen(t, mustRef(t, "oci-layout:"+dir+"/l"), testOptions())
+	mustOpen(t, registrytest.Ref(t, "oci-layout:"+dir+"/l"), testOptions())
 }
 
-// TestPullFailures has blobs that do not come right: nothing gets its name, nothing is left over, and the next pull
-// goes on.
+// TestPullFailures has blobs that do not come right: nothing gets its name, nothing is left over,
+// and the next pull goes on.
 func TestPullFailures(t *testing.T) {
-	basic := openCargo(t, "oci-layout:"+fixtures+"/layout:basic")
-	raw, err := basic.Image.ociBytes(context.Background())
+	basic := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic")
+	raw, err := basic.ociBytes(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFake(t)
+	f := registrytest.NewServer(t)
 	for d := range basic.Index.Blobs() {
 		w := basic.Image.reader.Root().Find(d)[0].Wire
-		f.content["/v2/a/blobs/"+w.String()] = readFixture(t, "layout", "blobs", "sha256", w.Hex())
+		f.Content["/v2/a/blobs/"+w.String()] = registrytest.Fixture(t, "layout", "blobs", "sha256", w.Hex())
 	}
 	for _, b := range [][]byte{basic.Image.manifest.Raw, basic.Image.reader.Root().Signature} {
-		f.content["/v2/a/blobs/"+digestOf(b)] = b
+		f.Content["/v2/a/blobs/"+registrytest.DigestOf(b)] = b
 	}
-	f.content["/v2/a/manifests/latest"], f.content["/v2/a/manifests/"+digestOf(raw)] = raw, raw
+	f.Content["/v2/a/manifests/latest"], f.Content["/v2/a/manifests/"+registrytest.DigestOf(raw)] = raw, raw
 	bad := basic.Image.reader.Root().Find(basic.Image.manifest.Model.Diff)[0].Wire
-	c := openCargo(t, f.host()+"/a")
+	c := openCargo(t, f.Host()+"/a")
 	for name, script := range map[string]func(w http.ResponseWriter){
 		"wrong bytes": func(w http.ResponseWriter) { _, _ = w.Write(bytes.Repeat([]byte("x"), 121)) },
 		"gone":        func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) },
@@ -203,7 +204,7 @@ func TestPullFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			dst := mustDest(t, "file://"+dir, "")
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, bad.String()) {
 					script(w)
 					return true
@@ -213,10 +214,10 @@ func TestPullFailures(t *testing.T) {
 			if _, err := Pull(context.Background(), c, dst, PullOptions{}); err == nil {
 				t.Fatal("no error")
 			}
-			f.do(nil)
+			f.Answer(nil)
 			for path, content := range files(t, dir) {
-				var b buffer
-				if err := newTestDecoder(t, []byte(content), &b); err != nil || !strings.Contains(path, strings.TrimPrefix(digestOf(b.Bytes()), "sha256:")) {
+				var b registrytest.Buffer
+				if err := newTestDecoder(t, []byte(content), &b); err != nil || !strings.Contains(path, strings.TrimPrefix(registrytest.DigestOf(b.Bytes()), "sha256:")) {
 					t.Errorf("%s: %v", path, err)
 				}
 			}

@@ -14,44 +14,46 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
-func fixtureFake(t *testing.T, tag string) *fakeRegistry {
+func fixtureFake(t *testing.T, tag string) *registrytest.Server {
 	t.Helper()
-	f := newFake(t)
-	im := mustOpen(t, mustRef(t, "oci-layout:"+fixtures+"/layout:"+tag), Options{Policy: sign.Policy{Insecure: true}})
+	f := registrytest.NewServer(t)
+	im := mustOpen(t, registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag), Options{Policy: sign.Policy{Insecure: true}})
 	load := func(d string) []byte {
-		return readFixture(t, "layout", "blobs", "sha256", strings.TrimPrefix(d, "sha256:"))
+		return registrytest.Fixture(t, "layout", "blobs", "sha256", strings.TrimPrefix(d, "sha256:"))
 	}
-	f.content["/v2/a/manifests/latest"] = load(im.Digest())
-	f.content["/v2/a/manifests/"+im.Digest()] = load(im.Digest())
+	f.Content["/v2/a/manifests/latest"] = load(im.Digest())
+	f.Content["/v2/a/manifests/"+im.Digest()] = load(im.Digest())
 	oci := im.reader.Root().OCI
 	for _, l := range oci.Named {
-		f.content["/v2/a/blobs/"+l.Wire.String()] = load(l.Wire.String())
+		f.Content["/v2/a/blobs/"+l.Wire.String()] = load(l.Wire.String())
 	}
 	for _, d := range []artifact.Descriptor{oci.Config, oci.Signatures[0]} {
-		f.content["/v2/a/blobs/"+d.Wire.String()] = load(d.Wire.String())
+		f.Content["/v2/a/blobs/"+d.Wire.String()] = load(d.Wire.String())
 	}
 	return f
 }
 
 func TestRegistry(t *testing.T) {
 	f := fixtureFake(t, "basic")
-	im := mustOpen(t, f.ref(t), testOptions())
-	if n := f.count("*"); n != 3 {
+	im := mustOpen(t, f.Ref(t), testOptions())
+	if n := f.Count("*"); n != 3 {
 		t.Errorf("%d requests to open, want 3: manifest, config, signature", n)
 	}
 	if n := readAll(t, im); n < 80 {
 		t.Errorf("only %d blobs", n)
 	}
-	if im.Stale() || im.Digest() != digestOf(f.content["/v2/a/manifests/latest"]) {
+	if im.Stale() || im.Digest() != registrytest.DigestOf(f.Content["/v2/a/manifests/latest"]) {
 		t.Errorf("stale %v, digest %s", im.Stale(), im.Digest())
 	}
-	if got := im.Fetched(); got.Requests != int64(f.count("*")) {
-		t.Errorf("traffic: got %+v, the registry saw %d requests", got, f.count("*"))
+	if got := im.Fetched(); got.Requests != int64(f.Count("*")) {
+		t.Errorf("traffic: got %+v, the registry saw %d requests", got, f.Count("*"))
 	}
-	for _, r := range f.asked() {
+	for _, r := range f.Requests() {
 		if got := r.Header.Get("Accept-Encoding"); got != "identity" {
 			t.Errorf("Accept-Encoding: got %q", got)
 		}
@@ -59,7 +61,7 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("User-Agent: got %q", got)
 		}
 	}
-	if got := f.asked()[0].Header.Get("Accept"); !strings.Contains(got, artifact.MediaTypeIndex) || !strings.Contains(got, artifact.MediaTypeDocker) {
+	if got := f.Requests()[0].Header.Get("Accept"); !strings.Contains(got, artifact.MediaTypeIndex) || !strings.Contains(got, artifact.MediaTypeDocker) {
 		t.Errorf("Accept: got %q", got)
 	}
 }
@@ -86,33 +88,33 @@ func TestManifestAnswers(t *testing.T) {
 		text   string
 		max    int // requests
 	}{
-		{"web page", body("text/html; charset=utf-8", "<html>"), ErrRegistry, "web page", 1},
+		{"web page", body("text/html; charset=utf-8", "<html>"), registry.ErrRegistry, "web page", 1},
 		{"index", body(artifact.MediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
 		{"docker image", body(artifact.MediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
 		{"not JSON", body(artifact.MediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
-		{"401", status(401, ``), ErrDenied, "no credentials", 1},
-		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), ErrDenied, `DENIED: not \x1b[31m you`, 1},
+		{"401", status(401, ``), registry.ErrDenied, "no credentials", 1},
+		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), registry.ErrDenied, `DENIED: not \x1b[31m you`, 1},
 		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), artifact.ErrNotFound, "MANIFEST_UNKNOWN", 1},
-		{"501", status(501, ``), ErrRegistry, "501", 1},
-		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), ErrRegistry, "slow down", 5},
-		{"500 for ever", status(500, ``), ErrRegistry, "after 5 tries", 5},
+		{"501", status(501, ``), registry.ErrRegistry, "501", 1},
+		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), registry.ErrRegistry, "slow down", 5},
+		{"500 for ever", status(500, ``), registry.ErrRegistry, "after 5 tries", 5},
 		{"gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			fmt.Fprint(w, "x")
-		}, ErrRegistry, "Content-Encoding gzip", 1},
+		}, registry.ErrRegistry, "Content-Encoding gzip", 1},
 		{"redirect to no URL", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http://[::1/?SECRET")
 			w.WriteHeader(http.StatusTemporaryRedirect)
-		}, ErrRegistry, "no address of HTTP", 1},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
 		{"redirect to another protocol", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "ftp://x/?SECRET")
 			w.WriteHeader(http.StatusFound)
-		}, ErrRegistry, "no address of HTTP", 1},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
 		{"redirect to no host", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "http:///x?SECRET")
 			w.WriteHeader(http.StatusFound)
-		}, ErrRegistry, "no address of HTTP", 1},
-		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, ErrRegistry, "redirects", 6},
+		}, registry.ErrRegistry, "no address of HTTP", 1},
+		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, registry.ErrRegistry, "redirects", 6},
 		{"endless words", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(403)
 			for {
@@ -120,23 +122,23 @@ func TestManifestAnswers(t *testing.T) {
 					return
 				}
 			}
-		}, ErrDenied, "403", 1},
+		}, registry.ErrDenied, "403", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := fixtureFake(t, "minimal")
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if !strings.Contains(r.URL.Path, "/manifests/") {
 					return false
 				}
 				tt.answer(w, r)
 				return true
 			})
-			_, err := Open(context.Background(), f.ref(t), testOptions())
-			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), f.host()) {
+			_, err := Open(context.Background(), f.Ref(t), testOptions())
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), f.Host()) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.text)
 			}
-			if n := f.count("*"); n > tt.max {
+			if n := f.Count("*"); n > tt.max {
 				t.Errorf("%d requests, want at most %d", n, tt.max)
 			}
 		})
@@ -151,8 +153,8 @@ func TestManifestTooLong(t *testing.T) {
 		digest string
 	}{{"endless", "", ""}, {"endless with digest", "", "sha256:" + hexA}, {"20 GB", "20000000000", ""}, {"20 GB with digest", "20000000000", "sha256:" + hexA}} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t)
-			f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+			f := registrytest.NewServer(t)
+			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 				if tt.length != "" {
 					w.Header().Set("Content-Length", tt.length)
 				}
@@ -167,7 +169,7 @@ func TestManifestTooLong(t *testing.T) {
 			})
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := Open(context.Background(), f.ref(t), testOptions())
+			_, err := Open(context.Background(), f.Ref(t), testOptions())
 			runtime.ReadMemStats(&after)
 			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), "longer than") {
 				t.Errorf("got %v", err)
@@ -175,22 +177,23 @@ func TestManifestTooLong(t *testing.T) {
 			if grown := after.TotalAlloc - before.TotalAlloc; grown > 140<<20 {
 				t.Errorf("%d MiB were allocated", grown>>20)
 			}
-			if n := f.count("*"); n != 1 {
+			if n := f.Count("*"); n != 1 {
 				t.Errorf("%d requests, want 1", n)
 			}
 		})
 	}
 }
 
-// TestManifestCut is case 18 for the manifest: a cut body is asked for again, with and without a digest header.
+// TestManifestCut is case 18 for the manifest: a cut body is asked for again, with and without a
+// digest header.
 func TestManifestCut(t *testing.T) {
 	for _, digest := range []bool{true, false} {
 		for _, length := range []bool{true, false} {
 			for _, rst := range []bool{true, false} {
 				f := fixtureFake(t, "many")
-				raw := f.content["/v2/a/manifests/latest"]
+				raw := f.Content["/v2/a/manifests/latest"]
 				cuts := 0
-				f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+				f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 					if !strings.Contains(r.URL.Path, "/manifests/") {
 						return false
 					}
@@ -199,7 +202,7 @@ func TestManifestCut(t *testing.T) {
 						if length {
 							n = len(raw)
 						}
-						cut(t, w, raw[:len(raw)*cuts/3], n, rst)
+						registrytest.Cut(t, w, raw[:len(raw)*cuts/3], n, rst)
 						return true
 					}
 					if digest {
@@ -208,15 +211,16 @@ func TestManifestCut(t *testing.T) {
 					_, _ = w.Write(raw)
 					return true
 				})
-				im, err := Open(context.Background(), f.ref(t), testOptions())
+				im, err := Open(context.Background(), f.Ref(t), testOptions())
 				switch {
 				case err == nil:
-					if im.Layers() != 1509 {
-						t.Errorf("%d layers", im.Layers())
+					if im.Facts().Layers != 1509 {
+						t.Errorf("%d layers", im.Facts().Layers)
 					}
 					_ = im.Close()
 				case length || rst || !errors.Is(err, pfimg.ErrIntegrity):
-					// Without length, digest and reset a cut document cannot be told from a bad one.
+					// Without length, digest and reset a cut document cannot be told from a bad
+					// one.
 					t.Errorf("digest %v, length %v, rst %v: %v", digest, length, rst, err)
 				}
 			}
@@ -225,24 +229,24 @@ func TestManifestCut(t *testing.T) {
 }
 
 func TestSignatureLayers(t *testing.T) {
-	pf, sig := signedManifest(t)
+	pf, sig := registrytest.SignedManifest(t)
 	open := func(t *testing.T, policy sign.Policy, parts string) error {
-		f := newFake(t)
-		raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s]}`, artifact.MediaTypeConfig, digestOf(pf), len(pf), parts)
-		f.content["/v2/a/manifests/latest"] = []byte(raw)
+		f := registrytest.NewServer(t)
+		raw := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[%s]}`, artifact.MediaTypeConfig, registrytest.DigestOf(pf), len(pf), parts)
+		f.Content["/v2/a/manifests/latest"] = []byte(raw)
 		for _, b := range [][]byte{pf, sig} {
-			f.content["/v2/a/blobs/"+digestOf(b)] = b
+			f.Content["/v2/a/blobs/"+registrytest.DigestOf(b)] = b
 		}
 		o := testOptions()
 		o.Policy = policy
-		im, err := Open(context.Background(), f.ref(t), o)
+		im, err := Open(context.Background(), f.Ref(t), o)
 		if err == nil {
 			_ = im.Close()
 		}
 		return err
 	}
 	one := func(b []byte, size int) string {
-		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, artifact.MediaTypeSignature, digestOf(b), size)
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, artifact.MediaTypeSignature, registrytest.DigestOf(b), size)
 	}
 	tests := []struct {
 		name, layers string
@@ -272,9 +276,9 @@ func TestSignatureLayers(t *testing.T) {
 // TestTamperedManifest asks by digest and by a header that lies.
 func TestTamperedManifest(t *testing.T) {
 	f := fixtureFake(t, "minimal")
-	digest := digestOf(f.content["/v2/a/manifests/latest"])
-	other := makeManifest(t, part{content: []byte("x")})
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	digest := registrytest.DigestOf(f.Content["/v2/a/manifests/latest"])
+	other := registrytest.OCIManifest(t, registrytest.Layer{Content: []byte("x")})
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") {
 			return false
 		}
@@ -282,13 +286,13 @@ func TestTamperedManifest(t *testing.T) {
 		_, _ = w.Write(other)
 		return true
 	})
-	for _, name := range []string{f.host() + "/a", f.host() + "/a@" + digest} {
-		_, err := Open(context.Background(), mustRef(t, name), testOptions())
+	for _, name := range []string{f.Host() + "/a", f.Host() + "/a@" + digest} {
+		_, err := Open(context.Background(), registrytest.Ref(t, name), testOptions())
 		if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), digest) {
 			t.Errorf("%s: got %v, want ErrIntegrity that names the digest", name, err)
 		}
 	}
-	last := f.asked()[len(f.asked())-1]
+	last := f.Requests()[len(f.Requests())-1]
 	if last.Header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("the second try went through caches: %v", last.Header)
 	}
@@ -304,7 +308,7 @@ func TestOpenIsCancelled(t *testing.T) {
 	start := time.Now()
 	o := testOptions()
 	o.Registry.StallTimeout = time.Minute
-	_, err := Open(ctx, mustRef(t, strings.TrimPrefix(f.URL, "http://")+"/a"), o)
+	_, err := Open(ctx, registrytest.Ref(t, strings.TrimPrefix(f.URL, "http://")+"/a"), o)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) >= o.Registry.StallTimeout {
 		t.Errorf("got %v after %s", err, time.Since(start))
 	}

@@ -9,24 +9,27 @@ import (
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"github.com/pfmount/pfmount/sign"
 )
 
-// TestMetaSavesRequests opens an image again: by tag only the manifest is asked for, by digest nothing.
+// TestMetaSavesRequests opens an image again: by tag only the manifest is asked for, by digest
+// nothing.
 func TestMetaSavesRequests(t *testing.T) {
 	f := fixtureFake(t, "many")
 	o := testOptions()
-	o.Meta = newMemMeta()
-	first := mustOpen(t, f.ref(t), o)
-	mustOpen(t, f.ref(t), o)
-	if n := f.count("*"); n != 4 {
+	o.Meta = registrytest.NewCache()
+	first := mustOpen(t, f.Ref(t), o)
+	mustOpen(t, f.Ref(t), o)
+	if n := f.Count("*"); n != 4 {
 		t.Errorf("%d requests for two mounts by tag, want 4", n)
 	}
-	im := mustOpen(t, mustRef(t, f.host()+"/a@"+first.Digest()), o)
-	if n := f.count("*"); n != 4 || im.Stale() {
+	im := mustOpen(t, registrytest.Ref(t, f.Host()+"/a@"+first.Digest()), o)
+	if n := f.Count("*"); n != 4 || im.Stale() {
 		t.Errorf("%d requests after one more by digest, want 4; stale %v", n, im.Stale())
 	}
-	rec, err := o.Meta.Get(f.ref(t).String())
+	rec, err := o.Meta.Get(f.Ref(t).String())
 	if err != nil || !strings.Contains(string(rec), first.Digest()) {
 		t.Errorf("the record is %q, %v", rec, err)
 	}
@@ -35,28 +38,28 @@ func TestMetaSavesRequests(t *testing.T) {
 func TestOffline(t *testing.T) {
 	f := fixtureFake(t, "minimal")
 	o := testOptions()
-	o.Meta = newMemMeta()
+	o.Meta = registrytest.NewCache()
 	offline := o
 	offline.Registry.Offline = true
-	if _, err := Open(context.Background(), f.ref(t), offline); !errors.Is(err, ErrOffline) {
+	if _, err := Open(context.Background(), f.Ref(t), offline); !errors.Is(err, registry.ErrOffline) {
 		t.Errorf("nothing cached: got %v, want ErrOffline", err)
 	}
-	first := mustOpen(t, f.ref(t), o)
-	n := f.count("*")
-	for _, image := range []ref.Ref{f.ref(t), mustRef(t, f.host()+"/a@"+first.Digest())} {
+	first := mustOpen(t, f.Ref(t), o)
+	n := f.Count("*")
+	for _, image := range []ref.Ref{f.Ref(t), registrytest.Ref(t, f.Host()+"/a@"+first.Digest())} {
 		im := mustOpen(t, image, offline)
 		if !im.Stale() || im.Digest() != first.Digest() || !strings.Contains(strings.Join(im.Warnings(), " "), "offline") {
 			t.Errorf("%s: stale %v, digest %s, warnings %q", image, im.Stale(), im.Digest(), im.Warnings())
 		}
-		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &buffer{}); !errors.Is(err, ErrOffline) {
+		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrOffline) {
 			t.Errorf("%s: a blob: got %v, want ErrOffline", image, err)
 		}
 	}
-	if f.count("*") != n {
-		t.Errorf("%d requests while offline", f.count("*")-n)
+	if f.Count("*") != n {
+		t.Errorf("%d requests while offline", f.Count("*")-n)
 	}
 	offline.Policy.Require = true
-	if _, err := Open(context.Background(), f.ref(t), offline); !errors.Is(err, sign.ErrKey) {
+	if _, err := Open(context.Background(), f.Ref(t), offline); !errors.Is(err, sign.ErrKey) {
 		t.Errorf("another policy: got %v, want ErrKey", err)
 	}
 }
@@ -65,10 +68,10 @@ func TestOffline(t *testing.T) {
 func TestStale(t *testing.T) {
 	f := fixtureFake(t, "minimal")
 	o := testOptions()
-	o.Meta = newMemMeta()
-	mustOpen(t, f.ref(t), o)
+	o.Meta = registrytest.NewCache()
+	mustOpen(t, f.Ref(t), o)
 	status := 0
-	f.do(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if status != 0 {
 			w.WriteHeader(status)
 		}
@@ -77,9 +80,9 @@ func TestStale(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		want   error // nil: stale
-	}{{503, nil}, {500, nil}, {401, ErrDenied}, {403, ErrDenied}, {404, artifact.ErrNotFound}, {429, ErrRegistry}, {501, ErrRegistry}} {
+	}{{503, nil}, {500, nil}, {401, registry.ErrDenied}, {403, registry.ErrDenied}, {404, artifact.ErrNotFound}, {429, registry.ErrRegistry}, {501, registry.ErrRegistry}} {
 		status = tt.status
-		im, err := Open(context.Background(), f.ref(t), o)
+		im, err := Open(context.Background(), f.Ref(t), o)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%d: got %v, want %v", tt.status, err, tt.want)
 		}
@@ -91,17 +94,17 @@ func TestStale(t *testing.T) {
 		}
 	}
 	status = 0
-	url := f.ref(t)
+	url := f.Ref(t)
 	f.Close()
 	im := mustOpen(t, url, o)
 	if w := strings.Join(im.Warnings(), " "); !im.Stale() || !strings.Contains(w, "refused") {
 		t.Errorf("down: stale %v, warnings %q", im.Stale(), w)
 	}
-	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &buffer{}); !errors.Is(err, ErrRegistry) {
+	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrRegistry) {
 		t.Errorf("a blob of a stale image: got %v, want ErrRegistry (it was asked for)", err)
 	}
-	o.Meta = newMemMeta()
-	if _, err := Open(context.Background(), url, o); !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "refused") {
+	o.Meta = registrytest.NewCache()
+	if _, err := Open(context.Background(), url, o); !errors.Is(err, registry.ErrRegistry) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("down and no record: got %v", err)
 	}
 }

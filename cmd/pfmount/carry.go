@@ -15,6 +15,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -105,7 +106,7 @@ func (t trip) end(c *cli.Context, report fetch.Report, err error) error {
 
 // unfinished adds to an error how to go on, where running the command again is the way.
 func (t trip) unfinished(report fetch.Report, err error) error {
-	for _, stays := range []error{local.ErrTaken, fetch.ErrTooLarge, ref.ErrInvalid, sign.ErrKey, pfimg.ErrIntegrity, pfimg.ErrUnsupported} {
+	for _, stays := range []error{local.ErrTaken, registry.ErrTooLarge, ref.ErrInvalid, sign.ErrKey, pfimg.ErrIntegrity, pfimg.ErrUnsupported} {
 		if errors.Is(err, stays) {
 			return err
 		}

@@ -11,11 +11,11 @@ import (
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/safedir"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
@@ -91,9 +91,9 @@ var codes = []struct {
 	{reader.ErrOpenFiles, exitUsage},
 	{safedir.ErrUnsafe, exitUsage},
 	{local.ErrTaken, exitUsage},
-	{fetch.ErrTooLarge, exitUsage},
+	{registry.ErrTooLarge, exitUsage},
 	{ref.ErrInvalid, exitUsage},
-	{fetch.ErrConfig, exitUsage},
+	{registry.ErrConfig, exitUsage},
 	{sign.ErrKey, exitUsage},
 	{sign.ErrAlgorithm, exitUnsupported},
 	{pfimg.ErrUnsupported, exitUnsupported},
@@ -107,9 +107,9 @@ var codes = []struct {
 	{mounts.ErrDevice, exitMount},
 	{mounts.ErrHelper, exitMount},
 	{artifact.ErrNotFound, exitRegistry},
-	{fetch.ErrDenied, exitRegistry},
-	{fetch.ErrOffline, exitRegistry},
-	{fetch.ErrRegistry, exitRegistry},
+	{registry.ErrDenied, exitRegistry},
+	{registry.ErrOffline, exitRegistry},
+	{registry.ErrRegistry, exitRegistry},
 	{cache.ErrElsewhere, exitRegistry},
 	{context.Canceled, exitInterrupted},
 }

@@ -10,11 +10,11 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/sign"
 )
@@ -29,7 +29,7 @@ func TestExitCode(t *testing.T) {
 		{ref.ErrInvalid, 1},
 		{sign.ErrKey, 1},
 		{local.ErrTaken, 1},
-		{fetch.ErrTooLarge, 1},
+		{registry.ErrTooLarge, 1},
 		{errAbsent, 3},
 		{errors.New("anything"), 1},
 		{sign.ErrAlgorithm, 2},
@@ -41,9 +41,9 @@ func TestExitCode(t *testing.T) {
 		{cache.ErrElsewhere, 5},
 		{cache.ErrDamaged, 7},
 		{artifact.ErrNotFound, 5},
-		{fetch.ErrDenied, 5},
-		{fetch.ErrRegistry, 5},
-		{fetch.ErrOffline, 5},
+		{registry.ErrDenied, 5},
+		{registry.ErrRegistry, 5},
+		{registry.ErrOffline, 5},
 		{mountf("x"), 6},
 		{mountf("x: %w", fs.ErrNotExist), 6},
 		{fusefs.ErrMount, 6},
@@ -51,7 +51,7 @@ func TestExitCode(t *testing.T) {
 		{syscall.ENOSPC, 7},
 		{context.Canceled, 130},
 		{daemon.RemoteError{Code: 5, Message: "the child said so"}, 5},
-		{errors.Join(fetch.ErrRegistry, pfimg.ErrIntegrity), 4},
+		{errors.Join(registry.ErrRegistry, pfimg.ErrIntegrity), 4},
 		{shownError{pfimg.ErrIntegrity}, 4},
 	} {
 		if got := exitCode(tt.err); got != tt.want {

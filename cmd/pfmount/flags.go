@@ -18,6 +18,7 @@ import (
 	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/sign"
 )
 
@@ -165,11 +166,11 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Opt
 	}
 	return fetch.Options{
 		Policy: policy, Log: log, MaxBlobSize: maxBlob,
-		Registry: fetch.RegistryOptions{
+		Registry: registry.Options{
 			Version: version, Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
 			StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
-			Login: fetch.LoginOptions{Getenv: os.Getenv, Username: user, Password: password},
-			TLS: fetch.TLSOptions{
+			Login: registry.LoginOptions{Getenv: os.Getenv, Username: user, Password: password},
+			TLS: registry.TLSOptions{
 				CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
 				ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),
 			},

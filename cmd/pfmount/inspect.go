@@ -88,7 +88,7 @@ func summarize(image *fetch.Image, ix *pfimg.Index) summary {
 		CreatedAt: m.Created.UTC(), Agent: summaryAgent{m.Agent.Kind, m.Agent.Version, m.Agent.Fingerprint},
 		Parents: []string{}, Signature: summarySignature{Key: string(m.Signer)},
 		Files: st.Files, Dirs: st.Dirs, Symlinks: st.Symlinks, Pages: st.Pages,
-		Layers: image.Layers(), WireBytes: image.WireBytes(), DecodedBytes: st.Bytes,
+		Layers: image.Facts().Layers, WireBytes: image.Facts().WireBytes, DecodedBytes: st.Bytes,
 	}
 	if m.Signer != "none" {
 		sum.Signature.Algorithm = sign.HMACSHA256

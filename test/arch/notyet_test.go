@@ -4,15 +4,8 @@ package arch
 var notYet = []violation{
 	{"cmd/pfmount", lines},
 	{"cmd/pfmount", columns},
-	{"fetch", lines},
 	{"fetch", columns},
-	{"fetch.endpoint", methodFiles},
-	{"fetch.Image", methods},
-	{"fetch.Image", fields},
-	{"fetch.Image", methodFiles},
-	{"fetch/head.go", methodFile},
-	{"fetch/repeat.go", methodFile},
-	{"fetch/stall.go", methodFile},
+	{"fetch/registry", columns},
 	{"fetch/pfimg.Index", methods},
 	{"fetch/pfimg.builder", methodFiles},
 }

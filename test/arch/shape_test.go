@@ -25,7 +25,7 @@ const (
 func maxLines(room string) int {
 	switch room {
 	case "fetch/registry":
-		return 4000 // the protocol has that many corners
+		return 5000 // the protocol has that many corners
 	case "cmd/pfmount":
 		return 2700
 	}

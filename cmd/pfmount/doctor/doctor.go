@@ -16,6 +16,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
@@ -193,4 +194,4 @@ func bounded[T any](
 }
 
 // errLate is of a check that took too long, on the network as a rule.
-var errLate = fmt.Errorf("too slow: %w", fetch.ErrRegistry)
+var errLate = fmt.Errorf("too slow: %w", registry.ErrRegistry)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pfmount/pfmount/fetch/registry"
+
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
@@ -60,8 +62,8 @@ func (d *Diagnosis) image(ctx context.Context) {
 // route says which hosts will be asked, and with which credentials.
 func (d *Diagnosis) route(ctx context.Context, imageRef ref.Ref, o fetch.Options) bool {
 	begin := time.Now()
-	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (fetch.Survey, error) {
-		return fetch.Look(ctx, imageRef, o)
+	s, err := bounded(ctx, stepLimit, func(ctx context.Context) (registry.Description, error) {
+		return registry.Describe(ctx, imageRef, o.Registry)
 	})
 	took := time.Since(begin).Seconds()
 	var places, logins []string
@@ -162,14 +164,14 @@ func advice(err error) string {
 }
 
 func manifestFinding(im *fetch.Image) finding {
-	id := im.Manifest().ID.String()
+	id, facts := im.Manifest().ID.String(), im.Facts()
 	f := finding{text: "id " + id, values: Values{
-		"id": id, "digest": im.Digest(), "bytes": im.ManifestSize(), "layers": im.Layers(),
-		"wire_bytes": im.WireBytes(),
+		"id": id, "digest": im.Digest(), "bytes": facts.ManifestSize, "layers": facts.Layers,
+		"wire_bytes": facts.WireBytes,
 	}}
 	if im.Digest() != "" {
 		f.text = fmt.Sprintf("%s, %d bytes, %d layers, %d bytes with them", im.Digest(),
-			im.ManifestSize(), im.Layers(), im.ManifestSize()+im.WireBytes())
+			facts.ManifestSize, facts.Layers, facts.ManifestSize+facts.WireBytes)
 	}
 	return f
 }

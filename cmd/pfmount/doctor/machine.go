@@ -13,12 +13,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pfmount/pfmount/fetch/registry"
+
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
-	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -116,7 +117,7 @@ func lookAllowOther(context.Context) (finding, error) {
 }
 
 func lookProxies(context.Context) (finding, error) {
-	found, err := fetch.Proxies(os.Getenv)
+	found, err := registry.Proxies(os.Getenv)
 	list := []string{}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		list = append(list, name+" "+found[name])

@@ -84,7 +84,7 @@ func Open(ctx context.Context, r ref.Ref, c Config) (*Reader, error) {
 	}
 	rd.store = store
 	c.Image.Meta = meta{Records{store}}
-	c.Image.Likely = func(d pfimg.Digest) bool { return !store.Has(d) }
+	c.Image.Preload = func(d pfimg.Digest) bool { return !store.Has(d) }
 	if rd.image, err = OpenImage(ctx, r, c.Image); err != nil {
 		store.Close()
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
+	"github.com/pfmount/pfmount/fetch/registry"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
 
@@ -133,15 +134,15 @@ func TestOpenAgain(t *testing.T) {
 	if got, err := r.content(t.Context(), "a"); got != files["a"] || err != nil {
 		t.Errorf("offline: %q, %v", got, err)
 	}
-	if _, err := r.content(t.Context(), "b"); !errors.Is(err, fetch.ErrOffline) {
-		t.Errorf("offline: got %v, want %v", err, fetch.ErrOffline)
+	if _, err := r.content(t.Context(), "b"); !errors.Is(err, registry.ErrOffline) {
+		t.Errorf("offline: got %v, want %v", err, registry.ErrOffline)
 	}
 	if n := g.total() - before; n != 0 {
 		t.Errorf("%d requests offline", n)
 	}
 }
 
-// held is a fetch of a blob that the registry has not answered.
+// held is a fetch of a blob that the fakeRegistry has not answered.
 type held struct {
 	ctx      context.Context
 	priority *sched.Priority
@@ -167,9 +168,9 @@ func (o opened) fetch(requests <-chan struct{}, name string) *held {
 	return h
 }
 
-// hold has the registry wait before each answer. A request sends to requests; its answer is what is
+// hold has the fakeRegistry wait before each answer. A request sends to requests; its answer is what is
 // received from codes.
-func (g *registry) hold() (requests chan struct{}, codes chan int) {
+func (g *fakeRegistry) hold() (requests chan struct{}, codes chan int) {
 	requests, codes = make(chan struct{}, 100), make(chan int)
 	g.answer(func(string) int {
 		requests <- struct{}{}
@@ -248,12 +249,12 @@ func TestFetchFails(t *testing.T) {
 		}()
 		<-joined.began
 		codes <- http.StatusForbidden
-		if err := <-h.done; !errors.Is(err, fetch.ErrDenied) {
+		if err := <-h.done; !errors.Is(err, registry.ErrDenied) {
 			t.Errorf("raised: %v: the fetch: %v", raised, err)
 		}
 		if raised {
-			if err := <-done; !errors.Is(err, fetch.ErrDenied) {
-				t.Errorf("raised: the reader got %v, want %v", err, fetch.ErrDenied)
+			if err := <-done; !errors.Is(err, registry.ErrDenied) {
+				t.Errorf("raised: the reader got %v, want %v", err, registry.ErrDenied)
 			}
 			continue
 		}
@@ -351,7 +352,7 @@ func TestBlobFault(t *testing.T) {
 	for err, want := range map[error]bool{
 		artifact.ErrMissing: true, pfimg.ErrIntegrity: true, cache.ErrSize: true,
 		cache.ErrDamaged: true, cache.ErrElsewhere: true,
-		fetch.ErrRegistry: false, fetch.ErrDenied: false, fetch.ErrOffline: false,
+		registry.ErrRegistry: false, registry.ErrDenied: false, registry.ErrOffline: false,
 		sched.ErrGaveWay: false, cache.ErrClosed: false, cache.ErrUnwanted: false,
 	} {
 		if got := reader.BlobFault(fmt.Errorf("a blob: %w", err)); got != want {
@@ -382,9 +383,9 @@ func TestOpenFails(t *testing.T) {
 	t.Parallel()
 	g, dir := newRegistry(t, ""), t.TempDir()
 	g.answer(func(string) int { return http.StatusForbidden })
-	c := reader.Config{Cache: cache.Options{Dir: dir}, Image: fetch.Options{Registry: fetch.RegistryOptions{PlainHTTP: true}}}
-	if _, err := reader.Open(t.Context(), g.ref, c); !errors.Is(err, fetch.ErrDenied) {
-		t.Errorf("got %v, want %v", err, fetch.ErrDenied)
+	c := reader.Config{Cache: cache.Options{Dir: dir}, Image: fetch.Options{Registry: registry.Options{PlainHTTP: true}}}
+	if _, err := reader.Open(t.Context(), g.ref, c); !errors.Is(err, registry.ErrDenied) {
+		t.Errorf("got %v, want %v", err, registry.ErrDenied)
 	}
 	g.answer(nil)
 	if _, err := g.open(t, dir, nil).content(t.Context(), "a"); err != nil {

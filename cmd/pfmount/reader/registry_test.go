@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pfmount/pfmount/fetch/registry"
+
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch"
@@ -22,8 +24,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// registry serves one image, that of a captured directory.
-type registry struct {
+// fakeRegistry serves one image, that of a captured directory.
+type fakeRegistry struct {
 	ref    ref.Ref
 	layout string
 	wires  map[string]string // logical to wire digest
@@ -50,8 +52,8 @@ var largeTrace = sync.OnceValue(func() string {
 	return strings.ReplaceAll(b.String(), `\`, "z")
 })
 
-// newRegistry returns a registry with an image of files, and of a trace.
-func newRegistry(t *testing.T, trace string) *registry {
+// newRegistry returns a fakeRegistry with an image of files, and of a trace.
+func newRegistry(t *testing.T, trace string) *fakeRegistry {
 	t.Helper()
 	source, folder := t.TempDir(), t.TempDir()
 	traceFile := filepath.Join(t.TempDir(), "trace.jsonl")
@@ -72,7 +74,7 @@ func newRegistry(t *testing.T, trace string) *registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &registry{layout: t.TempDir(), wires: map[string]string{}}
+	g := &fakeRegistry{layout: t.TempDir(), wires: map[string]string{}}
 	g.fill(t, folder)
 	server := httptest.NewServer(g)
 	t.Cleanup(server.Close)
@@ -80,8 +82,8 @@ func newRegistry(t *testing.T, trace string) *registry {
 	return g
 }
 
-// fill copies the image in a folder to the registry.
-func (g *registry) fill(t *testing.T, folder string) {
+// fill copies the image in a folder to the fakeRegistry.
+func (g *fakeRegistry) fill(t *testing.T, folder string) {
 	t.Helper()
 	o := fetch.Options{TrustFolder: "it is a test's"}
 	image, err := reader.OpenImage(t.Context(), parse(t, "file://"+folder), o)
@@ -126,7 +128,7 @@ func parse(t *testing.T, name string) ref.Ref {
 }
 
 // manifest returns the digest of the OCI manifest.
-func (g *registry) manifest(t *testing.T) string {
+func (g *fakeRegistry) manifest(t *testing.T) string {
 	t.Helper()
 	var index struct {
 		Manifests []struct {
@@ -144,7 +146,7 @@ func (g *registry) manifest(t *testing.T) string {
 }
 
 // read returns the content of a stored blob.
-func (g *registry) read(t *testing.T, digest string) []byte {
+func (g *fakeRegistry) read(t *testing.T, digest string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(g.path(digest))
 	if err != nil {
@@ -153,11 +155,11 @@ func (g *registry) read(t *testing.T, digest string) []byte {
 	return data
 }
 
-func (g *registry) path(digest string) string {
+func (g *fakeRegistry) path(digest string) string {
 	return filepath.Join(g.layout, "blobs", strings.Replace(digest, ":", "/", 1))
 }
 
-func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *fakeRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if len(parts) != 4 {
 		return
@@ -183,14 +185,14 @@ func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer has blob called for each request of a blob. It returns the code of the answer.
-func (g *registry) answer(blob func(wire string) int) {
+func (g *fakeRegistry) answer(blob func(wire string) int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.blob = blob
 }
 
 // count returns how many requests there were for a blob, by its logical digest.
-func (g *registry) count(d pfimg.Digest) (n int) {
+func (g *fakeRegistry) count(d pfimg.Digest) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, name := range g.requests {
@@ -202,26 +204,26 @@ func (g *registry) count(d pfimg.Digest) (n int) {
 }
 
 // total returns how many requests there were.
-func (g *registry) total() int {
+func (g *fakeRegistry) total() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.requests)
 }
 
-// opened is an open reader of the registry's image.
+// opened is an open reader of the fakeRegistry's image.
 type opened struct {
 	*reader.Reader
 	t *testing.T
 }
 
 // open opens the image behind a cache.
-func (g *registry) open(t *testing.T, dir string, change func(*reader.Config)) opened {
+func (g *fakeRegistry) open(t *testing.T, dir string, change func(*reader.Config)) opened {
 	t.Helper()
 	c := reader.Config{
 		Cache: cache.Options{Dir: dir},
-		Image: fetch.Options{Registry: fetch.RegistryOptions{
+		Image: fetch.Options{Registry: registry.Options{
 			PlainHTTP: true,
-			Login:     fetch.LoginOptions{Getenv: func(string) string { return "" }},
+			Login:     registry.LoginOptions{Getenv: func(string) string { return "" }},
 		}},
 	}
 	if change != nil {
