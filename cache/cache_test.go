@@ -20,8 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // helpers are the other processes of the tests: this binary, started again with helperEnv set.
