@@ -43,6 +43,7 @@ e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
 
 soak: build ## faults at random for MINUTES (1), by SEED; every byte is compared
+	@test/part kills sh -c 'PFMOUNT_KILL_ROUNDS=$$((250 * $(MINUTES))) $(GO) test ./cache -run "^TestKilled$$" -count=1'
 	@test/part soak sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test ./soak -v -count=1 -timeout $$(($(MINUTES) + 20))m -minutes $(MINUTES) -seed $(SEED)'
 
 interop: setup build ## against the reference tool, pf, which it builds the first time (8 minutes)

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/cache/disk/layout"
-	"golang.org/x/sys/unix"
 )
 
 func must(t *testing.T, err error) {

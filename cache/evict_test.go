@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // setAtime makes a blob as old as minutes say.

@@ -16,8 +16,8 @@ type flight struct {
 	done    chan struct{}
 	entry   *entry // set before done closes; it holds one reference for each of readers
 	err     error
-	readers int // who wait; guarded by table.mu
-	joined  int // whoever waited, those who left included; guarded by table.mu
+	readers int // that wait; guarded by table.mu
+	joined  int // readers that ever waited; guarded by table.mu
 }
 
 // failure is a flight's error, kept for a moment: the kernel repeats a failed read at once.

@@ -11,8 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // few makes large blobs of small ones: those over 64 KiB are not served from memory.

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
@@ -100,12 +99,12 @@ func TestVerifyManyDamaged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
-	for i := range disk.MaxNames + 10 {
+	for i := range 100 + 10 {
 		data := content(i, 10)
 		mustGet(t, s, data, new(source).fill(data))
 		cut(t, blobFile(dir, data), 1)
 	}
-	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != disk.MaxNames+10 || len(r.Names) != disk.MaxNames {
+	if r, err := s.Verify(context.Background()); err != nil || r.Damaged != 100+10 || len(r.Names) != 100 {
 		t.Errorf("%d damaged, %d names, %v", r.Damaged, len(r.Names), err)
 	}
 }

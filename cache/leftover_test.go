@@ -12,8 +12,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // leftovers make what a process that is killed between two system calls leaves in a folder, beside

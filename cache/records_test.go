@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk"
-
 	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
@@ -26,7 +24,7 @@ func TestRecords(t *testing.T) {
 		"../../outside":              []byte("stays inside"),
 		"empty":                      {},
 		"a\x00b\n":                   []byte("odd"),
-		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), disk.MaxRecord),
+		string(make([]byte, 10_000)): bytes.Repeat([]byte("x"), 1<<20),
 	} {
 		for _, content := range [][]byte{[]byte("first"), data} {
 			must(t, s.SetRecord(name, content))
@@ -39,7 +37,7 @@ func TestRecords(t *testing.T) {
 	if _, err := s.Record("unknown"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an unknown record: %v", err)
 	}
-	if err := s.SetRecord("large", make([]byte, disk.MaxRecord+1)); err == nil {
+	if err := s.SetRecord("large", make([]byte, 1<<20+1)); err == nil {
 		t.Error("a record over the limit was taken")
 	}
 	audit(t, dir)
@@ -81,17 +79,17 @@ func TestRecordBound(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, Options{Dir: dir})
 	old := filepath.Join(dir, "records")
-	for i := range disk.MaxRecords {
+	for i := range 1024 {
 		path := filepath.Join(old, layout.RecordName(fmt.Sprint(i)))
 		must(t, os.WriteFile(path, nil, 0o400))
-		at := time.Now().Add(-time.Duration(disk.MaxRecords-i) * time.Minute)
+		at := time.Now().Add(-time.Duration(1024-i) * time.Minute)
 		must(t, os.Chtimes(path, at, at))
 	}
 	for i := range 3 {
 		must(t, s.SetRecord(fmt.Sprint("new", i), []byte("x")))
 	}
 	names, err := os.ReadDir(old)
-	if err != nil || len(names) != disk.MaxRecords {
+	if err != nil || len(names) != 1024 {
 		t.Errorf("%d records, %v", len(names), err)
 	}
 	for i, want := range []bool{false, false, false, true} {

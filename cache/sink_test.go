@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // testSink is a sink on a claimed file.

@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk"
 )
 
 // digest is the SHA-256 of a blob's bytes: its key.
@@ -160,7 +161,7 @@ func (s *Store) file(ctx context.Context, e *entry, size int64, fill Fill) (*Fil
 }
 
 // Stat reports the length of a blob that is on disk, checked as Open would check it: a length is
-// shown to readers, who see nothing beyond it. It never fills.
+// shown to readers, which see nothing beyond it. It never fills.
 func (s *Store) Stat(key [32]byte) (size int64, ok bool) {
 	b, err := s.dir.Lookup(s.life.ctx, key, -1)
 	if b == nil || err != nil {

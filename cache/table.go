@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-	"github.com/pfmount/pfmount/cache/disk"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk"
 )
 
 // blob is a complete blob, ready to be read: a file or, when the disk would not take it, memory.
@@ -40,7 +41,7 @@ type entry struct {
 }
 
 // table holds what is open: blobs, the flights that bring more, the failures of the last second,
-// and the bounds on descriptors and memory. Nobody waits for disk or network with mu held.
+// and the bounds on descriptors and memory. Nothing waits for disk or network with mu held.
 type table struct {
 	files  int // most descriptors: open blobs and fills
 	lim    limits
@@ -59,7 +60,7 @@ type use struct {
 	files  int // descriptors
 	fills  int // those of them that may wait for the network
 	mem    int64
-	wanted bool // somebody waits for one of these
+	wanted bool // a goroutine waits for one of these
 }
 
 func newTable(files int, lim limits) *table {
@@ -155,7 +156,7 @@ func charge(mem []byte) int64 {
 	return max(int64(cap(mem)), pageSize)
 }
 
-// wake tells those who wait that something came back. The caller holds mu.
+// wake wakes the goroutines that wait for something to come back. The caller holds mu.
 func (t *table) wake() {
 	if t.use.wanted {
 		close(t.freed)
@@ -314,7 +315,7 @@ func (t *table) usage() (files int, mem int64) {
 	return t.use.files, t.use.mem
 }
 
-// shut lets nobody in any more.
+// shut makes the table take no more entries.
 func (t *table) shut() {
 	t.mu.Lock()
 	t.closed = true

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func setUsage(t *testing.T, path string, n int64, boot string) {

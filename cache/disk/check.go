@@ -6,8 +6,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // checker checks blobs and bounds the work of hashing.

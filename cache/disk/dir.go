@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // digest is the SHA-256 of a blob's bytes: its key and its file's name.
@@ -232,8 +233,8 @@ func (d *Dir) Record(name string) ([]byte, error) {
 // SetRecord keeps data, at most 1 MiB, under name. When there are more than 1,024 records or 64 MiB
 // of them, those that were set longest ago go.
 func (d *Dir) SetRecord(name string, data []byte) error {
-	if len(data) > MaxRecord {
-		return fmt.Errorf("cache: record %q: %d bytes: more than %d", name, len(data), MaxRecord)
+	if len(data) > maxRecord {
+		return fmt.Errorf("cache: record %q: %d bytes: more than %d", name, len(data), maxRecord)
 	}
 	f, err := d.use()
 	if err != nil {

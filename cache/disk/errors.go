@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 var (

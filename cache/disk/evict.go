@@ -6,8 +6,9 @@ import (
 	"math"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // eviction says how far to evict.
@@ -20,8 +21,8 @@ type eviction struct {
 	force  bool  // also what was used since the scan; waits for the lock as long as ctx allows
 }
 
-// lockEvict takes the lock of those who count and evict, waiting up to limit (0: as long as ctx
-// allows), or not at all with try. ok false: somebody else has it.
+// lockEvict takes the lock under which the directory is counted and blobs are evicted, waiting up
+// to limit (0: as long as ctx allows). ok false: another process kept it for longer.
 func (q *quota) lockEvict(
 	ctx context.Context, f *layout.Folder, limit time.Duration,
 ) (fd int, ok bool, err error) {
@@ -94,9 +95,9 @@ func (q *quota) evict(
 	}
 }
 
-// evictRound scans once and removes the oldest of what it saw. The caller holds evict.lock, so
-// nobody else takes bytes out of the usage number; those that were added since before the scan are
-// added to its sum.
+// evictRound scans once and removes the oldest of what it saw. The caller holds evict.lock, so no
+// other process takes bytes out of the usage number; those that were added since before the scan
+// are added to its sum.
 func (q *quota) evictRound(
 	ctx context.Context, f *layout.Folder, ev eviction, goal *int64,
 ) (freed int64, n int, done bool, err error) {

@@ -3,8 +3,9 @@ package disk
 import (
 	"fmt"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // A blob whose size nothing signs takes its room in steps, each before it is written: a step is

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // Info describes a cache folder, as found by a scan of it.
@@ -98,8 +99,8 @@ func fileSystem(magic int64) (name, warning string) {
 }
 
 // Prune evicts the least recently used blobs until at most target bytes are on disk; 0 evicts every
-// blob and removes leftovers of dead fills. Fills under way and files that somebody has open are
-// not disturbed. It returns the bytes and blobs that it removed.
+// blob and removes leftovers of dead fills. Fills under way and open files are not disturbed. It
+// returns the bytes and blobs that it removed.
 func (d *Dir) Prune(ctx context.Context, target int64) (freed int64, n int, err error) {
 	f, err := d.use()
 	if err != nil {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // Partial is a claimed file: this process alone fills its key. It is not safe for concurrent use.
@@ -76,7 +77,7 @@ const failedMode = 0o200
 // gone then. A fill that failed after this process waited for it for long is not tried again here:
 // N processes in turn would make N times the wait. After a short wait it is, since the other
 // process may have lacked only credentials. A holder that does not move, such as one that was
-// stopped by Ctrl-Z, is trouble as with a disk: who waited goes on without the cache.
+// stopped by Ctrl-Z, is an error as of the disk: the caller goes on without the cache.
 func await(ctx context.Context, d *Dir, f *layout.Folder, key digest) error {
 	name := layout.BlobName(key)
 	fd, err := f.OpenAt(ctx, f.Tmp, name, unix.O_RDONLY, 0o400)

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // Publish gives a complete file its name. When the disk or the limits do not allow that, the blob

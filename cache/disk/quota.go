@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // quota keeps the cache folder within its limit, together with the other processes that share it.
@@ -30,7 +31,7 @@ func newQuota(d *Dir) *quota {
 }
 
 // reserve adds n bytes to the usage number and then, still under its lock, gives them their name:
-// so whoever counts under the lock finds every file that the number holds. It evicts when n does
+// so a count under the lock finds every file that the number holds. It evicts when n does
 // not fit; ok false means that nothing helped. A crash between the two leaves the number too high,
 // never too low.
 func (q *quota) reserve(

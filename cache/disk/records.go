@@ -8,8 +8,9 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // Records are small named things beside the blobs, say what a reference meant when it was last
@@ -24,8 +25,8 @@ import (
 const (
 	recordMagic  = "pfrec1\n\x00"
 	recordHeader = len(recordMagic) + sha256.Size
-	MaxRecord    = 1 << 20  // bytes of one
-	MaxRecords   = 1024     // how many
+	maxRecord    = 1 << 20  // bytes of one
+	maxRecords   = 1024     // how many
 	maxRecordSum = 64 << 20 // bytes of all
 )
 
@@ -90,7 +91,7 @@ func getRecord(ctx context.Context, d *Dir, f *layout.Folder, name string) ([]by
 		return nil, layout.OnDisk("stat record", err)
 	}
 	n := st.Size - int64(recordHeader)
-	if ours(&st) && n >= 0 && n <= MaxRecord {
+	if ours(&st) && n >= 0 && n <= maxRecord {
 		all := make([]byte, st.Size)
 		got, err := layout.ReadFull(fd, all, 0)
 		data := all[recordHeader:]
@@ -135,7 +136,7 @@ func trimRecords(dir int) error {
 	}
 	slices.SortFunc(all, func(a, b record) int { return int(min(1, max(-1, b.mtime-a.mtime))) })
 	keep, sum := 0, int64(0)
-	for ; keep < min(len(all), MaxRecords) && sum+all[keep].size <= maxRecordSum; keep++ {
+	for ; keep < min(len(all), maxRecords) && sum+all[keep].size <= maxRecordSum; keep++ {
 		sum += all[keep].size
 	}
 	if keep == len(all) {

@@ -5,8 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // scan is what one look at all of the folder found.

@@ -3,8 +3,9 @@ package disk
 import (
 	"context"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // loadSums reads a blob's sidecar. Any error is nil: the blob is then hashed whole.

@@ -4,11 +4,12 @@ import (
 	"context"
 	"os"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
-// cleanTmp removes the files of fills whose process died: those that nobody has locked. It says
+// cleanTmp removes the files of fills whose process died: those without a lock. It says
 // whether the usage number had one of them.
 func cleanTmp(ctx context.Context, d *Dir, f *layout.Folder) (counted bool) {
 	names, err := layout.DirNames(f.Tmp, -1)

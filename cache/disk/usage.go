@@ -4,8 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // usageLock is the usage number while it is locked.
@@ -17,7 +18,7 @@ type usageLock struct {
 	boot  string // the boot in which n was last counted
 }
 
-// lockUsage locks the usage number. It is held for a few system calls at a time, by whoever has it.
+// lockUsage locks the usage number. It is held for a few system calls at a time.
 func (q *quota) lockUsage(ctx context.Context, f *layout.Folder) (*usageLock, error) {
 	select {
 	case <-q.token:
@@ -44,8 +45,7 @@ func (q *quota) lockUsage(ctx context.Context, f *layout.Folder) (*usageLock, er
 	return u, nil
 }
 
-// flockUsage locks the file that is at the path now: somebody may have deleted the one that is
-// open.
+// flockUsage locks the file that is at the path now: the open one may have been deleted.
 func (q *quota) flockUsage(ctx context.Context, f *layout.Folder, st *unix.Stat_t) (int, error) {
 	wait := layout.Backoff{Limit: q.d.lim.WaitLimit}
 	for {

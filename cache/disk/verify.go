@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 // VerifyMode says when the content of a cached blob is hashed. Size, owner, mode and time stamp are
@@ -48,7 +49,7 @@ type Report struct {
 	Names   []string // their digests as "sha256:…", the first 100
 }
 
-const MaxNames = 100
+const maxNames = 100
 
 // Verify hashes every blob and drops the damaged ones, of each of which it tells dropped. Blobs
 // that are evicted meanwhile are left out.
@@ -73,7 +74,7 @@ func (d *Dir) Verify(ctx context.Context, dropped func(key [32]byte)) (Report, e
 		case isDamage(err):
 			r.Checked++
 			r.Damaged++
-			if len(r.Names) < MaxNames {
+			if len(r.Names) < maxNames {
 				r.Names = append(r.Names, fmt.Sprintf("sha256:%x", it.Key))
 			}
 			d.check.drop(ctx, f, it.Key, it.Stat.Ino, err.Error())

@@ -119,8 +119,8 @@ func OpenFolder(path string, env Env) (_ *Folder, err error) {
 	return f, f.startUsage(path, fresh)
 }
 
-// openDir opens a directory that must be the user's own and nobody else's to write, making it when
-// it is missing. One that its owner cannot enter gets the mode back, if mode is not 0.
+// openDir opens a directory that only the user may own and write, making it when it is missing. One
+// that its owner cannot enter gets the mode back, if mode is not 0.
 func openDir(at int, name, path string, mode uint32) (fd int, made bool, err error) {
 	fd, err = Open(at, name, unix.O_RDONLY|unix.O_DIRECTORY, mode)
 	if err == unix.ENOENT {
@@ -219,7 +219,7 @@ func (f *Folder) startUsage(path string, fresh bool) (err error) {
 		return OnDisk("flock "+path+"/usage", err)
 	}
 	if !locked {
-		return nil // somebody at work: it is not fresh
+		return nil // in use: it is not fresh
 	}
 	defer unix.Flock(f.Usage, unix.LOCK_UN)
 	if st := (unix.Stat_t{}); fresh && unix.Fstat(f.Usage, &st) == nil && st.Size == 0 {

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pfmount/pfmount/cache/disk/layout"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
 func TestDecodeSums(t *testing.T) {

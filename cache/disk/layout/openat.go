@@ -92,7 +92,7 @@ func Remove(dir int, name string) error {
 	return err
 }
 
-// TryLock takes an flock if nobody has it.
+// TryLock takes an flock if it is free.
 func TryLock(fd int) (bool, error) {
 	err := Restart(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	if err == unix.EWOULDBLOCK {
@@ -174,10 +174,10 @@ func Blocks(st *unix.Stat_t) int64 { return st.Blocks * 512 }
 // Atime returns the time of the last use.
 func Atime(st *unix.Stat_t) time.Time { return time.Unix(st.Atim.Unix()) }
 
-// LockNew locks a file that this process has just made. It says no when one who cleans up was there
-// first: only who holds the lock unlinks, so a locked file with a name is the one at the path. A
-// file that the umask made unreadable gets its mode, so that the processes that wait for it can
-// open it.
+// LockNew locks a file that this process has just made. It says no when another process has removed
+// the file as a leftover: only the holder of the lock unlinks, so a locked file with a name is the
+// one at the path. A file that the umask made unreadable gets its mode, so that the processes that
+// wait for it can open it.
 func LockNew(fd int) (bool, error) {
 	if ok, err := TryLock(fd); !ok || err != nil {
 		return false, err

@@ -75,8 +75,8 @@ func (f *Folder) OpenShard(ctx context.Context, aa string) (int, error) {
 	return f.OpenAt(ctx, f.Blobs, aa, unix.O_RDONLY|unix.O_DIRECTORY, 0o700)
 }
 
-// MakeShard is openShard for one that is missing. A symlink or file in its place, which only
-// somebody else can have put there, is removed.
+// MakeShard is OpenShard for one that is missing. A symlink or file in its place, which the cache
+// never puts there, is removed.
 func (f *Folder) MakeShard(ctx context.Context, aa string) (dir int, err error) {
 	for range 3 {
 		dir, err = f.OpenShard(ctx, aa)
