@@ -143,7 +143,7 @@ func oneWhole(then func(n int, w http.ResponseWriter, r *http.Request, u *up) bo
 	}
 }
 
-func TestPieces(t *testing.T) {
+func TestChunks(t *testing.T) {
 	big := make([]byte, 2*chunkSize+1000)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
 	small := big[:1000]
@@ -292,9 +292,9 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// TestPiecesLastAnswer loses the answer to the PUT that ends an upload: the blob is found there,
+// TestChunksLastAnswer loses the answer to the PUT that ends an upload: the blob is found there,
 // and not sent again.
-func TestPiecesLastAnswer(t *testing.T) {
+func TestChunksLastAnswer(t *testing.T) {
 	blob := bytes.Repeat([]byte("piece"), chunkSize/4)
 	s := newPieces(t)
 	s.fault = oneWhole(func(_ int, w http.ResponseWriter, r *http.Request, u *up) bool {
@@ -321,8 +321,8 @@ func TestPiecesLastAnswer(t *testing.T) {
 	}
 }
 
-// TestPiecesAreRemembered has the second large blob go up in pieces at once, and a short one whole.
-func TestPiecesAreRemembered(t *testing.T) {
+// TestChunksAreRemembered has the second large blob go up in pieces at once, and a short one whole.
+func TestChunksAreRemembered(t *testing.T) {
 	s := newPieces(t)
 	s.fault = whole(1, http.StatusRequestEntityTooLarge)
 	p, _ := s.uploader(t)
@@ -337,8 +337,8 @@ func TestPiecesAreRemembered(t *testing.T) {
 	}
 }
 
-// TestPiecesOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
-func TestPiecesOfBrokenSource(t *testing.T) {
+// TestChunksOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
+func TestChunksOfBrokenSource(t *testing.T) {
 	s := newPieces(t)
 	p, _ := s.uploader(t)
 	p.chunked.Store(true)

@@ -18,11 +18,11 @@ type endpoint struct {
 	host   string            // host[:port]
 	path   string            // of its API: "/v2" as a rule
 	can    capability        // what it may be asked for
-	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": this is the registry itself
+	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": no mirror
 	header http.Header       // sent to exactly this scheme, host and port
 	open   bool              // its certificate is not checked: as good as plain HTTP
 	named  bool              // hosts.toml says its scheme
-	secure bool              // an authority or a client certificate was given for it, so it speaks TLS
+	secure bool              // certificates were given for it, so it speaks TLS
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
 	auth   *auth.Client
 	login  *login
@@ -34,7 +34,7 @@ type known struct {
 	mu     sync.Mutex // guards the fields below
 	scheme string     // "" until it is known
 	down   bool       // it failed last time, and that was said
-	noCert string     // why it was shown no client certificate when it last asked for one; "": it has answered since
+	noCert string     // why it was shown no client certificate; "": it has answered since
 }
 
 // capability is what an endpoint may be asked for.
@@ -150,8 +150,7 @@ func (e *endpoint) note(log *slog.Logger, err error) {
 	}
 }
 
-// asked is what a request's context knows: whom it is for, and whether somebody else could be
-// asked.
+// asked is what a request's context knows: its endpoint, and whether another could be asked.
 type asked struct {
 	of   *endpoint
 	more bool

@@ -22,7 +22,7 @@ const (
 	catchUp = time.Second
 )
 
-// watch ends a request that brings nothing for a while. Its clock runs only while somebody waits
+// watch ends a request that brings nothing for a while. Its clock runs only while a caller waits
 // for bytes.
 type watch struct {
 	ctx    context.Context
@@ -78,7 +78,7 @@ func (w *watch) expire() {
 	if time.Since(epoch)-time.Duration(due) > lateness {
 		time.Sleep(min(catchUp, w.limit))
 		if w.due.Load() != due {
-			return // somebody has read, or need not
+			return // a byte came, or none is due
 		}
 	}
 	w.cancel(errStalled)
@@ -93,7 +93,7 @@ type watchedBody struct {
 	bytes   *atomic.Int64
 	left    int64 // of Content-Length; negative: unknown
 	h1      bool
-	broke   func(error) // told of an error of rc; nil: nobody is
+	broke   func(error) // told of an error of rc, unless nil
 	err     error
 }
 
