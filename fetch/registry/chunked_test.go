@@ -17,8 +17,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// pieceRegistry takes uploads whole and in pieces, and notes every request.
-type pieceRegistry struct {
+// chunkRegistry takes uploads whole and in pieces, and notes every request.
+type chunkRegistry struct {
 	*registrytest.Destination
 	least int64                                                           // OCI-Chunk-Min-Length; 0: none
 	fault func(n int, w http.ResponseWriter, r *http.Request, u *up) bool // n-th request of its method, from 1; true: answered
@@ -32,13 +32,13 @@ type pieceRegistry struct {
 // up is an upload under way.
 type up struct{ got []byte }
 
-func newPieces(t *testing.T) *pieceRegistry {
-	p := &pieceRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
+func newChunkRegistry(t *testing.T) *chunkRegistry {
+	p := &chunkRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
 	p.Answer = p.serve
 	return p
 }
 
-func (p *pieceRegistry) serve(w http.ResponseWriter, r *http.Request) bool {
+func (p *chunkRegistry) serve(w http.ResponseWriter, r *http.Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := r.Method
@@ -103,7 +103,7 @@ func (u *up) where(w http.ResponseWriter, code int) {
 }
 
 // uploader is a push to the registry.
-func (p *pieceRegistry) uploader(t *testing.T) (*Uploader, *progress) {
+func (p *chunkRegistry) uploader(t *testing.T) (*Uploader, *progress) {
 	t.Helper()
 	return uploaderTo(t, p.Destination)
 }
@@ -269,7 +269,7 @@ func TestChunks(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newPieces(t)
+			s := newChunkRegistry(t)
 			s.least, s.fault = tt.least, tt.fault
 			p, sent := s.uploader(t)
 			err := p.Upload(context.Background(), bytesUpload(tt.blob))
@@ -296,7 +296,7 @@ func TestChunks(t *testing.T) {
 // and not sent again.
 func TestChunksLastAnswer(t *testing.T) {
 	blob := bytes.Repeat([]byte("piece"), chunkSize/4)
-	s := newPieces(t)
+	s := newChunkRegistry(t)
 	s.fault = oneWhole(func(_ int, w http.ResponseWriter, r *http.Request, u *up) bool {
 		if r.Method != http.MethodPut || u == nil {
 			return false
@@ -323,7 +323,7 @@ func TestChunksLastAnswer(t *testing.T) {
 
 // TestChunksAreRemembered has the second large blob go up in pieces at once, and a short one whole.
 func TestChunksAreRemembered(t *testing.T) {
-	s := newPieces(t)
+	s := newChunkRegistry(t)
 	s.fault = whole(1, http.StatusRequestEntityTooLarge)
 	p, _ := s.uploader(t)
 	for _, b := range [][]byte{bytes.Repeat([]byte("a"), chunkSize+1), bytes.Repeat([]byte("b"), chunkSize+1), []byte("c")} {
@@ -339,7 +339,7 @@ func TestChunksAreRemembered(t *testing.T) {
 
 // TestChunksOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
 func TestChunksOfBrokenSource(t *testing.T) {
-	s := newPieces(t)
+	s := newChunkRegistry(t)
 	p, _ := s.uploader(t)
 	p.chunked.Store(true)
 	u := bytesUpload(bytes.Repeat([]byte("a"), chunkSize+1))

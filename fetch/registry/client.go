@@ -132,18 +132,18 @@ func (c *client) through(ctx context.Context, e *endpoint, what call) (*http.Res
 // the first request finds it out: HTTP is asked first, and what HTTPS answers counts when HTTP
 // was refused.
 func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
-	if scheme := e.settled(); scheme != "" {
+	if scheme := e.knownScheme(); scheme != "" {
 		return c.send(ctx, e, scheme, what)
 	}
 	resp, err := c.send(ctx, e, "http", what)
 	if !wantsTLS(err) {
-		e.settle("http", err)
+		e.keepScheme("http", err)
 		return resp, err
 	}
 	resp, secure := c.send(ctx, e, "https", what)
 	var status *statusError
 	switch {
-	case e.settled() == "https", isTLS(secure), ctx.Err() != nil:
+	case e.knownScheme() == "https", isTLS(secure), ctx.Err() != nil:
 		return resp, secure
 	case errors.As(err, &status) && !noTLS(secure):
 		return resp, secure // a server with TLS refused HTTP, and failed otherwise

@@ -26,11 +26,11 @@ type endpoint struct {
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
 	auth   *auth.Client
 	login  *login
-	known
+	endpointState
 }
 
-// known is what was learnt of an endpoint.
-type known struct {
+// endpointState is what was learnt of an endpoint.
+type endpointState struct {
 	mu     sync.Mutex // guards the fields below
 	scheme string     // "" until it is known
 	down   bool       // it failed last time, and that was said
@@ -62,8 +62,8 @@ func (e *endpoint) url(scheme, repo, path string) url.URL {
 	return u
 }
 
-// settled returns the scheme, "" while it is not known.
-func (e *endpoint) settled() string {
+// knownScheme returns the scheme, "" while it is not known.
+func (e *endpoint) knownScheme() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.scheme
@@ -86,8 +86,8 @@ func (e *endpoint) pickScheme(plain bool) {
 	}
 }
 
-// settle keeps the scheme that got an HTTP answer. What was HTTPS stays so.
-func (e *endpoint) settle(scheme string, err error) {
+// keepScheme keeps the scheme that got an HTTP answer. What was HTTPS stays so.
+func (e *endpoint) keepScheme(scheme string, err error) {
 	var status *statusError
 	if err == nil || errors.As(err, &status) {
 		e.mu.Lock()
@@ -101,7 +101,7 @@ func (e *endpoint) settle(scheme string, err error) {
 // heard notes an answer, whatever it says: one over TLS settles the scheme for good.
 func (e *endpoint) heard(req *http.Request) {
 	if req.URL.Scheme == "https" && req.URL.Host == e.host {
-		e.settle("https", nil)
+		e.keepScheme("https", nil)
 	}
 }
 
@@ -174,6 +174,6 @@ func askedOf(ctx context.Context) asked {
 
 // same says that two endpoints are one place.
 func (e *endpoint) same(other *endpoint) bool {
-	scheme := e.settled() == other.settled() || e.settled() == "" || other.settled() == ""
-	return scheme && e.host == other.host && e.path == other.path
+	a, b := e.knownScheme(), other.knownScheme()
+	return (a == b || a == "" || b == "") && e.host == other.host && e.path == other.path
 }

@@ -60,7 +60,7 @@ func Describe(ctx context.Context, r ref.Ref, o Options) (Description, error) {
 		if ctx.Err() != nil {
 			return s, context.Cause(ctx)
 		}
-		place := e.url(e.settled(), c.repo, "")
+		place := e.url(e.knownScheme(), c.repo, "")
 		place.RawQuery = ""
 		s.Endpoints = append(s.Endpoints, Endpoint{
 			URL: strings.TrimPrefix(place.String(), "//"), Mirror: e.mirror(),

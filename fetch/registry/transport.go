@@ -124,11 +124,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w := newWatch(ctx, t.stall)
-	sent := t.limitRepeats(w.upload(req), w)
+	sent := t.limitRepeats(w.watchBody(req), w)
 	w.start()
 	t.traffic.Requests.Add(1)
 	resp, err := t.sender(ctx).RoundTrip(sent)
-	w.settle()
+	w.answerArrived()
 	if err != nil {
 		err = w.explain(err)
 		h.breaker.report(p, err, ctx.Err() == nil)
