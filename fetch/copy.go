@@ -25,11 +25,11 @@ type Cargo struct {
 type Report struct {
 	Blobs, Copied, Skipped int
 	Bytes                  int64    // stored bytes copied
-	Digest                 string   // "sha256:…" of the OCI manifest at the destination; "" where there is none
+	Digest                 string   // "sha256:…" of the OCI manifest there; "": there is none
 	Warnings               []string // one sentence each
 }
 
-// Meter counts while an image is carried, for who shows it. The zero value is ready; it is safe
+// Meter counts while an image is copied. The zero value is ready; it is safe
 // beside the carrying.
 type Meter struct {
 	uploading                        atomic.Bool
@@ -88,12 +88,16 @@ func (m *Meter) Copied(size int64) {
 
 func (m *Meter) report() Report {
 	copied, skipped := int(m.copied.Load()), int(m.skipped.Load())
-	return Report{Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load()}
+	return Report{
+		Blobs: copied + skipped, Copied: copied, Skipped: skipped, Bytes: m.copiedBytes.Load(),
+	}
 }
 
-// verifyBlob proves a blob: one decode checks logical digest, size and end of stream, and the stored
-// bytes, as they came, go to keep. size is the signed size in bytes, -1 when none is signed.
-func (c Cargo) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter) (artifact.StoredBlob, error) {
+// verifyBlob proves a blob: one decode checks logical digest, size and end of stream, and the
+// stored bytes, as they came, go to keep. size is the signed size in bytes, -1 when none is signed.
+func (c Cargo) verifyBlob(
+	ctx context.Context, d pfimg.Digest, size int64, keep *artifact.HashingWriter,
+) (artifact.StoredBlob, error) {
 	ctx, done, err := c.Image.use.begin(ctx)
 	if err != nil {
 		return artifact.StoredBlob{}, err
@@ -104,7 +108,9 @@ func (c Cargo) verifyBlob(ctx context.Context, d pfimg.Digest, size int64, keep 
 
 // each runs work for every blob of the image, at most n at once, and returns what it made in image
 // order. The index says which sizes are signed: those are not annotated.
-func (c Cargo) each(ctx context.Context, n int, work func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error)) ([]artifact.StoredBlob, error) {
+func (c Cargo) each(ctx context.Context, n int,
+	work func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error),
+) ([]artifact.StoredBlob, error) {
 	items := make([]artifact.StoredBlob, c.Index.Stats().Blobs)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(n)
@@ -157,12 +163,15 @@ func (c Cargo) signature(key sign.Key) (sig []byte, warning string) {
 		return m.Signature, ""
 	}
 	return sign.Sign(m.Raw, sign.Key(sign.DefaultKey)),
-		"signed with the public default key, since no key was given: that proves integrity and nothing about the author"
+		"signed with the public default key, since no key was given: " +
+			"that proves integrity and nothing about the author"
 }
 
 // ociManifest returns the OCI manifest for the destination: the image's own, when it says exactly
 // what is carried, else a new one.
-func (c Cargo) ociManifest(ctx context.Context, sig []byte, items []artifact.StoredBlob) ([]byte, error) {
+func (c Cargo) ociManifest(
+	ctx context.Context, sig []byte, items []artifact.StoredBlob,
+) ([]byte, error) {
 	if c.verbatim(sig, items) {
 		return c.ociBytes(ctx)
 	}
@@ -197,7 +206,8 @@ func (c Cargo) ociBytes(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("%s: OCI manifest: %w", im.name(), err)
 	}
 	if got := artifact.DigestOf(raw); got != artifact.WireDigest(want) {
-		return nil, fmt.Errorf("%s: OCI manifest %s: the stored bytes hash to %s: %w", im.name(), want, got, pfimg.ErrIntegrity)
+		return nil, fmt.Errorf("%s: OCI manifest %s: the stored bytes hash to %s: %w",
+			im.name(), want, got, pfimg.ErrIntegrity)
 	}
 	return raw, nil
 }

@@ -1,14 +1,15 @@
-// Package fetch is where images come from: references, registries, layouts on disk, folders and
-// local stores. It promises that an Image is opened only after its signature was verified, that a
-// blob is handed over only as bytes that hash to the digest the signed manifest knows it by (what a
-// failed call wrote before is void), that whatever a server sends is bounded in memory and time,
-// and that no error or log line holds a credential or a signed URL. It does not know what a blob
-// means, keeps nothing on disk but what Pull is asked for, and serves nobody but its caller.
+// Package fetch opens images from registries, layouts on disk, folders and local stores, reads
+// their blobs, and copies them from one place to another. It promises that an Image is opened only
+// after its signature was verified, that a blob is handed over only as bytes that hash to the
+// digest the signed manifest knows it by (what a failed call wrote before is void), that whatever a
+// server sends is bounded in memory and time, and that no error or log line holds a credential or a
+// signed URL. It does not know what a blob means, and keeps nothing on disk but what Pull is asked
+// for.
 //
 // Memory under load: each blob of more than 1 MiB that is under way holds a zstd window of at most
-// 8 MiB and 2 MiB of buffers. Options.MaxConns of them are under way at once, wherever they come
-// from, which makes about 320 MiB; the others wait and hold nothing. One at a time may have a
-// window of up to 128 MiB.
+// 8 MiB and 2 MiB of buffers. Options.Registry.MaxConns of them are under way at once, wherever
+// they come from, which makes about 320 MiB; the others wait and hold nothing. One at a time may
+// have a window of up to 128 MiB.
 package fetch
 
 import (
@@ -31,8 +32,8 @@ type Options struct {
 	Log         *slog.Logger     // nil: nothing is logged
 	Meta        Meta             // nil: nothing is kept
 	MaxBlobSize int64            // decoded bytes of a blob that has no signed size; 0: 4 GiB
-	TrustFolder string           // why a file:// folder without a signature is trusted; "": it is not
-	Preload     Preload          // nil: before the signature is verified only what that takes is fetched
+	TrustFolder string           // why an unsigned file:// folder is trusted; "": it is not
+	Preload     Preload          // nil: no layer is fetched before the signature is verified
 	Registry    registry.Options // how a registry is reached; Log is the one above
 }
 
@@ -119,7 +120,8 @@ func (im *Image) name() string { return safetext.Clip(im.ref.String(), maxName) 
 // newReader returns a reader of the layers of r, which are at src, within the image's bounds.
 func (im *Image) newReader(src artifact.Source, r *artifact.Root) *artifact.Reader {
 	return artifact.NewReader(artifact.Config{
-		Image: im.name(), Log: im.options.Log, MaxBlob: im.options.MaxBlobSize, Decoders: im.decoders,
+		Image: im.name(), Log: im.options.Log,
+		MaxBlob: im.options.MaxBlobSize, Decoders: im.decoders,
 	}, src, r)
 }
 

@@ -18,7 +18,7 @@ type Meta interface {
 	Put(name string, data []byte) error
 }
 
-// noMeta is the Meta of who has none: it keeps nothing.
+// noMeta is a Meta that keeps nothing.
 type noMeta struct{ registry.NoCache }
 
 var _ Meta = noMeta{}
@@ -27,7 +27,8 @@ func (noMeta) Get(string) ([]byte, error) { return nil, fs.ErrNotExist }
 func (noMeta) Put(string, []byte) error   { return nil }
 
 // record is what is kept of a reference after its image was verified, for when its registry does
-// not answer. Config and signature follow from the manifest; they are there for people who look.
+// not answer. Config and signature follow from the manifest; they are for people that look at the
+// file.
 type record struct {
 	Reference string `json:"reference"`
 	Manifest  string `json:"manifest_digest"`

@@ -21,7 +21,10 @@ import (
 // now.
 func Open(ctx context.Context, r ref.Ref, o Options) (*Image, error) {
 	o = o.withDefaults()
-	im := &Image{ref: r, options: o, traffic: new(artifact.Counters), decoders: artifact.NewDecoders(max(o.Registry.MaxConns, 2))}
+	im := &Image{
+		ref: r, options: o, traffic: new(artifact.Counters),
+		decoders: artifact.NewDecoders(max(o.Registry.MaxConns, 2)),
+	}
 	im.use.ctx, im.use.end = context.WithCancelCause(context.Background())
 	im.use.idle = func() {}
 	if err := im.open(ctx); err != nil {
@@ -66,7 +69,8 @@ func (im *Image) load(ctx context.Context, src artifact.Source) error {
 	im.reader = im.newReader(im.src, r)
 	switch v.Signer() {
 	case sign.SignerDefault:
-		im.use.warn("signed with the public default key: the image is whole, but anybody can have written it")
+		im.use.warn("signed with the public default key: the image is whole, " +
+			"but anybody can have written it")
 	case sign.SignerNone:
 		if r.Trusted == "" {
 			im.use.warn("the signature was not checked: " + v.Why())
@@ -89,7 +93,8 @@ func (im *Image) openRegistry(ctx context.Context) error {
 	o := im.options
 	last, lastErr := lastVerified(o.Meta, im.ref)
 	if lastErr != nil && !errors.Is(lastErr, fs.ErrNotExist) {
-		o.Log.Debug("no record of the last verified manifest", "image", im.ref.String(), "cause", lastErr)
+		o.Log.Debug("no record of the last verified manifest",
+			"image", im.ref.String(), "cause", lastErr)
 	}
 	held := &held{Meta: o.Meta}
 	using := registry.OpenOptions{Cache: held, Known: lastErr == nil, Traffic: im.traffic}
@@ -124,7 +129,9 @@ func (im *Image) openRegistry(ctx context.Context) error {
 
 // reopen opens the image from the cache: by the reference's own digest, or by the one last
 // verified. cause is why, and the error when the cache does not have all.
-func (im *Image) reopen(ctx context.Context, repo *registry.Repository, last pfimg.Digest, cause error) error {
+func (im *Image) reopen(
+	ctx context.Context, repo *registry.Repository, last pfimg.Digest, cause error,
+) error {
 	r := im.ref
 	if !r.Pinned() {
 		if last == (pfimg.Digest{}) {
@@ -147,11 +154,15 @@ func (im *Image) reopen(ctx context.Context, repo *registry.Repository, last pfi
 // remember keeps which manifest was verified under this reference. A cache that fails costs only
 // that.
 func (im *Image) remember() {
-	rec := record{Reference: im.ref.String(), Manifest: im.reader.Root().Digest, Config: im.reader.Root().OCI.Config.Wire.String()}
-	if s := im.reader.Root().OCI.Signatures; len(s) > 0 {
+	root := im.reader.Root()
+	rec := record{
+		Reference: im.ref.String(), Manifest: root.Digest, Config: root.OCI.Config.Wire.String(),
+	}
+	if s := root.OCI.Signatures; len(s) > 0 {
 		rec.Signature = s[0].Wire.String()
 	}
 	if err := rec.save(im.options.Meta); err != nil {
-		im.options.Log.Warn("the last verified manifest could not be kept", "image", im.ref.String(), "cause", err)
+		im.options.Log.Warn("the last verified manifest could not be kept",
+			"image", im.ref.String(), "cause", err)
 	}
 }

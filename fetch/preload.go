@@ -93,7 +93,8 @@ func (e *earlyLayer) fetch(ctx context.Context, src artifact.Source, l artifact.
 	if n, err := io.ReadFull(from, e.wire); err != nil {
 		e.wire, e.err = nil, err
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			e.err = &artifact.WrongBytes{Text: fmt.Sprintf("%d stored bytes, not %d", n, l.Size), From: from.From()}
+			text := fmt.Sprintf("%d stored bytes, not %d", n, l.Size)
+			e.err = &artifact.WrongBytes{Text: text, From: from.From()}
 		}
 	}
 }

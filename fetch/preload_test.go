@@ -16,9 +16,9 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// TestPreload: the stored bytes of the first layers, each once and none that is large, are asked for
-// before the signature is there, and not again by the Blob that wants them. What is not as its name
-// says is refused as ever.
+// TestPreload: the stored bytes of the first layers, each once and none that is large, are asked
+// for before the signature is there, and not again by the Blob that wants them. What is not as its
+// name says is refused as ever.
 func TestPreload(t *testing.T) {
 	parts := []registrytest.Layer{
 		{Content: []byte("one")}, {Content: registrytest.Noise(3 << 20)}, {Content: []byte("one")},

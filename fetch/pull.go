@@ -20,7 +20,7 @@ type PullOptions struct {
 	// have none.
 	Key     sign.Key
 	Workers int    // blobs under way at once, 8 at least; 0: 32
-	Meter   *Meter // nil: nobody watches
+	Meter   *Meter // nil: nothing is counted
 }
 
 // Pull copies an image to a local place: what is there and proves right stays, the rest is fetched,
@@ -57,7 +57,9 @@ type puller struct {
 
 func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error) {
 	im := p.cargo.Image
-	p.to, err = local.NewWriter(ctx, dst, local.Identity{CID: im.manifest.ID, Manifest: im.manifest.Raw, OCI: im.reader.Root().Digest})
+	p.to, err = local.NewWriter(ctx, dst, local.Identity{
+		CID: im.manifest.ID, Manifest: im.manifest.Raw, OCI: im.reader.Root().Digest,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +80,9 @@ func (p *puller) run(ctx context.Context, dst ref.Ref) (digest string, err error
 }
 
 // parts returns what the destination shows beside the blobs.
-func (p *puller) parts(ctx context.Context, items []artifact.StoredBlob) (parts local.Parts, err error) {
+func (p *puller) parts(
+	ctx context.Context, items []artifact.StoredBlob,
+) (parts local.Parts, err error) {
 	m, needs := p.cargo.Image.manifest, p.to.Needs()
 	parts.Manifest = m.Raw
 	if needs.Signature {
@@ -98,7 +102,9 @@ func (p *puller) parts(ctx context.Context, items []artifact.StoredBlob) (parts 
 }
 
 // blob brings one blob to its place.
-func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
+func (p *puller) blob(
+	ctx context.Context, d pfimg.Digest, size int64,
+) (artifact.StoredBlob, error) {
 	layers, err := p.cargo.Image.reader.Layers(ctx, d)
 	if err != nil {
 		return artifact.StoredBlob{}, err
@@ -130,17 +136,21 @@ func (p *puller) blob(ctx context.Context, d pfimg.Digest, size int64) (artifact
 
 // have says that the destination has a blob, proved as if it had just come. What does not prove
 // right is fetched again.
-func (p *puller) have(ctx context.Context, d pfimg.Digest, size int64, l artifact.Layer) (artifact.StoredBlob, bool) {
+func (p *puller) have(
+	ctx context.Context, d pfimg.Digest, size int64, l artifact.Layer,
+) (artifact.StoredBlob, bool) {
 	l.Logical = d
 	there, from, path, ok := p.to.Have(l)
 	if !ok {
 		return artifact.StoredBlob{}, false
 	}
 	im := p.cargo.Image
-	view := im.newReader(from, &artifact.Root{Find: func(pfimg.Digest) []artifact.Layer { return []artifact.Layer{there} }})
+	find := func(pfimg.Digest) []artifact.Layer { return []artifact.Layer{there} }
+	view := im.newReader(from, &artifact.Root{Find: find})
 	it, err := view.Verify(ctx, d, size, artifact.NewHashingWriter(nil, nil))
 	if err != nil {
-		im.options.Log.Debug("what the destination has is not right and is fetched again", "path", path, "cause", err)
+		im.options.Log.Debug("what the destination has is not right and is fetched again",
+			"path", path, "cause", err)
 		return artifact.StoredBlob{}, false
 	}
 	return it, true

@@ -20,7 +20,8 @@ import (
 )
 
 // leastLayer is the shortest that one layer can be in an OCI manifest of ours, in bytes.
-const leastLayer = len(`{"mediaType":"application/vnd.processfork.layer.v1+zstd","size":9,"digest":"sha256:","annotations":{"org.processfork.path":"blobs/sha256/aa/.zst"}},`) + 2*64
+const leastLayer = len(`{"mediaType":"application/vnd.processfork.layer.v1+zstd","size":9,`+
+	`"digest":"sha256:","annotations":{"org.processfork.path":"blobs/sha256/aa/.zst"}},`) + 2*64
 
 // minWorkers is how many blobs are under way at once at least.
 const minWorkers = 8
@@ -28,8 +29,8 @@ const minWorkers = 8
 // PushOptions say how an image is pushed.
 type PushOptions struct {
 	Registry registry.Options
-	Key      sign.Key // sign anew with it; empty: the image's own signature, else one by the public default key
-	Meter    *Meter   // nil: nobody watches
+	Key      sign.Key // signs anew; empty: the image's own signature, else the public default key
+	Meter    *Meter   // nil: nothing is counted
 	// MaxManifest is the longest OCI manifest that is pushed, in bytes; 0: 4 MiB, what registries
 	// take.
 	MaxManifest int64
@@ -49,7 +50,8 @@ func Push(ctx context.Context, c Cargo, dst ref.Ref, o PushOptions) (Report, err
 	}
 	o.Registry = o.Registry.WithDefaults()
 	if dst.Kind() != ref.Registry {
-		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w", safetext.Clip(dst.String(), maxName), ref.ErrInvalid)
+		return Report{}, fmt.Errorf("%s is no registry; a local place is filled by pull: %w",
+			safetext.Clip(dst.String(), maxName), ref.ErrInvalid)
 	}
 	if o.MaxManifest <= 0 {
 		o.MaxManifest = registry.MaxManifest
@@ -102,13 +104,7 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 		return p.tooLarge(least, "at least ")
 	}
 	p.meter.begin(int64(blobs), p.cargo.wireBytes())
-	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), func(ctx context.Context, d pfimg.Digest, size int64) (artifact.StoredBlob, error) {
-		it, err := p.cargo.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.Stored))
-		if err == nil {
-			p.meter.blobs.Add(1)
-		}
-		return it, err
-	})
+	items, err := p.cargo.each(ctx, max(minWorkers, 2*runtime.GOMAXPROCS(0)), p.verify)
 	if err != nil {
 		return err
 	}
@@ -123,10 +119,22 @@ func (p *pusher) pack(ctx context.Context, key sign.Key) error {
 		return p.tooLarge(size, "")
 	}
 	if got := pfimg.Digest(artifact.DigestOf(p.manifest)); p.dst.Pinned() && p.dst.Digest() != got {
-		return fmt.Errorf("the image's manifest there will be %s, another one than the reference names: %w", got, ref.ErrInvalid)
+		return fmt.Errorf("the image's manifest there will be %s, "+
+			"another one than the reference names: %w", got, ref.ErrInvalid)
 	}
 	p.plan(sig, items)
 	return nil
+}
+
+// verify proves one blob and counts it.
+func (p *pusher) verify(
+	ctx context.Context, d pfimg.Digest, size int64,
+) (artifact.StoredBlob, error) {
+	it, err := p.cargo.verifyBlob(ctx, d, size, artifact.NewHashingWriter(nil, p.meter.Stored))
+	if err == nil {
+		p.meter.blobs.Add(1)
+	}
+	return it, err
 }
 
 // plan lists the uploads, each digest once.
@@ -139,16 +147,22 @@ func (p *pusher) plan(sig []byte, items []artifact.StoredBlob) {
 		}
 	}
 	small := func(what string, b []byte) {
-		add(registry.Blob{What: what, Digest: artifact.DigestOf(b), Size: int64(len(b)), Open: func(context.Context) (io.ReadCloser, error) {
+		open := func(context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(b)), nil
-		}})
+		}
+		add(registry.Blob{
+			What: what, Digest: artifact.DigestOf(b), Size: int64(len(b)), Open: open,
+		})
 	}
 	small("config", p.cargo.Image.manifest.Raw)
 	small("signature", sig)
 	for _, it := range items {
-		add(registry.Blob{What: "blob " + it.Logical.String(), Digest: it.Wire, Size: it.Size, Open: func(ctx context.Context) (io.ReadCloser, error) {
+		open := func(ctx context.Context) (io.ReadCloser, error) {
 			return p.cargo.Image.src.Read(ctx, it.Source, 0)
-		}})
+		}
+		add(registry.Blob{
+			What: "blob " + it.Logical.String(), Digest: it.Wire, Size: it.Size, Open: open,
+		})
 	}
 }
 
@@ -179,8 +193,11 @@ func (p *pusher) send(ctx context.Context) error {
 
 // tooLarge refuses an image that no registry takes.
 func (p *pusher) tooLarge(size int64, about string) error {
-	return fmt.Errorf("the image has %d blobs, which makes an OCI manifest of %s%s; registries take %s (--max-manifest-size allows more, for one that does); keep it as oci-layout:DIR, file:///DIR or in a store (pfmount pull %s DEST): %w",
-		p.cargo.Index.Stats().Blobs, about, humanize.IBytes(uint64(size)), humanize.IBytes(uint64(p.o.MaxManifest)), p.cargo.Image.name(), registry.ErrTooLarge)
+	return fmt.Errorf("the image has %d blobs, which makes an OCI manifest of %s%s; registries "+
+		"take %s (--max-manifest-size allows more, for one that does); keep it as oci-layout:DIR, "+
+		"file:///DIR or in a store (pfmount pull %s DEST): %w",
+		p.cargo.Index.Stats().Blobs, about, humanize.IBytes(uint64(size)),
+		humanize.IBytes(uint64(p.o.MaxManifest)), p.cargo.Image.name(), registry.ErrTooLarge)
 }
 
 // explain says what to do about a manifest that the registry does not take.
@@ -188,7 +205,7 @@ func (p *pusher) explain(err error) error {
 	if !errors.Is(err, registry.ErrTooLarge) {
 		return err
 	}
-	return fmt.Errorf("an image of %d layers: %w; keep it as oci-layout:DIR, file:///DIR or in a store "+
-		"(pfmount pull %s DEST), or push to a registry that takes more",
+	return fmt.Errorf("an image of %d layers: %w; keep it as oci-layout:DIR, file:///DIR "+
+		"or in a store (pfmount pull %s DEST), or push to a registry that takes more",
 		1+p.cargo.Index.Stats().Blobs, err, p.cargo.Image.name())
 }

@@ -20,7 +20,7 @@ type call struct {
 	check  func(*http.Response) error    // nil: any success is one
 	skip   int                           // endpoints of the route not to ask
 	size   int64                         // of the body, in bytes
-	body   func() (io.ReadCloser, error) // nil: there is none; called again when it must be sent again
+	body   func() (io.ReadCloser, error) // nil: none; called again when it must be sent again
 	query  string                        // after path
 	of     artifact.WireDigest           // writes: what the answer may name; zero: anything
 }
@@ -45,7 +45,8 @@ func (c call) request(ctx context.Context, u url.URL) (*http.Request, error) {
 	if c.at != nil {
 		u = *c.at
 	} else if c.query != "" {
-		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+c.query, "&") // a mirror's names its registry
+		// A mirror's query names its registry.
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&"+c.query, "&")
 	}
 	req, err := http.NewRequestWithContext(ctx, c.method, u.String(), nil)
 	if err != nil {
@@ -65,7 +66,8 @@ func (c call) request(ctx context.Context, u url.URL) (*http.Request, error) {
 
 // sameOrigin says that two URLs have scheme, host and port in common.
 func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && effectivePort(a) == effectivePort(b)
+	return strings.EqualFold(a.Scheme, b.Scheme) &&
+		strings.EqualFold(a.Hostname(), b.Hostname()) && effectivePort(a) == effectivePort(b)
 }
 
 func effectivePort(u *url.URL) string {
@@ -83,7 +85,9 @@ func effectivePort(u *url.URL) string {
 // stays so.
 func location(resp *http.Response) (*url.URL, error) {
 	refuse := func(text string) (*url.URL, error) {
-		return nil, &requestError{target: target(resp.Request), kind: ErrRegistry, cause: errRule, text: text}
+		return nil, &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: errRule, text: text,
+		}
 	}
 	header := resp.Header.Get("Location")
 	if header == "" {

@@ -26,7 +26,7 @@ type session struct {
 	chunk         int64    // bytes of one PATCH
 	at            *url.URL // where the next request goes; nil: the registry forgot the upload
 	off           int64    // bytes that the registry has
-	offsetUnknown bool     // whether off is still true
+	offsetUnknown bool     // off may be another by now
 	count         int64    // bytes that the meter has
 	most          int64    // off at its highest: what lies below is no progress
 }
@@ -58,7 +58,8 @@ func (s *session) mayChunk(err error) bool {
 	switch {
 	case errors.As(err, &status):
 		switch status.code {
-		case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout, http.StatusBadGateway, http.StatusGatewayTimeout:
+		case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout,
+			http.StatusBadGateway, http.StatusGatewayTimeout:
 		default:
 			return false
 		}
@@ -75,7 +76,8 @@ func (s *session) closeURL() *url.URL {
 	if at.RawQuery != "" {
 		at.RawQuery += "&"
 	}
-	at.RawQuery += "digest=" + s.u.Digest.String() // what was there stays as it is: it may be signed
+	// What was there stays as it is: it may be signed.
+	at.RawQuery += "digest=" + s.u.Digest.String()
 	return &at
 }
 
@@ -107,22 +109,25 @@ func (s *session) moved(off int64) {
 // are progress to the retrier.
 func (s *session) chunks(ctx context.Context) error {
 	retry := retrier{policy: s.up.c.policy}
-	for {
-		done, err := s.step(ctx)
-		if done {
-			return nil
-		}
-		if err == nil {
+	err := retry.do(ctx, func() error {
+		for {
+			done, err := s.step(ctx)
+			if err != nil {
+				s.offsetUnknown = true
+				return err
+			}
+			if done {
+				return nil
+			}
 			retry.progressed(int(max(0, s.off-s.most)))
 			s.most = max(s.most, s.off)
-			continue
 		}
-		s.offsetUnknown = true
-		if err = retry.again(ctx, err); err != nil {
-			s.moved(0)
-			return final{err} // it tried as often as it may
-		}
+	})
+	if err != nil {
+		s.moved(0)
+		return final{err} // it tried as often as it may
 	}
+	return nil
 }
 
 // step sends the one request that is due. done: the registry has the blob.
@@ -178,7 +183,8 @@ func (s *session) patch(ctx context.Context) error {
 	end := s.off + n
 	if has, said := rangeEnd(resp.Header); said {
 		if has <= s.off {
-			return fmt.Errorf("%s: the registry has %d bytes after %d were sent: %w", target(resp.Request), has, end, ErrRegistry)
+			return fmt.Errorf("%s: the registry has %d bytes after %d were sent: %w",
+				target(resp.Request), has, end, ErrRegistry)
 		}
 		end = min(end, has)
 	}
@@ -204,7 +210,8 @@ func (s *session) ask(ctx context.Context) error {
 	has, said := rangeEnd(resp.Header)
 	if !said || has > s.u.Size {
 		s.at = nil
-		return fmt.Errorf("%s: %w: it says %s", target(resp.Request), errForgot, safetext.Quote(resp.Header.Get("Range"), 40))
+		return fmt.Errorf("%s: %w: it says %s", target(resp.Request), errForgot,
+			safetext.Quote(resp.Header.Get("Range"), 40))
 	}
 	if err := s.follow(resp); err != nil {
 		return err

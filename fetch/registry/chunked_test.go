@@ -17,8 +17,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// pieceRegistry takes uploads whole and in pieces, and notes every request.
-type pieceRegistry struct {
+// chunkRegistry takes uploads whole and in pieces, and notes every request.
+type chunkRegistry struct {
 	*registrytest.Destination
 	least int64                                                           // OCI-Chunk-Min-Length; 0: none
 	fault func(n int, w http.ResponseWriter, r *http.Request, u *up) bool // n-th request of its method, from 1; true: answered
@@ -32,13 +32,13 @@ type pieceRegistry struct {
 // up is an upload under way.
 type up struct{ got []byte }
 
-func newPieces(t *testing.T) *pieceRegistry {
-	p := &pieceRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
+func newChunkRegistry(t *testing.T) *chunkRegistry {
+	p := &chunkRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
 	p.Answer = p.serve
 	return p
 }
 
-func (p *pieceRegistry) serve(w http.ResponseWriter, r *http.Request) bool {
+func (p *chunkRegistry) serve(w http.ResponseWriter, r *http.Request) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := r.Method
@@ -103,7 +103,7 @@ func (u *up) where(w http.ResponseWriter, code int) {
 }
 
 // uploader is a push to the registry.
-func (p *pieceRegistry) uploader(t *testing.T) (*Uploader, *progress) {
+func (p *chunkRegistry) uploader(t *testing.T) (*Uploader, *progress) {
 	t.Helper()
 	return uploaderTo(t, p.Destination)
 }
@@ -143,7 +143,7 @@ func oneWhole(then func(n int, w http.ResponseWriter, r *http.Request, u *up) bo
 	}
 }
 
-func TestPieces(t *testing.T) {
+func TestChunks(t *testing.T) {
 	big := make([]byte, 2*chunkSize+1000)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(big)
 	small := big[:1000]
@@ -269,7 +269,7 @@ func TestPieces(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newPieces(t)
+			s := newChunkRegistry(t)
 			s.least, s.fault = tt.least, tt.fault
 			p, sent := s.uploader(t)
 			err := p.Upload(context.Background(), bytesUpload(tt.blob))
@@ -292,11 +292,11 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// TestPiecesLastAnswer loses the answer to the PUT that ends an upload: the blob is found there,
+// TestChunksLastAnswer loses the answer to the PUT that ends an upload: the blob is found there,
 // and not sent again.
-func TestPiecesLastAnswer(t *testing.T) {
+func TestChunksLastAnswer(t *testing.T) {
 	blob := bytes.Repeat([]byte("piece"), chunkSize/4)
-	s := newPieces(t)
+	s := newChunkRegistry(t)
 	s.fault = oneWhole(func(_ int, w http.ResponseWriter, r *http.Request, u *up) bool {
 		if r.Method != http.MethodPut || u == nil {
 			return false
@@ -321,9 +321,9 @@ func TestPiecesLastAnswer(t *testing.T) {
 	}
 }
 
-// TestPiecesAreRemembered has the second large blob go up in pieces at once, and a short one whole.
-func TestPiecesAreRemembered(t *testing.T) {
-	s := newPieces(t)
+// TestChunksAreRemembered has the second large blob go up in pieces at once, and a short one whole.
+func TestChunksAreRemembered(t *testing.T) {
+	s := newChunkRegistry(t)
 	s.fault = whole(1, http.StatusRequestEntityTooLarge)
 	p, _ := s.uploader(t)
 	for _, b := range [][]byte{bytes.Repeat([]byte("a"), chunkSize+1), bytes.Repeat([]byte("b"), chunkSize+1), []byte("c")} {
@@ -337,9 +337,9 @@ func TestPiecesAreRemembered(t *testing.T) {
 	}
 }
 
-// TestPiecesOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
-func TestPiecesOfBrokenSource(t *testing.T) {
-	s := newPieces(t)
+// TestChunksOfBrokenSource blames the source when its bytes cannot be read, and does not try again.
+func TestChunksOfBrokenSource(t *testing.T) {
+	s := newChunkRegistry(t)
 	p, _ := s.uploader(t)
 	p.chunked.Store(true)
 	u := bytesUpload(bytes.Repeat([]byte("a"), chunkSize+1))

@@ -16,7 +16,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// client speaks to one registry, or to those who answer for it. It finds out which scheme
+// client speaks to one registry, or to the hosts that answer for it. It finds out which scheme
 // loopback speaks, logs in, turns what is no success into errors; trying again is not its
 // business, but asking the next one is.
 type client struct {
@@ -39,7 +39,8 @@ func newClient(r ref.Ref, o Options, t *transport, warn func(string)) (*client, 
 		return nil, err
 	}
 	var err error
-	if c.route, err = (planner{name: r.Host(), own: ownEndpoint(c.api), o: o, t: t, warn: warn}).plan(); err != nil {
+	p := planner{name: r.Host(), own: ownEndpoint(c.api), o: o, t: t, warn: warn}
+	if c.route, err = p.plan(); err != nil {
 		return nil, err
 	}
 	for _, e := range c.route {
@@ -55,7 +56,9 @@ func newClient(r ref.Ref, o Options, t *transport, warn func(string)) (*client, 
 // newAuth makes the part of an endpoint's client that logs in.
 func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 	a := &auth.Client{
-		Client:     &http.Client{Transport: &loginTrip{next: rt, login: l}, CheckRedirect: checkRedirect},
+		Client: &http.Client{
+			Transport: &loginTrip{next: rt, login: l}, CheckRedirect: checkRedirect,
+		},
 		Cache:      l.tokens,
 		Credential: l.credential,
 		ClientID:   "pfmount",
@@ -66,11 +69,9 @@ func newAuth(l *login, o Options, rt http.RoundTripper) *auth.Client {
 	}
 	a.SetUserAgent("pfmount/" + version)
 	if ref.IsLoopback(l.host) {
-		// A registry on this machine may have its token server here too; nobody else may send us to
-		// ourselves.
-		a.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(), func(p netip.Prefix) bool {
-			return p.Addr().IsLoopback()
-		})
+		// Only a registry on this machine may have its token server here.
+		a.BlockedRealmPrefixes = slices.DeleteFunc(auth.DefaultBlockedRealmPrefixes(),
+			func(p netip.Prefix) bool { return p.Addr().IsLoopback() })
 	}
 	return a
 }
@@ -131,18 +132,18 @@ func (c *client) through(ctx context.Context, e *endpoint, what call) (*http.Res
 // the first request finds it out: HTTP is asked first, and what HTTPS answers counts when HTTP
 // was refused.
 func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.Response, error) {
-	if scheme := e.settled(); scheme != "" {
+	if scheme := e.knownScheme(); scheme != "" {
 		return c.send(ctx, e, scheme, what)
 	}
 	resp, err := c.send(ctx, e, "http", what)
 	if !wantsTLS(err) {
-		e.settle("http", err)
+		e.keepScheme("http", err)
 		return resp, err
 	}
 	resp, secure := c.send(ctx, e, "https", what)
 	var status *statusError
 	switch {
-	case e.settled() == "https", isTLS(secure), ctx.Err() != nil:
+	case e.knownScheme() == "https", isTLS(secure), ctx.Err() != nil:
 		return resp, secure
 	case errors.As(err, &status) && !noTLS(secure):
 		return resp, secure // a server with TLS refused HTTP, and failed otherwise
@@ -169,7 +170,9 @@ func noTLS(err error) bool {
 		errors.As(err, &op) && op.Op == "dial"
 }
 
-func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call) (*http.Response, error) {
+func (c *client) send(
+	ctx context.Context, e *endpoint, scheme string, what call,
+) (*http.Response, error) {
 	if (scheme == "http" || e.open) && !c.plain && !ref.IsLoopback(e.host) {
 		ctx = context.WithValue(ctx, anonymousKey{}, true)
 	}
@@ -177,7 +180,8 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if c.write {
 		actions = append(actions, auth.ActionPush)
 	}
-	ctx = auth.AppendScopesForHost(withAttempt(ctx), e.host, auth.ScopeRepository(c.repo, actions...))
+	scope := auth.ScopeRepository(c.repo, actions...)
+	ctx = auth.AppendScopesForHost(withAttempt(ctx), e.host, scope)
 	req, err := what.request(ctx, e.url(scheme, c.repo, what.path))
 	if err != nil {
 		return nil, err
@@ -185,7 +189,8 @@ func (c *client) send(ctx context.Context, e *endpoint, scheme string, what call
 	if what.writes() && anonymous(ctx) {
 		return nil, &requestError{
 			target: target(req), kind: ErrRegistry, cause: errRule,
-			text: "refused to upload over plain HTTP, or without a look at the certificate, to another machine; --plain-http allows it",
+			text: "refused to upload over plain HTTP, or without a look at the certificate, " +
+				"to another machine; --plain-http allows it",
 		}
 	}
 	for name, values := range e.header {
@@ -223,7 +228,8 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 	case resp.StatusCode == http.StatusPartialContent && !ranged:
 		_ = resp.Body.Close()
 		return nil, &requestError{
-			target: target(resp.Request), kind: ErrRegistry, cause: errRule, text: "a part, status 206, in answer to a request for all",
+			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
+			text: "a part, status 206, in answer to a request for all",
 		}
 	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusPartialContent:
 		coding := resp.Header.Get("Content-Encoding")
@@ -233,13 +239,15 @@ func (e *endpoint) check(ctx context.Context, resp *http.Response) (*http.Respon
 		_ = resp.Body.Close()
 		return nil, &requestError{
 			target: target(resp.Request), kind: ErrRegistry, cause: errRule,
-			text: "the answer has Content-Encoding " + clip(coding, 40) + ", which was not asked for",
+			text: "the answer has Content-Encoding " + clip(coding, 40) +
+				", which was not asked for",
 		}
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && ranged:
 		return resp, nil
 	}
 	failed := newStatusError(resp, serverText(resp, sentSecrets(resp.Request)...))
-	hidden := failed.code == http.StatusNotFound && strings.Contains(failed.target, "/manifests/") // or so they say
+	// A registry may say 404 of what it does not show to this login.
+	hidden := failed.code == http.StatusNotFound && strings.Contains(failed.target, "/manifests/")
 	if !failed.redirected && (failed.Unwrap() == ErrDenied || hidden) {
 		failed.login = e.login.explain(ctx, failed.code)
 	}

@@ -41,30 +41,32 @@ var _ io.ReadCloser = (*download)(nil)
 // errCut is a body that ended before its time.
 var errCut = errors.New("the body was cut short")
 
-func (d *download) Read(p []byte) (int, error) {
+// Read returns the next bytes. It resumes a body that broke, at the next endpoint or later at the
+// same.
+func (d *download) Read(p []byte) (n int, err error) {
 	if d.err != nil {
 		return 0, d.err
 	}
-	for {
-		n, err := d.step(p)
-		if n > 0 {
-			return n, nil
-		}
-		if err == nil {
-			continue
-		}
-		if err != io.EOF {
-			d.drop()
-			if d.next(err) {
-				continue
-			}
-			if err = d.retry.again(d.ctx, err); err == nil {
-				continue
+	end := false
+	d.err = d.retry.do(d.ctx, func() error {
+		for n == 0 && !end {
+			n, err = d.step(p)
+			switch {
+			case err == nil:
+			case err == io.EOF:
+				end = true
+			default:
+				if d.drop(); !d.next(err) {
+					return err
+				}
 			}
 		}
-		d.err = err
-		return 0, err
+		return nil
+	})
+	if end {
+		d.err = io.EOF
 	}
+	return n, d.err
 }
 
 // next turns to the endpoints behind one whose body broke, if there are any. It does not go back.
@@ -131,7 +133,9 @@ func (d *download) open() error {
 		header = header.Clone()
 		header.Set("Range", "bytes="+strconv.FormatInt(d.off, 10)+"-")
 	}
-	resp, err := d.c.do(d.ctx, call{method: http.MethodGet, path: d.path, header: header, check: d.check, skip: d.past})
+	resp, err := d.c.do(d.ctx, call{
+		method: http.MethodGet, path: d.path, header: header, check: d.check, skip: d.past,
+	})
 	if err != nil {
 		return d.failed(err)
 	}
@@ -142,7 +146,8 @@ func (d *download) open() error {
 // failed says that a blob which the registry does not have is missing.
 func (d *download) failed(err error) error {
 	var status *statusError
-	if errors.As(err, &status) && status.code == http.StatusNotFound && strings.HasPrefix(d.path, "blobs/") {
+	if errors.As(err, &status) && status.code == http.StatusNotFound &&
+		strings.HasPrefix(d.path, "blobs/") {
 		return fmt.Errorf("%w: %w", err, artifact.ErrMissing)
 	}
 	return err
@@ -155,7 +160,9 @@ func (d *download) take(resp *http.Response) error {
 	case resp.StatusCode == http.StatusOK:
 		if d.size >= 0 && resp.ContentLength >= 0 && resp.ContentLength != d.size {
 			_ = resp.Body.Close()
-			return &artifact.WrongBytes{Text: fmt.Sprintf("the registry has %d bytes, the manifest says %d", resp.ContentLength, d.size), From: origin(resp)}
+			text := fmt.Sprintf("the registry has %d bytes, the manifest says %d",
+				resp.ContentLength, d.size)
+			return &artifact.WrongBytes{Text: text, From: origin(resp)}
 		}
 		d.skip = d.off
 	case resp.StatusCode == http.StatusPartialContent && d.rest(resp):
@@ -163,7 +170,8 @@ func (d *download) take(resp *http.Response) error {
 	default: // 416, or a part that was not asked for: from the start, once
 		_ = resp.Body.Close()
 		d.ranges = false
-		d.c.log.Debug("a range was not honoured, starting over", "from", d.from, "status", resp.StatusCode, "offset", d.off)
+		d.c.log.Debug("a range was not honoured, starting over",
+			"from", d.from, "status", resp.StatusCode, "offset", d.off)
 		return nil
 	}
 	d.body, d.from = resp.Body, origin(resp)
@@ -198,7 +206,7 @@ func (d *download) Close() error {
 	return nil
 }
 
-// origin says who gave bytes: the host, and what proxies wrote about themselves.
+// origin says where bytes came from: the host, and what proxies wrote about themselves.
 func origin(resp *http.Response) string {
 	s := clip(resp.Request.URL.Host, 255)
 	for _, name := range []string{"Via", "X-Cache", "Age", "Server"} {
@@ -207,4 +215,28 @@ func origin(resp *http.Response) string {
 		}
 	}
 	return s
+}
+
+// download begins one; wrong is how often it brought wrong bytes.
+func (r *Repository) download(ctx context.Context, path string, size int64, wrong int) *download {
+	d := &download{
+		ctx: ctx, c: r.c, path: path, size: size, header: http.Header{},
+		retry: retrier{policy: r.c.policy},
+	}
+	if wrong > 0 {
+		d.past = wrong - 1
+		d.header.Set("Cache-Control", "no-cache")
+		d.header.Set("Pragma", "no-cache")
+	}
+	return d
+}
+
+// stored makes a download the stored bytes of something.
+func (d *download) stored() *artifact.Stored {
+	return &artifact.Stored{ReadCloser: d, Size: d.size, Net: true, From: func() string {
+		if d.resumed > 0 {
+			return fmt.Sprintf("%s (resumed at byte %d)", d.from, d.resumed)
+		}
+		return d.from
+	}}
 }

@@ -18,23 +18,23 @@ type endpoint struct {
 	host   string            // host[:port]
 	path   string            // of its API: "/v2" as a rule
 	can    capability        // what it may be asked for
-	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": this is the registry itself
+	ns     string            // mirrors: the registry to answer for, sent as ?ns=; "": no mirror
 	header http.Header       // sent to exactly this scheme, host and port
 	open   bool              // its certificate is not checked: as good as plain HTTP
 	named  bool              // hosts.toml says its scheme
-	secure bool              // an authority or a client certificate was given for it, so it speaks TLS
+	secure bool              // certificates were given for it, so it speaks TLS
 	base   http.RoundTripper // with its certificates and time-outs; nil: what all others have
 	auth   *auth.Client
 	login  *login
-	known
+	endpointState
 }
 
-// known is what was learnt of an endpoint.
-type known struct {
+// endpointState is what was learnt of an endpoint.
+type endpointState struct {
 	mu     sync.Mutex // guards the fields below
 	scheme string     // "" until it is known
 	down   bool       // it failed last time, and that was said
-	noCert string     // why it was shown no client certificate when it last asked for one; "": it has answered since
+	noCert string     // why it was shown no client certificate; "": it has answered since
 }
 
 // capability is what an endpoint may be asked for.
@@ -62,8 +62,8 @@ func (e *endpoint) url(scheme, repo, path string) url.URL {
 	return u
 }
 
-// settled returns the scheme, "" while it is not known.
-func (e *endpoint) settled() string {
+// knownScheme returns the scheme, "" while it is not known.
+func (e *endpoint) knownScheme() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.scheme
@@ -86,8 +86,8 @@ func (e *endpoint) pickScheme(plain bool) {
 	}
 }
 
-// settle keeps the scheme that got an HTTP answer. What was HTTPS stays so.
-func (e *endpoint) settle(scheme string, err error) {
+// keepScheme keeps the scheme that got an HTTP answer. What was HTTPS stays so.
+func (e *endpoint) keepScheme(scheme string, err error) {
 	var status *statusError
 	if err == nil || errors.As(err, &status) {
 		e.mu.Lock()
@@ -101,7 +101,7 @@ func (e *endpoint) settle(scheme string, err error) {
 // heard notes an answer, whatever it says: one over TLS settles the scheme for good.
 func (e *endpoint) heard(req *http.Request) {
 	if req.URL.Scheme == "https" && req.URL.Host == e.host {
-		e.settle("https", nil)
+		e.keepScheme("https", nil)
 	}
 }
 
@@ -150,8 +150,7 @@ func (e *endpoint) note(log *slog.Logger, err error) {
 	}
 }
 
-// asked is what a request's context knows: whom it is for, and whether somebody else could be
-// asked.
+// asked is what a request's context knows: its endpoint, and whether another could be asked.
 type asked struct {
 	of   *endpoint
 	more bool
@@ -175,6 +174,6 @@ func askedOf(ctx context.Context) asked {
 
 // same says that two endpoints are one place.
 func (e *endpoint) same(other *endpoint) bool {
-	scheme := e.settled() == other.settled() || e.settled() == "" || other.settled() == ""
-	return scheme && e.host == other.host && e.path == other.path
+	a, b := e.knownScheme(), other.knownScheme()
+	return (a == b || a == "" || b == "") && e.host == other.host && e.path == other.path
 }

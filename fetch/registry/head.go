@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 
+	"fmt"
+	"strings"
+
 	"github.com/pfmount/pfmount/fetch/artifact"
 )
 
@@ -73,10 +76,39 @@ func (h manifestHead) read(ctx context.Context) ([]byte, error) {
 	var m artifact.Memory
 	n, err := io.Copy(&m, io.LimitReader(h.resp.Body, artifact.MaxManifest+1))
 	if err != nil {
-		return nil, (&download{ctx: ctx, size: -1, off: n, from: target(h.resp.Request)[4:]}).cut(err)
+		d := download{ctx: ctx, size: -1, off: n, from: target(h.resp.Request)[4:]}
+		return nil, d.cut(err)
 	}
 	if n > artifact.MaxManifest {
 		return nil, artifact.TooLong()
 	}
 	return m.Bytes(), nil
+}
+
+// acceptedTypes are the media types asked for: also those that are no image of ours, so that the
+// error can say what they are.
+var acceptedTypes = strings.Join([]string{
+	artifact.MediaTypeManifest, artifact.MediaTypeIndex,
+	artifact.MediaTypeDocker, artifact.MediaTypeDockerList,
+}, ", ")
+
+// errPage is a page for browsers in place of a manifest.
+var errPage = fmt.Errorf("%w: a web page", errRule)
+
+// manifestAnswer refuses answers that no registry gives.
+func manifestAnswer(resp *http.Response) error {
+	if kind := resp.Header.Get("Content-Type"); hasType(kind, "text/html") {
+		return &requestError{
+			target: target(resp.Request), kind: ErrRegistry, cause: errPage,
+			text: "the answer is a web page (text/html), so this is no registry, " +
+				"or a login page stands before it",
+		}
+	}
+	return nil
+}
+
+// hasType says that a Content-Type header names a media type, whatever its parameters.
+func hasType(header, mediaType string) bool {
+	kind, _, _ := strings.Cut(header, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), mediaType)
 }

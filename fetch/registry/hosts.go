@@ -93,22 +93,27 @@ func readHosts(dir string, warn func(string)) (*hostsFile, error) {
 	}
 	unknown := md.Undecoded()
 	for _, k := range unknown[:min(len(unknown), maxUnknown)] {
-		warn(fmt.Sprintf("%s: line %d: %s is not known here and not heeded", clip(name, maxText), lineOf(text, k[len(k)-1]), safetext.Quote(k[len(k)-1], 100)))
+		last := k[len(k)-1]
+		warn(fmt.Sprintf("%s: line %d: %s is not known here and not heeded",
+			clip(name, maxText), lineOf(text, last), safetext.Quote(last, 100)))
 	}
 	if more := len(unknown) - maxUnknown; more > 0 {
 		warn(fmt.Sprintf("%s: %d more keys are not known here", clip(name, maxText), more))
 	}
 	for _, k := range md.Keys() {
-		if len(k) > 1 && k[0] == "host" && len(f.order) <= maxMirrors && !slices.Contains(f.order, k[1]) {
+		if len(k) > 1 && k[0] == "host" && len(f.order) <= maxMirrors &&
+			!slices.Contains(f.order, k[1]) {
 			f.order = append(f.order, k[1])
 		}
 	}
 	if len(f.order) > maxMirrors {
-		return nil, configError(name, fmt.Sprintf("it names %d hosts, the limit is %d", len(f.Host), maxMirrors))
+		text := fmt.Sprintf("it names %d hosts, the limit is %d", len(f.Host), maxMirrors)
+		return nil, configError(name, text)
 	}
 	for _, key := range append(slices.Clone(f.order), f.Server) {
 		if _, err := (hostTable{}).place(key); key != "" && err != nil {
-			return nil, configError(name, fmt.Sprintf("line %d: a host is not http(s)://HOST[:PORT][/PATH]", lineOf(text, key)))
+			return nil, configError(name, fmt.Sprintf(
+				"line %d: a host is not http(s)://HOST[:PORT][/PATH]", lineOf(text, key)))
 		}
 	}
 	return f, nil
@@ -117,7 +122,8 @@ func readHosts(dir string, warn func(string)) (*hostsFile, error) {
 // checkHosts refuses what would cost the decoder too much. Texts and comments count like all else.
 func checkHosts(name string, text []byte) error {
 	if len(text) > maxHostsFile {
-		return configError(name, fmt.Sprintf("it has %d bytes, the limit is %d", len(text), maxHostsFile))
+		return configError(name,
+			fmt.Sprintf("it has %d bytes, the limit is %d", len(text), maxHostsFile))
 	}
 	n, depth, dots := 1, 0, 0
 	for _, c := range text {
@@ -162,7 +168,8 @@ func lineOf(text []byte, key string) int {
 	for line := range strings.Lines(string(text)) {
 		n++
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if !strings.HasPrefix(name, "#") && (strings.Contains(name, key) || strings.Contains(value, quoted)) {
+		if !strings.HasPrefix(name, "#") &&
+			(strings.Contains(name, key) || strings.Contains(value, quoted)) {
 			return n
 		}
 	}
@@ -175,7 +182,8 @@ func (t hostTable) place(key string) (*endpoint, error) {
 		key = "https://" + key
 	}
 	u, err := url.Parse(key)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, ErrConfig
 	}
 	host, err := ref.CleanHost("", u.Host)
@@ -241,7 +249,8 @@ func (c *capabilities) UnmarshalTOML(v any) error {
 		case "push":
 			*c |= capabilities(canPush)
 		default:
-			return tomlRefuse(safetext.Quote(name, 40) + " is not one of the capabilities \"pull\", \"resolve\" and \"push\"")
+			return tomlRefuse(safetext.Quote(name, 40) +
+				` is not one of the capabilities "pull", "resolve" and "push"`)
 		}
 	}
 	return nil
@@ -283,7 +292,8 @@ func (p *pairNames) UnmarshalTOML(v any) error {
 		}
 	}
 	if !ok {
-		return tomlRefuse("client is a file's name, a list of them, or a list of [certificate, key]")
+		return tomlRefuse(
+			"client is a file's name, a list of them, or a list of [certificate, key]")
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func denied(err error) error {
 // login is what one endpoint may be told about the user: what the caller gave, if the endpoint is
 // the image's own registry, else what the login files say of it.
 type login struct {
-	host  string // host[:port] of the endpoint; nobody else is told anything
+	host  string // host[:port] of the endpoint; no other host is told anything
 	given cred.Given
 	files []string  // login files, first one first
 	keys  cred.Keys // what the endpoint and the repository are called there
@@ -123,7 +123,8 @@ func (l *login) describe(ctx context.Context) (string, error) {
 // it.
 func (l *login) explain(ctx context.Context, code int) string {
 	if anonymous(ctx) {
-		return "asked without credentials, since the registry speaks plain HTTP; --plain-http allows them"
+		return "asked without credentials, since the registry speaks plain HTTP; " +
+			"--plain-http allows them"
 	}
 	l.mu.Lock()
 	used := l.used
@@ -135,7 +136,8 @@ func (l *login) explain(ctx context.Context, code int) string {
 		text := "asked with " + used.source
 		switch code {
 		case http.StatusUnauthorized, http.StatusBadRequest:
-			return text + "; it may be wrong, have expired, or lack the right to this repository: log in again"
+			return text + "; it may be wrong, have expired, or lack the right " +
+				"to this repository: log in again"
 		case http.StatusForbidden:
 			return text + "; it may lack the right to do this in this repository"
 		}
@@ -152,5 +154,6 @@ func (l *login) explain(ctx context.Context, code int) string {
 	if code == http.StatusNotFound {
 		return text + "check the name and the tag; an image that is private needs a login"
 	}
-	return text + "log in with docker login or podman login, or set OCI_USERNAME and OCI_PASSWORD, or OCI_BEARER"
+	return text + "log in with docker login or podman login, " +
+		"or set OCI_USERNAME and OCI_PASSWORD, or OCI_BEARER"
 }

@@ -89,7 +89,9 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 		return ours
 	}
 	if errors.Is(err, errTokenSlow) {
-		return &requestError{target: at, text: errTokenSlow.Error(), kind: ErrRegistry, cause: errTokenSlow}
+		return &requestError{
+			target: at, text: errTokenSlow.Error(), kind: ErrRegistry, cause: errTokenSlow,
+		}
 	}
 	var viaURL *url.Error
 	if errors.As(err, &viaURL) {
@@ -109,7 +111,10 @@ func rebuild(ctx context.Context, req *http.Request, login string, err error) er
 		return &requestError{target: at, text: text, kind: ErrRegistry, cause: viaURL.Err}
 	}
 	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
-		return &requestError{target: at, text: "401 Unauthorized, " + login, kind: ErrDenied, cause: auth.ErrBasicCredentialNotFound}
+		return &requestError{
+			target: at, text: "401 Unauthorized, " + login, kind: ErrDenied,
+			cause: auth.ErrBasicCredentialNotFound,
+		}
 	}
 	text := "the login failed: " + plainText(errors.Unwrap(err))
 	return &requestError{target: at, text: text, kind: ErrDenied, cause: errRule}
@@ -157,7 +162,8 @@ func plainText(err error) string {
 		// What is left of a TLS 1.3 alert that came after our side of the handshake was done.
 		return "the connection ended with the TLS handshake"
 	}
-	if strings.Contains(text, "://") || strings.ContainsAny(text, "@?") || strings.Contains(text, "proxy") {
+	if strings.Contains(text, "://") || strings.ContainsAny(text, "@?") ||
+		strings.Contains(text, "proxy") {
 		return fmt.Sprintf("the request failed (%T)", innermost(err))
 	}
 	return clip(text, maxText)
@@ -166,8 +172,10 @@ func plainText(err error) string {
 // isBroken says that a connection ended, by an alert or without one.
 func isBroken(err error) bool {
 	var alert tls.AlertError
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.As(err, &alert) || isTLS(err) || strings.HasPrefix(innermost(err).Error(), "http2: client conn")
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.As(err, &alert) || isTLS(err) ||
+		strings.HasPrefix(innermost(err).Error(), "http2: client conn")
 }
 
 // tlsText says what to do about the commonest failure.
@@ -207,5 +215,6 @@ func isTLS(err error) bool {
 	)
 	return errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &name) ||
 		errors.As(err, &invalid) || errors.As(err, &roots) ||
-		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // crypto/tls names alerts so
+		// crypto/tls names alerts so.
+		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")
 }

@@ -33,6 +33,7 @@ type TLSOptions struct {
 	DockerDir  string // docker's folder of certificates; "": /etc/docker/certs.d
 }
 
+// WithDefaults returns o with what is zero replaced by what that stands for.
 func (o Options) WithDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -11,8 +11,8 @@ import (
 var proxyVars = [][]string{{"HTTPS_PROXY", "https_proxy"}, {"HTTP_PROXY", "http_proxy"}}
 
 // Proxies returns the proxies of the environment by the variables that name them, without users and
-// passwords. A value that is no proxy is an error: net/http would go without it, past whoever wants
-// all traffic to pass there. The value may hold a password, so the error names the variable only.
+// passwords. A value that is no proxy is an error: net/http would go without it, past the
+// proxy that all traffic is meant for. The value may hold a password: the error names the variable.
 func Proxies(getenv func(string) string) (map[string]string, error) {
 	found := map[string]string{}
 	for _, names := range proxyVars {
@@ -23,7 +23,8 @@ func Proxies(getenv func(string) string) (map[string]string, error) {
 			}
 			u := proxyURL(value)
 			if u == nil {
-				return found, fmt.Errorf("%s: it is not the address of a proxy, such as http://HOST:PORT: %w", name, ErrConfig)
+				return found, fmt.Errorf("%s: it is not the address of a proxy, "+
+					"such as http://HOST:PORT: %w", name, ErrConfig)
 			}
 			found[name] = u.Scheme + "://" + clip(u.Host, 255)
 			break

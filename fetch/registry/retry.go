@@ -30,7 +30,8 @@ type RetryPolicy struct {
 // DefaultRetry returns the numbers that suit most registries.
 func DefaultRetry() RetryPolicy {
 	return RetryPolicy{
-		Tries: 5, Base: 250 * time.Millisecond, Ceiling: 4 * time.Second, MaxAfter: 30 * time.Second,
+		Tries: 5, Base: 250 * time.Millisecond, Ceiling: 4 * time.Second,
+		MaxAfter: 30 * time.Second,
 		Progress: 16 << 20, DownAfter: 3, Probe: time.Second, Spare: 10 * time.Second,
 	}
 }
@@ -80,7 +81,8 @@ func (r *retrier) again(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	if !retriable(err) || sched.PriorityOf(ctx).Class() != sched.Reader {
-		return err // what nobody waits for is tried once: a wait for the next try would be one for readers elsewhere, too
+		// What no reader waits for is tried once: the next try would hold up readers elsewhere.
+		return err
 	}
 	r.failed++
 	if r.failed >= r.policy.Tries {
@@ -90,7 +92,8 @@ func (r *retrier) again(ctx context.Context, err error) error {
 	var status *statusError
 	if errors.As(err, &status) && status.wait > 0 {
 		if status.wait > r.policy.MaxAfter {
-			return fmt.Errorf("the server asks to wait %s, the limit is %s: %w", status.wait.Round(time.Second), r.policy.MaxAfter, err)
+			return fmt.Errorf("the server asks to wait %s, the limit is %s: %w",
+				status.wait.Round(time.Second), r.policy.MaxAfter, err)
 		}
 		wait = max(wait, status.wait)
 	}
@@ -124,7 +127,8 @@ func retriable(err error) bool {
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
 	switch {
-	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, sched.ErrGaveWay), errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
+	case errors.Is(err, errRule), errors.Is(err, errStalled), errors.Is(err, sched.ErrGaveWay),
+		errors.Is(err, ErrDenied), errors.Is(err, ErrOffline),
 		errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, pfimg.ErrIntegrity),
 		isTLS(err), errors.As(err, &record), errors.As(err, &alert):
 		return false

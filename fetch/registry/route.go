@@ -14,7 +14,7 @@ import (
 const dockerCerts = "/etc/docker/certs.d"
 
 // mirrorDial is how long a dial to a mirror may take where hosts.toml does not say: a host that is
-// there answers the second repeat of a SYN, after 3 s, and somebody else can be asked.
+// there answers the second repeat of a SYN, after 3 s, and another host can be asked.
 const mirrorDial = 5 * time.Second
 
 // route are the endpoints of a reference in the order in which they are asked.
@@ -58,7 +58,7 @@ type planner struct {
 // last.
 func (p planner) plan() (route, error) {
 	if p.o.Offline {
-		return route{p.own}, nil // nobody will be asked
+		return route{p.own}, nil // no host will be asked
 	}
 	dir := hostsFolder(p.o.TLS.HostsDir, p.name)
 	if dir == "" {

@@ -12,26 +12,26 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// Description says how a registry's image would be reached. To find out, files and credential
-// helpers are asked and nobody else.
+// Description says how a registry's image would be reached. To find out, files are read and
+// credential helpers are run; no request is sent.
 type Description struct {
 	Endpoints []Endpoint // in the order in which they are asked
-	HostsFile string     // the hosts.toml that applies, or its folder where that has only certificates; "": none
+	HostsFile string     // the hosts.toml, or folder of certificates, that applies; "": none
 	Warnings  []string   // of these files and of helpers, one sentence each
 }
 
 // Endpoint is one place of a Survey.
 type Endpoint struct {
-	URL          string   // of the repository's API; without a scheme on loopback, where the first request finds it out
+	URL          string   // of the repository's API; without the scheme where it is not known yet
 	Mirror       bool     // it answers for the registry
 	Capabilities []string // of "pull", "resolve", "push"
 	Unchecked    bool     // its certificate is not looked at
-	Login        string   // which credentials it may be told and where they come from, never what they are; "": none
-	LoginError   error    // why that cannot be told; requests fail with it where credentials are wanted
+	Login        string   // which credentials it may be told, and their source; "": none
+	LoginError   error    // why Login cannot be told; requests fail with it
 }
 
-// Describe surveys the way to a registry's image. The error is what Open would fail with before it
-// asks anybody.
+// Describe returns how a registry's image would be reached. The error is what Open would fail with
+// before it sends a request.
 func Describe(ctx context.Context, r ref.Ref, o Options) (Description, error) {
 	var s Description
 	o = o.WithDefaults()
@@ -60,10 +60,11 @@ func Describe(ctx context.Context, r ref.Ref, o Options) (Description, error) {
 		if ctx.Err() != nil {
 			return s, context.Cause(ctx)
 		}
-		place := e.url(e.settled(), c.repo, "")
+		place := e.url(e.knownScheme(), c.repo, "")
 		place.RawQuery = ""
 		s.Endpoints = append(s.Endpoints, Endpoint{
-			URL: strings.TrimPrefix(place.String(), "//"), Mirror: e.mirror(), Capabilities: e.can.names(), Unchecked: e.open, Login: login, LoginError: err,
+			URL: strings.TrimPrefix(place.String(), "//"), Mirror: e.mirror(),
+			Capabilities: e.can.names(), Unchecked: e.open, Login: login, LoginError: err,
 		})
 	}
 	return s, nil

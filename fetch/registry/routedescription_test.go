@@ -13,9 +13,9 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// TestLook: who would be asked, in which order, with which credentials; nobody is asked to find
+// TestDescribe: who would be asked, in which order, with which credentials; nobody is asked to find
 // out.
-func TestLook(t *testing.T) {
+func TestDescribe(t *testing.T) {
 	dir := t.TempDir()
 	registrytest.WriteFile(t, filepath.Join(dir, "config.json"), registrytest.LoginFile(cred.HubKey, "hub:S3CRET", "h.example", "own:S3CRET", "mirror.example:5000/a", "there:S3CRET"), 0o600)
 	registrytest.WriteFile(t, filepath.Join(dir, "bad/config.json"), "{S3CRET", 0o600)

@@ -51,7 +51,9 @@ func rawText(resp *http.Response) string {
 	}
 	var otherType *json.UnmarshalTypeError // of one field: the others are there
 	if err := json.Unmarshal(body, &doc); err == nil || errors.As(err, &otherType) {
-		return errorWords(append(doc.Errors, errcode.Error{Code: doc.Error, Message: doc.Description}, errcode.Error{Message: doc.Details}))
+		return errorWords(append(doc.Errors,
+			errcode.Error{Code: doc.Error, Message: doc.Description},
+			errcode.Error{Message: doc.Details}))
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/plain" {
 		return strings.TrimSpace(string(body))
@@ -67,7 +69,8 @@ func sentSecrets(req *http.Request) []string {
 	secrets := []string{token, password}
 	for _, values := range askedOf(req.Context()).of.header {
 		for _, value := range values {
-			secrets = append(append(secrets, value), strings.Fields(value)...) // such as "Token abc"
+			// Such as "Token abc".
+			secrets = append(append(secrets, value), strings.Fields(value)...)
 		}
 	}
 	if req.Response != nil {

@@ -16,11 +16,11 @@ import (
 // of all authorities has 220 KB.
 const maxConfig = 4 << 20
 
-// certs name the files by which a host is believed, and that show it who we are.
+// certs names the files of the authorities that a host may have, and of client certificates.
 type certs struct {
 	roots   []string // PEM, beside what the system trusts
 	clients []keyPair
-	open    bool // believe anybody
+	open    bool // accept any certificate
 }
 
 // keyPair names a client certificate and its key.
@@ -74,7 +74,8 @@ func (c certs) client(info *tls.CertificateRequestInfo) (*tls.Certificate, error
 	}
 	why := "the server asked for a client certificate; --client-cert gives one"
 	if len(c.clients) > 0 {
-		why = "the server asked for a client certificate, and that of --client-cert, or of its folder, is by none of the authorities that it names"
+		why = "the server asked for a client certificate, and that of --client-cert, " +
+			"or of its folder, is by none of the authorities that it names"
 	}
 	askedOf(info.Context()).of.noteNoCert(why)
 	return new(tls.Certificate), nil
@@ -93,7 +94,8 @@ func (p keyPair) load() (*tls.Certificate, error) {
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, configError(p.cert, "with its key: "+strings.TrimPrefix(clip(err.Error(), maxText), "tls: "))
+		text := strings.TrimPrefix(clip(err.Error(), maxText), "tls: ")
+		return nil, configError(p.cert, "with its key: "+text)
 	}
 	return &pair, nil
 }
@@ -179,7 +181,8 @@ func allReadable(names []string, warn func(string)) (bool, error) {
 			warn(clip(name, maxText) + " is not used: permission denied")
 			return false, nil
 		case errors.Is(err, fs.ErrNotExist) && name != names[0]:
-			return false, configError(names[0], "its key "+clip(filepath.Base(name), maxText)+" is missing; authorities are named *.crt")
+			return false, configError(names[0], "its key "+clip(filepath.Base(name), maxText)+
+				" is missing; authorities are named *.crt")
 		case err != nil:
 			return false, err
 		}

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	tokenLimit    = time.Minute      // for one token, so that a token server that drips holds nobody
+	tokenLimit    = time.Minute      // for one token, however slowly it comes
 	tokenDefault  = time.Minute      // the life of a token that says nothing of it, see below
 	tokenLongest  = 24 * time.Hour   // of a token that says more
-	tokenAhead    = 30 * time.Second // before its end a token is renewed, or a fifth of its life if that is less
+	tokenAhead    = 30 * time.Second // renewed so long before its end, at most a fifth of its life
 	denialLasts   = time.Second      // readers that come together are told no once
 	renewalPauses = time.Second      // after a renewal ahead of time that failed
 )
@@ -60,7 +60,7 @@ type tokenFlight struct {
 	done   chan struct{} // closed when the fields below are set
 	value  string
 	err    error
-	left   bool // whoever made the request gave up, so err says nothing to others
+	left   bool // the caller that made the request gave up: err says nothing to others
 }
 
 // attempt is what one call of auth.Client.Do has sent.
@@ -89,10 +89,12 @@ func attemptOf(ctx context.Context) *attempt {
 
 func newTokenCache() *tokenCache {
 	// Without the monotonic part, which stands still while a machine sleeps.
-	return &tokenCache{now: func() time.Time { return time.Now().Round(0) }, tokens: map[string]*token{}}
+	return &tokenCache{
+		now: func() time.Time { return time.Now().Round(0) }, tokens: map[string]*token{},
+	}
 }
 
-// GetScheme returns how the registry wants to be told who asks.
+// GetScheme returns how the registry wants callers to authenticate.
 func (c *tokenCache) GetScheme(context.Context, string) (auth.Scheme, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +106,9 @@ func (c *tokenCache) GetScheme(context.Context, string) (auth.Scheme, error) {
 
 // GetToken returns a token that holds for a while longer, and none that this request was already
 // refused with.
-func (c *tokenCache) GetToken(ctx context.Context, registry string, scheme auth.Scheme, _ string) (string, error) {
+func (c *tokenCache) GetToken(
+	ctx context.Context, registry string, scheme auth.Scheme, _ string,
+) (string, error) {
 	c.mu.Lock()
 	t := c.tokens[scopesOf(ctx, registry, scheme)]
 	if t == nil || t.scheme != scheme || t.value == "" {
@@ -133,7 +137,10 @@ func (c *tokenCache) GetToken(ctx context.Context, registry string, scheme auth.
 
 // Set returns a token that this request was not refused with yet: the one that is there by now, or
 // a new one.
-func (c *tokenCache) Set(ctx context.Context, registry string, scheme auth.Scheme, _ string, fetch func(context.Context) (string, error)) (string, error) {
+func (c *tokenCache) Set(
+	ctx context.Context, registry string, scheme auth.Scheme, _ string,
+	fetch func(context.Context) (string, error),
+) (string, error) {
 	key := scopesOf(ctx, registry, scheme)
 	c.mu.Lock()
 	t := c.tokens[key]
@@ -176,7 +183,7 @@ func (c *tokenCache) postpone(t *token) bool {
 	return true
 }
 
-// next returns another token than old. Whoever comes first asks for it, with the right to give up;
+// next returns another token than old. The first caller asks for it, with the right to give up;
 // the others wait.
 func (c *tokenCache) next(ctx context.Context, t *token, old string) (string, error) {
 	for {
@@ -211,9 +218,12 @@ func (c *tokenCache) next(ctx context.Context, t *token, old string) (string, er
 }
 
 // fly asks for a token.
-func (c *tokenCache) fly(ctx context.Context, t *token, f *tokenFlight, fetch func(context.Context) (string, error)) {
+func (c *tokenCache) fly(
+	ctx context.Context, t *token, f *tokenFlight, fetch func(context.Context) (string, error),
+) {
 	note, asked := &tokenNote{lasts: tokenDefault}, c.now()
-	timed, cancel := context.WithTimeoutCause(context.WithValue(ctx, tokenNoteKey{}, note), tokenLimit, errTokenSlow)
+	ctx = context.WithValue(ctx, tokenNoteKey{}, note)
+	timed, cancel := context.WithTimeoutCause(ctx, tokenLimit, errTokenSlow)
 	defer cancel()
 	f.value, f.err = fetch(timed)
 	f.left = ctx.Err() != nil

@@ -12,7 +12,7 @@ const (
 	maxChallengeParams = 32       // and challenges
 )
 
-// challenge is one way in which a registry wants to be told who asks.
+// challenge is one way in which a registry wants callers to authenticate.
 // https://www.rfc-editor.org/rfc/rfc9110.html#section-11.6.1
 type challenge struct {
 	scheme string
@@ -114,7 +114,8 @@ func splitQuoted(s string) iter.Seq[string] {
 // https://www.rfc-editor.org/rfc/rfc9110.html#section-5.6.2
 func tokenEnd(s string) int {
 	end := strings.IndexFunc(s, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
+			!strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 	})
 	if end < 0 {
 		return len(s)

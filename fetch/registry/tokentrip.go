@@ -99,7 +99,8 @@ func (t *loginTrip) token(note *tokenNote, resp *http.Response) error {
 		return checkHop(resp)
 	}
 	if resp.StatusCode != http.StatusOK {
-		e := newStatusError(resp, serverText(resp, append(sentSecrets(resp.Request), note.secrets...)...))
+		secrets := append(sentSecrets(resp.Request), note.secrets...)
+		e := newStatusError(resp, serverText(resp, secrets...))
 		e.tokens = true
 		if refusal(e.code) {
 			e.login = t.login.explain(resp.Request.Context(), e.code)
@@ -151,10 +152,12 @@ func checkHop(resp *http.Response) error {
 	if err != nil {
 		return err
 	}
-	replayed := resp.StatusCode == http.StatusTemporaryRedirect || resp.StatusCode == http.StatusPermanentRedirect
+	replayed := resp.StatusCode == http.StatusTemporaryRedirect ||
+		resp.StatusCode == http.StatusPermanentRedirect
 	switch {
 	case from.Scheme == "https" && to.Scheme != "https":
-		return fmt.Errorf("%w to follow a redirect from https to http, to %s", errRule, clip(to.Host, 255))
+		return fmt.Errorf("%w to follow a redirect from https to http, to %s",
+			errRule, clip(to.Host, 255))
 	case replayed && resp.Request.Method == http.MethodPost && !sameOrigin(from, to):
 		return fmt.Errorf("%w to send a login to another host, %s", errRule, clip(to.Host, 255))
 	}
@@ -165,7 +168,8 @@ func checkHop(resp *http.Response) error {
 func hop(resp *http.Response) (*url.URL, error) {
 	to, err := resp.Location()
 	if err != nil || to.Host == "" || to.Scheme != "http" && to.Scheme != "https" {
-		return nil, fmt.Errorf("%w to follow %s to what is no address of HTTP", errRule, clip(resp.Request.URL.Host, 255))
+		return nil, fmt.Errorf("%w to follow %s to what is no address of HTTP",
+			errRule, clip(resp.Request.URL.Host, 255))
 	}
 	return to, nil
 }
@@ -198,7 +202,8 @@ func (c challenge) checkRealm(registry *url.URL) error {
 	case err != nil, realm.Host == "", realm.Scheme != "http" && realm.Scheme != "https":
 		return &loginError{clip(registry.Host, 255) + " wants a token and names no token server"}
 	case realm.Scheme == "http" && registry.Scheme == "https":
-		return fmt.Errorf("%w to ask for a token over plain HTTP, at %s, as %s wants", errRule, clip(realm.Host, 255), clip(registry.Host, 255))
+		return fmt.Errorf("%w to ask for a token over plain HTTP, at %s, as %s wants",
+			errRule, clip(realm.Host, 255), clip(registry.Host, 255))
 	}
 	return nil
 }

@@ -71,10 +71,13 @@ func newTransport(o Options, traffic *artifact.Counters) *transport {
 			TLSHandshakeTimeout:    o.StallTimeout,
 			MaxResponseHeaderBytes: maxHeader,
 			// A connection that died quietly is noticed before a retry runs into it.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+			HTTP2: &http.HTTP2Config{
+				SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second,
+			},
 		},
-		plain: o.PlainHTTP, stall: o.StallTimeout, policy: o.Retry, traffic: traffic, hosts: map[string]*host{},
-		limiter: sched.NewLimiter(o.MaxConns, max(1, o.MaxConns-1)), // a reader always finds a place
+		plain: o.PlainHTTP, stall: o.StallTimeout, policy: o.Retry,
+		traffic: traffic, hosts: map[string]*host{},
+		limiter: sched.NewLimiter(o.MaxConns, max(1, o.MaxConns-1)), // one is left for readers
 	}
 }
 
@@ -121,11 +124,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w := newWatch(ctx, t.stall)
-	sent := t.limitRepeats(w.upload(req), w)
+	sent := t.limitRepeats(w.watchBody(req), w)
 	w.start()
 	t.traffic.Requests.Add(1)
 	resp, err := t.sender(ctx).RoundTrip(sent)
-	w.settle()
+	w.answerArrived()
 	if err != nil {
 		err = w.explain(err)
 		h.breaker.report(p, err, ctx.Err() == nil)
@@ -137,13 +140,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	h.breaker.report(p, answered(resp), true)
-	t.limiter.Report(resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, retryAfter(resp.Header, time.Now()))
+	busy := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
+	t.limiter.Report(busy, retryAfter(resp.Header, time.Now()))
 	body := &watchedBody{
 		rc: resp.Body, watch: w, release: release, bytes: &t.traffic.Bytes,
 		left: resp.ContentLength, h1: resp.ProtoMajor == 1,
 	}
 	if askedOf(ctx).more {
-		// Who answers and then stalls is as good as down when somebody else can be asked.
+		// A host that answers and then stalls counts as down where another can be asked.
 		body.broke = func(err error) { h.breaker.report(nil, err, ctx.Err() == nil) }
 	}
 	resp.Body = body
@@ -179,7 +183,7 @@ func newStatusError(resp *http.Response, words string) *statusError {
 	return e
 }
 
-// guard refuses to send secrets where everybody on the way can read them.
+// guard refuses to send secrets where any host on the way can read them.
 func (t *transport) guard(req *http.Request) error {
 	if req.URL.Scheme == "https" || t.plain || ref.IsLoopback(req.URL.Host) {
 		return nil
@@ -187,7 +191,8 @@ func (t *transport) guard(req *http.Request) error {
 	if req.Header.Get("Authorization") == "" && (req.Body == nil || req.Body == http.NoBody) {
 		return nil
 	}
-	return fmt.Errorf("%w to send credentials over plain HTTP to %s; --plain-http allows it", errRule, clip(req.URL.Host, 255))
+	return fmt.Errorf("%w to send credentials over plain HTTP to %s; --plain-http allows it",
+		errRule, clip(req.URL.Host, 255))
 }
 
 // isToken says that a request asks for a token. Those do not queue behind the blobs that wait for
@@ -221,7 +226,7 @@ func (t *transport) admit(ctx context.Context, h *host, token bool) (*probe, fun
 }
 
 // checkRedirect is http.Client's: at most maxHops, never down from https to http, no upload that
-// becomes a GET, and no Referer, since the URL of a private repository is nobody's business.
+// becomes a GET, and no Referer, since the URL of a private repository is a secret.
 // Authorization is dropped by auth.Client when the origin changes.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	req.Header.Del("Referer")
@@ -235,14 +240,17 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	if was := via[0].Method; req.Method != was && !isToken(req) {
 		return fmt.Errorf("%w to follow a redirect (%d) to %s, which makes %s a %s and uploads "+
-			"nothing; a login page or a proxy may stand before the registry, or it has moved", errRule,
-			req.Response.StatusCode, clip(req.URL.Host+req.URL.EscapedPath(), 100), was, req.Method)
+			"nothing; a login page or a proxy may stand before the registry, or it has moved",
+			errRule, req.Response.StatusCode, clip(req.URL.Host+req.URL.EscapedPath(), 100),
+			was, req.Method)
 	}
-	if req.Method != http.MethodGet && req.Method != http.MethodHead && !sameOrigin(req.URL, via[0].URL) {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead &&
+		!sameOrigin(req.URL, via[0].URL) {
 		return fmt.Errorf("%w to upload to another host, %s", errRule, clip(req.URL.Host, 255))
 	}
 	if req.URL.Scheme == "http" && via[len(via)-1].URL.Scheme == "https" {
-		return fmt.Errorf("%w to follow a redirect from https to http, to %s", errRule, clip(req.URL.Host, 255))
+		return fmt.Errorf("%w to follow a redirect from https to http, to %s",
+			errRule, clip(req.URL.Host, 255))
 	}
 	return nil
 }

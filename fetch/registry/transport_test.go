@@ -287,7 +287,7 @@ func TestProbeIsUrgent(t *testing.T) {
 	release()
 }
 
-func TestGate(t *testing.T) {
+func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		broken := errors.New("broken")

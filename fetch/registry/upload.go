@@ -121,7 +121,8 @@ func (up *Uploader) start(ctx context.Context, u Blob) (*session, error) {
 		return nil, err
 	}
 	if resp == nil {
-		if resp, err = up.do(ctx, call{method: http.MethodPost, path: "blobs/uploads/"}); err != nil {
+		resp, err = up.do(ctx, call{method: http.MethodPost, path: "blobs/uploads/"})
+		if err != nil {
 			return nil, err
 		}
 		finish(resp)
@@ -139,17 +140,21 @@ func (up *Uploader) start(ctx context.Context, u Blob) (*session, error) {
 
 // mount asks the registry to take the blob from a repository that it has it in. Some answer with an
 // upload instead: that answer comes back. A repository that is refused is not asked about again.
-// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#mounting-a-blob-from-another-repository
-func (up *Uploader) mount(ctx context.Context, u Blob) (opened *http.Response, mounted bool, err error) {
+// See "Mounting a blob from another repository" in the distribution specification.
+func (up *Uploader) mount(
+	ctx context.Context, u Blob,
+) (opened *http.Response, mounted bool, err error) {
 	for _, repo := range up.sources.list() {
-		rights := auth.AppendScopesForHost(ctx, up.c.api, auth.ScopeRepository(repo, auth.ActionPull))
+		scope := auth.ScopeRepository(repo, auth.ActionPull)
+		rights := auth.AppendScopesForHost(ctx, up.c.api, scope)
 		resp, err := up.do(rights, call{
-			method: http.MethodPost, path: "blobs/uploads/", query: "mount=" + u.Digest.String() + "&from=" + url.QueryEscape(repo),
-			of: u.Digest,
+			method: http.MethodPost, path: "blobs/uploads/", of: u.Digest,
+			query: "mount=" + u.Digest.String() + "&from=" + url.QueryEscape(repo),
 		})
 		var status *statusError
 		switch {
-		case errors.Is(err, ErrDenied), errors.As(err, &status) && status.code/100 == 4 && !retriable(err):
+		case errors.Is(err, ErrDenied),
+			errors.As(err, &status) && status.code/100 == 4 && !retriable(err):
 			up.sources.drop(repo)
 			continue
 		case err != nil:
@@ -217,7 +222,7 @@ type uploadBody struct {
 	size     int64 // and how long it is, in bytes
 	progress Progress
 
-	mu   sync.Mutex // guards the fields below: an old body may still be read when the next is opened
+	mu   sync.Mutex // guards the fields below: an old body may be read beside the next
 	last *sending
 	err  error // of the blob's own bytes
 }

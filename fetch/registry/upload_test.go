@@ -78,7 +78,7 @@ func TestNamedDigest(t *testing.T) {
 	}
 }
 
-func TestNewParents(t *testing.T) {
+func TestMountFrom(t *testing.T) {
 	dst := registrytest.Ref(t, "reg.example/team/app:v1")
 	for _, tt := range []struct {
 		source string

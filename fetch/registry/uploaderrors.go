@@ -30,7 +30,9 @@ func (up *Uploader) PutManifest(ctx context.Context, tag string, manifest []byte
 	err := retry.do(ctx, func() error {
 		resp, err := up.do(ctx, call{
 			method: http.MethodPut, path: "manifests/" + name, size: int64(len(manifest)),
-			body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(manifest)), nil },
+			body: func() (io.ReadCloser, error) {
+				return io.NopCloser(bytes.NewReader(manifest)), nil
+			},
 			header: http.Header{"Content-Type": {artifact.MediaTypeManifest}}, of: digest,
 		})
 		if err == nil {
@@ -64,12 +66,16 @@ func (up *Uploader) explainManifest(err error, size int) error {
 	invalid := status.code == http.StatusBadRequest && said("manifest_invalid")
 	switch {
 	case status.code == http.StatusRequestEntityTooLarge,
-		invalid && (said("too large") || size > MaxManifest), // distribution gives the reason elsewhere
+		// distribution gives the reason elsewhere.
+		invalid && (said("too large") || size > MaxManifest),
 		status.code == http.StatusMethodNotAllowed && said("unsupported", "number of layers"):
-		return fmt.Errorf("the registry does not take an OCI manifest of %s, or so many layers: %w: %w",
+		return fmt.Errorf("the registry does not take an OCI manifest of %s, "+
+			"or so many layers: %w: %w",
 			humanize.IBytes(uint64(size)), err, ErrTooLarge)
 	case invalid, status.code == http.StatusUnsupportedMediaType:
-		return fmt.Errorf("%w; the registry may have to allow the config media type %s first (Quay: FEATURE_GENERAL_OCI_SUPPORT: true, and in ALLOWED_OCI_ARTIFACT_TYPES that type with %s and %s)",
+		return fmt.Errorf("%w; the registry may have to allow the config media type %s first "+
+			"(Quay: FEATURE_GENERAL_OCI_SUPPORT: true, and in ALLOWED_OCI_ARTIFACT_TYPES "+
+			"that type with %s and %s)",
 			err, artifact.MediaTypeConfig, artifact.MediaTypeLayer, artifact.MediaTypeSignature)
 	}
 	return up.explainName(err, status)
@@ -82,14 +88,17 @@ func (up *Uploader) explainBlob(err error) error {
 	case !errors.As(err, &status):
 		return err
 	case status.code == http.StatusRequestEntityTooLarge:
-		return fmt.Errorf("%w; it, or a proxy before it, limits what one request may upload: raise that (nginx: client_max_body_size)", err)
+		return fmt.Errorf("%w; it, or a proxy before it, limits what one request may upload: "+
+			"raise that (nginx: client_max_body_size)", err)
 	}
 	return up.explainName(err, status)
 }
 
 func (up *Uploader) explainName(err error, status *statusError) error {
 	if status.code == http.StatusNotFound && strings.Contains(status.words, "NAME_UNKNOWN") {
-		return fmt.Errorf("%w; create the repository %s first: this registry does not do so at a push (Amazon ECR: aws ecr create-repository --repository-name %s)", err, up.repo, up.repo)
+		return fmt.Errorf("%w; create the repository %s first: this registry does not do so "+
+			"at a push (Amazon ECR: aws ecr create-repository --repository-name %s)",
+			err, up.repo, up.repo)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ const (
 	catchUp = time.Second
 )
 
-// watch ends a request that brings nothing for a while. Its clock runs only while somebody waits
+// watch ends a request that brings nothing for a while. Its clock runs only while a caller waits
 // for bytes.
 type watch struct {
 	ctx    context.Context
@@ -78,7 +78,7 @@ func (w *watch) expire() {
 	if time.Since(epoch)-time.Duration(due) > lateness {
 		time.Sleep(min(catchUp, w.limit))
 		if w.due.Load() != due {
-			return // somebody has read, or need not
+			return // a byte came, or none is due
 		}
 	}
 	w.cancel(errStalled)
@@ -93,7 +93,7 @@ type watchedBody struct {
 	bytes   *atomic.Int64
 	left    int64 // of Content-Length; negative: unknown
 	h1      bool
-	broke   func(error) // told of an error of rc; nil: nobody is
+	broke   func(error) // told of an error of rc, unless nil
 	err     error
 }
 
@@ -138,9 +138,9 @@ func (b *watchedBody) Close() error {
 	return err
 }
 
-// upload returns the request to send in place of req: sending a piece of its body starts the stall
-// clock again.
-func (w *watch) upload(req *http.Request) *http.Request {
+// watchBody returns the request to send in place of req: sending a piece of its body starts the
+// stall clock again.
+func (w *watch) watchBody(req *http.Request) *http.Request {
 	sent := req.WithContext(w.ctx)
 	if req.Body != nil && req.Body != http.NoBody {
 		sent.Body = &sentBody{ReadCloser: req.Body, watch: w}
@@ -155,13 +155,13 @@ type sentBody struct {
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
-	b.watch.sending()
+	b.watch.restart()
 	return b.ReadCloser.Read(p)
 }
 
-// sending starts the clock again, unless the answer is there: the transport may still read the body
+// restart starts the clock again, unless the answer is there: the transport may still read the body
 // then.
-func (w *watch) sending() {
+func (w *watch) restart() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.answered {
@@ -169,8 +169,8 @@ func (w *watch) sending() {
 	}
 }
 
-// settle stops the clock at the answer.
-func (w *watch) settle() {
+// answerArrived stops the clock at the answer.
+func (w *watch) answerArrived() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answered = true

@@ -4,8 +4,6 @@ package arch
 var notYet = []violation{
 	{"cmd/pfmount", lines},
 	{"cmd/pfmount", columns},
-	{"fetch", columns},
-	{"fetch/registry", columns},
 	{"fetch/pfimg.Index", methods},
 	{"fetch/pfimg.builder", methodFiles},
 }

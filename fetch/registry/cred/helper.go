@@ -24,7 +24,7 @@ const helperPrefix = "docker-credential-"
 // Bounds of a credential helper.
 const (
 	helperLimit  = 10 * time.Second // until it has answered
-	helperGrace  = time.Second      // then, until nobody holds its output any more
+	helperGrace  = time.Second      // then, until no process holds its output
 	maxHelperOut = 64 << 10         // bytes of its answer
 )
 

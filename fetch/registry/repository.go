@@ -8,16 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"strings"
 
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/sched"
 )
-
-// acceptedTypes are the media types asked for: also those that are no image of ours, so that the
-// error can say what they are.
-var acceptedTypes = strings.Join([]string{artifact.MediaTypeManifest, artifact.MediaTypeIndex, artifact.MediaTypeDocker, artifact.MediaTypeDockerList}, ", ")
 
 // Repository reads an image from an OCI registry.
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pull
@@ -153,7 +148,9 @@ func (r *Repository) manifest(ctx context.Context) (raw []byte, d artifact.WireD
 }
 
 // manifestOf returns the manifest that an answer is about.
-func (r *Repository) manifestOf(ctx context.Context, h manifestHead) ([]byte, artifact.WireDigest, error) {
+func (r *Repository) manifestOf(
+	ctx context.Context, h manifestHead,
+) ([]byte, artifact.WireDigest, error) {
 	if h.named() {
 		var first *http.Response
 		if h.body {
@@ -176,13 +173,15 @@ func (f final) Unwrap() error { return f.error }
 
 // manifestByDigest gets a manifest through the cache. first, when not nil, is an answer to start
 // with; it is closed.
-func (r *Repository) manifestByDigest(ctx context.Context, digest artifact.WireDigest, first *http.Response) ([]byte, artifact.WireDigest, error) {
+func (r *Repository) manifestByDigest(
+	ctx context.Context, digest artifact.WireDigest, first *http.Response,
+) ([]byte, artifact.WireDigest, error) {
 	defer func() {
 		if first != nil {
 			_ = first.Body.Close()
 		}
 	}()
-	raw, err := r.using.Cache.Bytes(ctx, digest, -1, func(ctx context.Context, w artifact.Sink) error {
+	get := func(ctx context.Context, w artifact.Sink) error {
 		if r.down != nil {
 			return r.down
 		}
@@ -191,17 +190,20 @@ func (r *Repository) manifestByDigest(ctx context.Context, digest artifact.WireD
 			d.header.Set("Accept", acceptedTypes)
 			d.check = manifestAnswer
 			if first != nil {
-				d.body, d.from, d.at = first.Body, origin(first), askedOf(first.Request.Context()).of
+				d.body, d.from = first.Body, origin(first)
+				d.at = askedOf(first.Request.Context()).of
 				first = nil
 			}
 			defer func() { _ = d.Close() }()
-			return artifact.CopyHashed(w, d.stored(), artifact.Descriptor{Wire: digest, Size: -1}, artifact.MaxManifest)
+			want := artifact.Descriptor{Wire: digest, Size: -1}
+			return artifact.CopyHashed(w, d.stored(), want, artifact.MaxManifest)
 		})
 		if err != nil {
 			return fmt.Errorf("OCI manifest %s: %w", digest, err)
 		}
 		return nil
-	})
+	}
+	raw, err := r.using.Cache.Bytes(ctx, digest, -1, get)
 	if err != nil {
 		return nil, digest, err
 	}
@@ -211,23 +213,9 @@ func (r *Repository) manifestByDigest(ctx context.Context, digest artifact.WireD
 	return raw, digest, nil
 }
 
-// errPage is a page for browsers in place of a manifest.
-var errPage = fmt.Errorf("%w: a web page", errRule)
-
-// manifestAnswer refuses answers that no registry gives.
-func manifestAnswer(resp *http.Response) error {
-	if kind := resp.Header.Get("Content-Type"); hasType(kind, "text/html") {
-		return &requestError{
-			target: target(resp.Request), kind: ErrRegistry, cause: errPage,
-			text: "the answer is a web page (text/html), so this is no registry, or a login page stands before it",
-		}
-	}
-	return nil
-}
-
 // small returns the config or the signature, from the cache or the registry.
 func (r *Repository) small(ctx context.Context, d artifact.Descriptor) ([]byte, error) {
-	return r.using.Cache.Bytes(ctx, d.Wire, d.Size, func(ctx context.Context, w artifact.Sink) error {
+	get := func(ctx context.Context, w artifact.Sink) error {
 		return r.until(ctx, d.Wire.String(), w, func(ctx context.Context, wrong int) error {
 			from, err := r.Read(ctx, artifact.Layer{Wire: d.Wire, Size: d.Size}, wrong)
 			if err != nil {
@@ -236,7 +224,8 @@ func (r *Repository) small(ctx context.Context, d artifact.Descriptor) ([]byte, 
 			defer func() { _ = from.Close() }()
 			return artifact.CopyHashed(w, from, d, artifact.MaxSmall)
 		})
-	})
+	}
+	return r.using.Cache.Bytes(ctx, d.Wire, d.Size, get)
 }
 
 // Head returns the digest of the manifest that the tag names now, "" where no tag names the image.
@@ -288,14 +277,18 @@ func (r *Repository) head(ctx context.Context) (h manifestHead, err error) {
 
 // until runs try until it gets no wrong bytes: once more past every cache on the way, and then once
 // from each further endpoint.
-func (r *Repository) until(ctx context.Context, what string, w artifact.Sink, try func(ctx context.Context, wrong int) error) error {
+func (r *Repository) until(
+	ctx context.Context, what string, w artifact.Sink,
+	try func(ctx context.Context, wrong int) error,
+) error {
 	for n := 0; ; n++ {
 		err := try(ctx, n)
 		var wrong *artifact.WrongBytes
 		if !errors.As(err, &wrong) || n >= len(r.c.route) {
 			return err
 		}
-		r.log.Warn("wrong bytes, asking once more past every cache", "image", r.ref.String(), "what", what, "from", wrong.From, "cause", err)
+		r.log.Warn("wrong bytes, asking once more past every cache",
+			"image", r.ref.String(), "what", what, "from", wrong.From, "cause", err)
 		if err := w.Reset(); err != nil {
 			return err
 		}
@@ -303,38 +296,13 @@ func (r *Repository) until(ctx context.Context, what string, w artifact.Sink, tr
 }
 
 // Read returns the stored bytes of a layer.
-func (r *Repository) Read(ctx context.Context, l artifact.Layer, wrong int) (*artifact.Stored, error) {
+func (r *Repository) Read(
+	ctx context.Context, l artifact.Layer, wrong int,
+) (*artifact.Stored, error) {
 	if r.down != nil {
 		return nil, r.down
 	}
 	d := r.download(ctx, "blobs/"+l.Wire.String(), l.Size, wrong)
 	d.ranges = true
 	return d.stored(), nil
-}
-
-// download begins one; wrong is how often it brought wrong bytes.
-func (r *Repository) download(ctx context.Context, path string, size int64, wrong int) *download {
-	d := &download{ctx: ctx, c: r.c, path: path, size: size, header: http.Header{}, retry: retrier{policy: r.c.policy}}
-	if wrong > 0 {
-		d.past = wrong - 1
-		d.header.Set("Cache-Control", "no-cache")
-		d.header.Set("Pragma", "no-cache")
-	}
-	return d
-}
-
-// stored makes a download the stored bytes of something.
-func (d *download) stored() *artifact.Stored {
-	return &artifact.Stored{ReadCloser: d, Size: d.size, Net: true, From: func() string {
-		if d.resumed > 0 {
-			return fmt.Sprintf("%s (resumed at byte %d)", d.from, d.resumed)
-		}
-		return d.from
-	}}
-}
-
-// hasType says that a Content-Type header names a media type, whatever its parameters.
-func hasType(header, mediaType string) bool {
-	kind, _, _ := strings.Cut(header, ";")
-	return strings.EqualFold(strings.TrimSpace(kind), mediaType)
 }
