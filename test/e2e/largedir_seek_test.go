@@ -52,7 +52,7 @@ c.seekdir(d, marks[0][0])
 assert rest() == all[marks[0][1]:], 'the rest after a seek'
 `
 
-// TestLargeFolder, case 10: a folder of 50,000 names is listed once and whole, by many at a time, and
+// TestLargeFolder: a folder of 50,000 names is listed once and whole, by many at a time, and
 // remembered places in it stay right.
 func TestLargeFolder(t *testing.T) {
 	t.Parallel()

@@ -118,7 +118,7 @@ func TestOneRound(t *testing.T) {
 	e.Mounted(ref, dir).Unmount()
 }
 
-// Test32Readers, case 31: readers of one file cause one download, also by two names of one digest, and
+// Test32Readers: readers of one file cause one download, also by two names of one digest, and
 // the end of one reader disturbs no other.
 func Test32Readers(t *testing.T) {
 	t.Parallel()

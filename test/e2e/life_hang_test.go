@@ -14,7 +14,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestFirstReaderKilled, case 16: fifty readers wait for one blob, and the one that began the download is killed. The
+// TestFirstReaderKilled: fifty readers wait for one blob, and the one that began the download is killed. The
 // others have the right bytes, of one download.
 func TestFirstReaderKilled(t *testing.T) {
 	t.Parallel()
@@ -138,7 +138,7 @@ git add -A; git -c user.name=t -c user.email=t@example.org commit -qm all; git g
 	return spec
 }
 
-// TestSignalStorm, case 16: git reads a cold mount right while a timer interrupts it all the time.
+// TestSignalStorm: git reads a cold mount right while a timer interrupts it all the time.
 func TestSignalStorm(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

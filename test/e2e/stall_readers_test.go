@@ -107,7 +107,7 @@ func stalled(t *testing.T, e *harness.Env, commands ...[]string) (m *harness.Mou
 	return m, readers, hold, strings.TrimPrefix(img.Digest("world/fs/f"), "sha256:")
 }
 
-// TestKilledReader, case 16: readers that wait on a stalled blob end at once by SIGKILL, SIGINT and SIGTERM,
+// TestKilledReader: readers that wait on a stalled blob end at once by SIGKILL, SIGINT and SIGTERM,
 // alone and in numbers; one that goes on waiting reads right when the registry goes on.
 func TestKilledReader(t *testing.T) {
 	t.Parallel()
@@ -162,7 +162,7 @@ while True:
 print(h.hexdigest(), interrupted, bool(ran))
 `
 
-// TestSignalledReader, case 16: a reader that handles a signal while it waits reads on, and never sees
+// TestSignalledReader: a reader that handles a signal while it waits reads on, and never sees
 // EINTR; after that it can still be killed.
 func TestSignalledReader(t *testing.T) {
 	t.Parallel()

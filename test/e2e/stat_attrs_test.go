@@ -37,7 +37,7 @@ func silent(t *testing.T, srv *faultreg.Server, when string) {
 	srv.Reset()
 }
 
-// TestBlocks, case 1: blocks of files, du, statfs and df, none of which asks the registry.
+// TestBlocks: blocks of files, du, statfs and df, none of which asks the registry.
 func TestBlocks(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -75,7 +75,7 @@ func TestBlocks(t *testing.T) {
 	})
 }
 
-// TestLinkCounts, case 2: sizes of symlinks, link counts, and a File::Find that misses nothing.
+// TestLinkCounts: sizes of symlinks, link counts, and a File::Find that misses nothing.
 func TestLinkCounts(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -119,7 +119,7 @@ find "$1" -print0 | tr -cd '\0' | wc -c`, m.Dir).Want(t, 0)
 	})
 }
 
-// TestInodes, case 3: inode numbers are unique and the same in every view, after the kernel forgot them,
+// TestInodes: inode numbers are unique and the same in every view, after the kernel forgot them,
 // and at the next mount.
 func TestInodes(t *testing.T) {
 	t.Parallel()
@@ -161,7 +161,7 @@ assert n > 100, n
 	})
 }
 
-// TestTimes, case 4: the time stamps are created_at to the nanosecond, whatever the time zone, and a copy
+// TestTimes: the time stamps are created_at to the nanosecond, whatever the time zone, and a copy
 // needs no update.
 func TestTimes(t *testing.T) {
 	t.Parallel()

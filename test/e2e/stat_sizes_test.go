@@ -9,7 +9,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestDecodedSizes, case 5: what is shown and read is the decoded file, for files that compress well, not
+// TestDecodedSizes: what is shown and read is the decoded file, for files that compress well, not
 // at all, and that are empty; sizes are there before anything is fetched.
 func TestDecodedSizes(t *testing.T) {
 	t.Parallel()
@@ -66,7 +66,7 @@ func fileOf(t *testing.T, e *harness.Env, name string, c imgbuild.Content) strin
 	return e.WriteFile("want-"+name, b, 0o644)
 }
 
-// TestCopies, case 40: names that share a digest are all there, each with its own mode and inode, and are
+// TestCopies: names that share a digest are all there, each with its own mode and inode, and are
 // fetched once; what is dropped from the cache for one is there again for another.
 func TestCopies(t *testing.T) {
 	t.Parallel()
