@@ -58,6 +58,7 @@ func TestLeft(t *testing.T) {
 		}
 	}
 	t.Run("file open", func(t *testing.T) {
+		t.Parallel()
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		open(t, m)
 		if m.hasLeft(3 * settleTime) {
@@ -69,6 +70,7 @@ func TestLeft(t *testing.T) {
 		}
 	})
 	t.Run("bound elsewhere", func(t *testing.T) {
+		t.Parallel()
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		open(t, m)
 		other := t.TempDir()
@@ -87,7 +89,7 @@ func TestLeft(t *testing.T) {
 			t.Error("it has not left")
 		}
 	})
-	t.Run("copied", func(t *testing.T) {
+	t.Run("copied", func(t *testing.T) { // not in parallel: it copies every mount there is
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 600")
 		out, err := cmd.StdoutPipe()

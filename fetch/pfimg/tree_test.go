@@ -78,6 +78,7 @@ func TestTreeShows(t *testing.T) {
 }
 
 func TestTreeRefuses(t *testing.T) {
+	t.Parallel()
 	ok := hash("x").String()
 	entry := func(fields string) string { return treeOf(fields) }
 	tests := []struct{ name, tree, says string }{
