@@ -76,7 +76,7 @@ func TestPushEverySource(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				img := harness.Fixture(t, tt.tag)
 				dst := e.Registry().Ref("team/new", "v1")
 				got := carry(t, e, append(append([]string{"push"}, tt.source(e, img)...), dst)...)

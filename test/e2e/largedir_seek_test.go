@@ -66,7 +66,7 @@ func TestLargeFolder(t *testing.T) {
 			}
 		}
 	}})
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		m := e.Mount(e.Push(img))
 		dir := m.Path("world/fs/big")
 		r := e.Sh(`ls -f "$1" | sort >"$2"; wc -l <"$2"; uniq -d <"$2" | wc -l; find "$1" -type f | wc -l`, dir, e.Path("tmp/names")).Want(t, 0)

@@ -39,7 +39,7 @@ func answered(srv *faultreg.Server, status int) int {
 // that read 100 files ask for one or two.
 func TestOneToken(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref := e.Serve(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(1, 100, imgbuild.Numbered(100))}))
 		srv := e.Registry()
 		generation, tokens := tokened(srv)

@@ -81,7 +81,7 @@ func oddNames() []string {
 // and read, and the daemon stays alive.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var entries []imgbuild.Entry
 		for i, name := range oddNames() {
 			entries = append(entries, imgbuild.File(name, "0644", imgbuild.Text("content of "+name)), imgbuild.Dir("d/"+name, "0755"),

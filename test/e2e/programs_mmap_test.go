@@ -59,7 +59,7 @@ func TestFirstAccess(t *testing.T) {
 	})
 	file, unknown := strings.TrimPrefix(img.Digest("world/fs/f"), "sha256:"), harness.SHA256(diff)
 	wire := map[string]string{"world/fs/f": img.WireOf("world/fs/f"), "model/diff.json": img.WireOf("model/diff.json")}
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref, srv := e.Push(img), e.Registry()
 		for name, script := range readers {
 			for path, want := range map[string]string{"world/fs/f": file, "model/diff.json": unknown} {

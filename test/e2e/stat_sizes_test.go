@@ -16,7 +16,7 @@ func TestDecodedSizes(t *testing.T) {
 	contents := map[string]imgbuild.Content{
 		"text": imgbuild.Pattern{Seed: 9, Len: 10_000_000}, "noise": imgbuild.Noise{Seed: 2, Len: 777_777}, "empty": imgbuild.Text(""),
 	}
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		spec := imgbuild.Spec{}
 		for name, c := range contents {
 			spec.Entries = append(spec.Entries, imgbuild.File(name, "0644", c))
@@ -70,7 +70,7 @@ func fileOf(t *testing.T, e *harness.Env, name string, c imgbuild.Content) strin
 // fetched once; what is dropped from the cache for one is there again for another.
 func TestCopies(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var spec imgbuild.Spec
 		for i := range 1000 {
 			spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("empty/%d", i), "0644", imgbuild.Text("")))
