@@ -8,11 +8,12 @@ PREFIX  ?= /usr/local
 SBINDIR ?= /sbin
 BIN      = bin/pfmount
 # Longer fuzzing and soaking are up to the caller. SEED 0 draws one, which is printed, but in `make test`.
-FUZZTIME ?= 20s
+FUZZTIME ?= 3s
 MINUTES ?= 1
+ROUNDS  ?= 40
 SEED    ?= 0
 
-.PHONY: help build demo test unit e2e soak interop fuzz-short fuzz lint bench install clean setup
+.PHONY: help build demo test unit e2e faults soak interop fuzz-short fuzz lint bench install clean setup
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -31,7 +32,7 @@ demo: build ## mount a sample session from a registry on this machine
 	@cd test && $(GO) run ./demo ../$(BIN)
 
 test: SEED := $(or $(filter-out 0,$(SEED)),1)
-test: setup lint unit e2e soak fuzz-short ## everything that CI runs but interop, by fixed seeds
+test: setup lint unit e2e faults fuzz-short ## everything that CI runs but interop, by fixed seeds
 
 unit: ## unit tests of all packages with the race detector
 	@test/part unit $(GO) test -race -timeout 10m ./...
@@ -42,16 +43,22 @@ e2e: build ## end-to-end tests: real registry, real mounts, real tools
 	@test/part end-to-end sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 40m ./e2e/...'
 	@test/part crashes sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 10m ./crash/...'
 
-soak: build ## faults at random for MINUTES (1), by SEED; every byte is compared
-	@test/part kills sh -c 'PFMOUNT_KILL_ROUNDS=$$((250 * $(MINUTES))) $(GO) test ./cache -run "^TestKilled$$" -count=1'
-	@test/part soak sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test ./soak -v -count=1 -timeout $$(($(MINUTES) + 20))m -minutes $(MINUTES) -seed $(SEED)'
+faults: build ## faults at random for MINUTES (1), by SEED; every byte is compared
+	@test/part faults sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test ./soak -v -count=1 -timeout $$(($(MINUTES) + 20))m -minutes $(MINUTES) -seed $(SEED)'
 
-interop: setup build ## against the reference tool, pf, which it builds the first time (8 minutes)
+soak: faults ## the same, then ROUNDS (40) of kills and power cuts, by SEED
+	@test/part kills sh -c 'PFMOUNT_KILL_ROUNDS=$$((250 * $(MINUTES))) $(GO) test ./cache/... -run "^TestKilled$$" -count=1'
+	@test/part 'kills and power cuts' sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) PFMOUNT_CRASH_ROUNDS=$(ROUNDS) PFMOUNT_CRASH_SEED=$(SEED) \
+		$(GO) test -v -run "^(TestKill9|TestPowerCut)$$" -count=1 -timeout 60m ./crash'
+
+interop: build ## in guests and against the reference tool, pf, which it builds the first time (8 minutes)
+	@test/setup.sh interop
+	@test/part guests sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -tags guest -run "^TestGuest" -timeout 20m ./e2e'
 	@test/part 'reference tool' test/interop/setup.sh
 	@test/part interop sh -c 'cd test && PFMOUNT_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 30m ./interop/...'
 
 # One fuzz target at a time is all that go test takes.
-fuzz-short: ## every fuzz target for FUZZTIME (20s)
+fuzz-short: ## every fuzz target for FUZZTIME (3s)
 	@test/part fuzz test/fuzz.sh $(FUZZTIME)
 
 fuzz: ## every fuzz target for 10 minutes

@@ -36,6 +36,7 @@ func TestDetached(t *testing.T) {
 		}
 	}
 	t.Run("file open", func(t *testing.T) {
+		t.Parallel()
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		open(t, m)
 		if m.detachedWithin(time.Second) {
@@ -47,6 +48,7 @@ func TestDetached(t *testing.T) {
 		}
 	})
 	t.Run("bound elsewhere", func(t *testing.T) {
+		t.Parallel()
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		open(t, m)
 		other := t.TempDir()
@@ -65,7 +67,7 @@ func TestDetached(t *testing.T) {
 			t.Error("not detached")
 		}
 	})
-	t.Run("copied", func(t *testing.T) {
+	t.Run("copied", func(t *testing.T) { // not in parallel: it copies every mount there is
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
 		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 600")
 		out, err := cmd.StdoutPipe()

@@ -174,6 +174,7 @@ func mountTop(t *testing.T, dir string) string {
 // TestStopReads ends a mount with readers: one waits and gets its bytes within the grace, one gets EIO after it, nobody new
 // begins to wait, and what is at hand is read.
 func TestStopReads(t *testing.T) {
+	t.Parallel()
 	m := testMount(t, newImage(t, file("soon", "in time"), file("never", "too late"), file("next", "not begun"), file("here", "at hand")), Options{})
 	soon := m.blobs.stall(t, "in time")
 	m.blobs.stall(t, "too late")

@@ -307,6 +307,7 @@ func TestFileHandle(t *testing.T) {
 
 // TestRandomTrees compares trees that nobody thought of with what was put in.
 func TestRandomTrees(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			entries := randomTree(rand.New(rand.NewPCG(seed, 1)), 1500)

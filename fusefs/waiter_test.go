@@ -143,6 +143,7 @@ func TestKilled(t *testing.T) {
 
 // TestSignalHandled has a reader be sent signals that it handles: it reads on and never sees EINTR.
 func TestSignalHandled(t *testing.T) {
+	t.Parallel()
 	m := testMount(t, newImage(t, file("a", "content")), Options{})
 	release := m.blobs.stall(t, "content")
 	caught := make(chan os.Signal, 1000)

@@ -56,7 +56,7 @@ func TestKeyFromEnv(t *testing.T) {
 	}
 }
 
-// Case 30: no way of printing shows a key.
+// TestKeyIsNeverShown: no way of printing shows a key.
 func TestKeyIsNeverShown(t *testing.T) {
 	const secret = "very-secret"
 	key := Key(secret)

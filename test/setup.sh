@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need (as root, through apt, only what is missing), opens
 # /dev/fuse to every user as udev does, and makes the user that plays an ordinary
-# one. Not root: says what is missing and fails. setup.sh [test|demo|bench]
+# one. Not root: says what is missing and fails. setup.sh [test|interop|demo|bench]
 set -eu
 what=${1:-test}
 user=pftest
@@ -39,12 +39,14 @@ if [ "$what" != demo ]; then
     need btrfs-progs has mkfs.btrfs
     need iproute2 has ip
 fi
-if [ "$what" = test ]; then
+if [ "$what" = interop ]; then
+    need debootstrap has debootstrap
+    need systemd-container has systemd-nspawn
+fi
+if [ "$what" = test ] || [ "$what" = interop ]; then
     need make has make
     need curl has curl
-    need debootstrap has debootstrap
     need systemd has systemd-analyze
-    need systemd-container has systemd-nspawn
     need bubblewrap has bwrap
     need autofs has automount
     need man-db has man
@@ -69,7 +71,7 @@ if [ "$(id -u)" -ne 0 ]; then
   modprobe fuse"
     [ "$(stat -c %a /dev/fuse 2>/dev/null)" = 666 ] || todo="$todo
   chmod 0666 /dev/fuse"
-    if [ "$what" = test ]; then
+    if [ "$what" = test ] || [ "$what" = interop ]; then
         id $user >/dev/null 2>&1 || todo="$todo
   useradd -m $user"
         todo="$todo
@@ -92,7 +94,7 @@ fi
     exit 1
 }
 [ "$(stat -c %a /dev/fuse)" = 666 ] || chmod 0666 /dev/fuse
-[ "$what" != test ] || [ -e /dev/autofs ] || modprobe autofs4 2>/dev/null || {
+[ "$what" = demo ] || [ "$what" = bench ] || [ -e /dev/autofs ] || modprobe autofs4 2>/dev/null || {
     echo 'no /dev/autofs: the kernel lacks autofs, or this container may not have it' >&2
     exit 1
 }

@@ -111,6 +111,7 @@ func TestTrace(t *testing.T) {
 }
 
 func TestLedger(t *testing.T) {
+	t.Parallel()
 	const header = `{"entries":2,"kind":"effects.ledger.v1"}` + "\n"
 	args := sum("args")
 	entry := func(ts, tool, args, key, rest string) string {
@@ -159,27 +160,31 @@ func TestParseLevel(t *testing.T) {
 
 // TestStored looks at the frames: a window that every reader takes, at every level, and the same bytes each time.
 func TestStored(t *testing.T) {
+	t.Parallel()
 	large := make([]byte, 10<<20)
 	words := rand.NewChaCha8([32]byte{1})
 	_, _ = words.Read(large)
 	copy(large[9<<20:], large[:1<<20])
 	dir := put(t, "large", string(large), "small", "x", "again", "x", "empty", "", "sub/copy", string(large))
 	for _, level := range []string{"fastest", "default", "better", "best"} {
-		o := Options{Level: must(ParseLevel(level))(t)}
-		a, b := good(t, dir, o), good(t, dir, o)
-		if a.report != b.report || a.report.Blobs != 1+2+8-1 || a.report.Files != 5 {
-			t.Errorf("%s: %+v, then %+v", level, a.report, b.report)
-		}
-		for _, path := range must(filepath.Glob(a.dir + "/blobs/sha256/*/*"))(t) {
-			stored := must(os.ReadFile(path))(t)
-			again := must(os.ReadFile(b.dir + strings.TrimPrefix(path, a.dir)))(t)
-			if string(stored) != string(again) {
-				t.Errorf("%s: %s is stored in two ways", level, filepath.Base(path))
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Level: must(ParseLevel(level))(t)}
+			a, b := good(t, dir, o), good(t, dir, o)
+			if a.report != b.report || a.report.Blobs != 1+2+8-1 || a.report.Files != 5 {
+				t.Errorf("%+v, then %+v", a.report, b.report)
 			}
-			var h zstd.Header
-			if err := h.Decode(stored); err != nil || h.WindowSize > maxWindow || h.HasCheckSum || h.Skippable {
-				t.Errorf("%s: %s: %+v, %v", level, filepath.Base(path), h, err)
+			for _, path := range must(filepath.Glob(a.dir + "/blobs/sha256/*/*"))(t) {
+				stored := must(os.ReadFile(path))(t)
+				again := must(os.ReadFile(b.dir + strings.TrimPrefix(path, a.dir)))(t)
+				if string(stored) != string(again) {
+					t.Errorf("%s is stored in two ways", filepath.Base(path))
+				}
+				var h zstd.Header
+				if err := h.Decode(stored); err != nil || h.WindowSize > maxWindow || h.HasCheckSum || h.Skippable {
+					t.Errorf("%s: %+v, %v", filepath.Base(path), h, err)
+				}
 			}
-		}
+		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 // TestChange changes a file after it was opened, in every way there is.
 func TestChange(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		size   int
@@ -113,6 +114,7 @@ func write(path string, flags int, data string) error {
 
 // TestGrowing captures a log that is written all the time.
 func TestGrowing(t *testing.T) {
+	t.Parallel()
 	dir := put(t, "sub/log", strings.Repeat("line\n", 2<<20))
 	stop, stopped := make(chan struct{}), make(chan error)
 	go func() {

@@ -95,6 +95,7 @@ func TestTwins(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	good(t, put(t, strings.Repeat("n", 255), "x", strings.Repeat("d/", 255)+"x", "deep"), Options{})
 	bad(t, put(t, strings.Repeat("\xff", 255), "x"), Options{}, `\xff`, "255")
 	bad(t, put(t, strings.Repeat("d/", 256)+"x", "deep"), Options{}, "256")

@@ -151,7 +151,7 @@ func TestInline(t *testing.T) {
 	}
 }
 
-// Case 3: rows are the same at every mount, with and without a signature.
+// TestRowsDoNotDependOnTheSignature: rows are the same at every mount, with and without a signature.
 func TestRowsDoNotDependOnTheSignature(t *testing.T) {
 	m, open := loadFixture(t, "basic")
 	signed, err := Build(context.Background(), m, open)

@@ -96,6 +96,7 @@ func randomTree(rng *rand.Rand) []modelEntry {
 }
 
 func TestBuildAgainstModel(t *testing.T) {
+	t.Parallel()
 	refused, warned := 0, 0
 	for seed := range uint64(4000) {
 		rng := rand.New(rand.NewPCG(seed, 1))

@@ -4,16 +4,19 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/pfmount/pfmount/test/faultreg"
-	"github.com/pfmount/pfmount/test/imgbuild"
+	memory "github.com/google/go-containerregistry/pkg/registry"
 )
 
 func main() {
@@ -37,37 +40,31 @@ func run(binary string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	srv, err := faultreg.New(faultreg.Options{})
-	if err != nil {
-		return err
-	}
+	srv := newRegistry()
 	defer srv.Close()
-	img, err := imgbuild.FromLayout("testdata/fixtures/layout", "many")
+	layout, err := filepath.Abs("testdata/fixtures/layout")
 	if err != nil {
 		return err
 	}
-	if err := srv.Push(context.Background(), img, "bikes/routes", "many"); err != nil {
-		return err
+	ref := srv.Listener.Addr().String() + "/bikes/routes:many"
+	s := stage{dir: dir, binary: binary, srv: srv}
+	if out, err := s.command(binary, "push", "oci-layout:"+layout+":many", ref).CombinedOutput(); err != nil {
+		return fmt.Errorf("push: %w: %s", err, out)
 	}
-	total := int64(0)
-	for _, l := range img.Layers {
-		total += l.Size
-	}
-	fmt.Printf("A registry on %s holds the session bikes/routes:many: %d layers, %d KB.\n", srv.Host(), len(img.Layers), total/1000)
+	fmt.Printf("A registry on %s holds the session bikes/routes:many.\n", srv.Listener.Addr())
 	mnt := filepath.Join(dir, "sess")
 	if err := os.Mkdir(mnt, 0o700); err != nil {
 		return err
 	}
-	s := stage{dir: dir, binary: binary, srv: srv}
 	defer func() { _ = s.quiet("umount", "--lazy", mnt) }() // when a step failed
 	for _, step := range []struct{ what, command string }{
-		{"Mount it. The signature is checked before anything is shown.", "pfmount " + srv.Ref("bikes/routes", "many") + " sess"},
+		{"Mount it. The signature is checked before anything is shown.", "pfmount " + ref + " sess"},
 		{"Look around: names and sizes are signed facts, nothing is fetched.", "ls -l sess sess/world/fs | head -12; find sess/world/fs -type f | wc -l"},
 		{"Read one file: one layer is fetched, checked, cached.", "f=$(find sess/world/fs -type f | sort | head -1); echo \"$f\"; cat \"$f\""},
 		{"Read it again: from the cache.", "f=$(find sess/world/fs -type f | sort | head -1); md5sum \"$f\""},
 		{"Search everything: now the rest is fetched.", "grep -rl gamma sess/world/fs | wc -l"},
 		{"What did the mount do?", "pfmount status"},
-		{"Unmount. Mounted again, the session comes from the cache.", "pfmount umount sess && pfmount " + srv.Ref("bikes/routes", "many") + " sess && grep -rl gamma sess/world/fs | wc -l && pfmount umount sess"},
+		{"Unmount. Mounted again, the session comes from the cache.", "pfmount umount sess && pfmount " + ref + " sess && grep -rl gamma sess/world/fs | wc -l && pfmount umount sess"},
 	} {
 		if err := s.step(step.what, step.command); err != nil {
 			return err
@@ -76,16 +73,44 @@ func run(binary string) (err error) {
 	return nil
 }
 
+// registry is one in memory, which counts what it is asked and what it answers.
+type registry struct {
+	*httptest.Server
+	requests, bytes atomic.Int64
+}
+
+func newRegistry() *registry {
+	r := new(registry)
+	handler := memory.New(memory.Logger(log.New(io.Discard, "", 0)))
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.requests.Add(1)
+		handler.ServeHTTP(&counted{w, &r.bytes}, req)
+	}))
+	return r
+}
+
+// counted counts the bytes of an answer's body.
+type counted struct {
+	http.ResponseWriter
+	bytes *atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
 // stage runs the steps in a folder of their own, with a cache of their own.
 type stage struct {
 	dir, binary string
-	srv         *faultreg.Server
+	srv         *registry
 }
 
 // step runs a command as a user would type it and says what the registry was asked.
 func (s stage) step(what, command string) error {
 	fmt.Printf("\n# %s\n$ %s\n", what, command)
-	s.srv.Reset()
+	requests, sent := s.srv.requests.Load(), s.srv.bytes.Load()
 	start := time.Now()
 	cmd := s.command("sh", "-ec", command)
 	out, err := cmd.CombinedOutput()
@@ -93,16 +118,12 @@ func (s stage) step(what, command string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}
-	bytes := int64(0)
-	log := s.srv.Log()
-	for _, x := range log {
-		bytes += x.Bytes
-	}
+	requests, sent = s.srv.requests.Load()-requests, s.srv.bytes.Load()-sent
 	noun := "requests"
-	if len(log) == 1 {
+	if requests == 1 {
 		noun = "request"
 	}
-	fmt.Printf("  → %d %s, %.1f KB, %v\n", len(log), noun, float64(bytes)/1000, time.Since(start).Round(time.Millisecond))
+	fmt.Printf("  → %d %s, %.1f KB, %v\n", requests, noun, float64(sent)/1000, time.Since(start).Round(time.Millisecond))
 	return nil
 }
 

@@ -30,7 +30,7 @@ func walkAll(t *testing.T, m *harness.Mount, img *imgbuild.Image) {
 // from, with the right bytes; nothing is fetched for it, and nothing is shown without readahead or to who reads one file.
 func TestShown(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := project(t, 6, 50)
 		ref := e.Push(img)
 		e.Run("warm", ref).Want(t, 0)

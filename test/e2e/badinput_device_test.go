@@ -9,6 +9,10 @@ import (
 // forgetMounts detaches the tests' mounts from a new mount namespace.
 const forgetMounts = `awk '$5 ~ "/pfm-[0-9]+/" {print $5}' /proc/self/mountinfo | while read -r m; do umount -l "$m" || true; done`
 
+// forgetOthers is forgetMounts but for the mounts below the folder $1.
+const forgetOthers = `awk -v own="$1/" '$5 ~ "/pfm-[0-9]+/" && index($5, own) != 1 {print $5}' /proc/self/mountinfo |
+while read -r m; do umount -l "$m" || true; done`
+
 // private runs a command in a mount namespace of its own, after a script has changed the machine there. A
 // new namespace holds a copy of every mount, which would keep other tests' daemons alive after their
 // umount, so the copies go first.

@@ -136,7 +136,7 @@ func hostileImage(t *testing.T, e *harness.Env, all []hostile) (img *imgbuild.Im
 // that names image, path and digest, and all others read. verify lists every bad one.
 func TestHostileLayers(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		all := hostiles()
 		img, ref := hostileImage(t, e, all)
 		e.Prefix = harness.MemoryLimit(t, megabytes(200))

@@ -81,7 +81,7 @@ func TestBadPlace(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				refused(t, e, tt.code, tt.says, tt.prepare(e), e.MountDir())
 			})
 		})

@@ -126,7 +126,7 @@ func TestTamperedPlaces(t *testing.T) {
 	for at, write := range place {
 		for what, edit := range spoil {
 			t.Run(fmt.Sprintf("%s of a %s", what, at), func(t *testing.T) {
-				harness.Each(t, func(t *testing.T, e *harness.Env) {
+				harness.Once(t, func(t *testing.T, e *harness.Env) {
 					img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("a", "0644", imgbuild.Text("a"))}})
 					edit(img)
 					ref, err := write(e, img)

@@ -15,7 +15,7 @@ func plainFile(path string) imgbuild.Entry {
 	return imgbuild.File(path, "0644", imgbuild.Text("evil"))
 }
 
-// TestPathsThatLeave, case 38: signed trees with one bad path each are refused at mount; the error quotes
+// TestPathsThatLeave: signed trees with one bad path each are refused at mount; the error quotes
 // the path, escaped, and nothing is written anywhere.
 func TestPathsThatLeave(t *testing.T) {
 	t.Parallel()
@@ -54,7 +54,7 @@ func TestPathsThatLeave(t *testing.T) {
 	}
 }
 
-// TestFileBelowLink, case 38: a symlink that leads out, with a file below it, is no way out.
+// TestFileBelowLink: a symlink that leads out, with a file below it, is no way out.
 func TestFileBelowLink(t *testing.T) {
 	t.Parallel()
 	for name, entries := range map[string][]imgbuild.Entry{
@@ -72,7 +72,7 @@ func TestFileBelowLink(t *testing.T) {
 	}
 }
 
-// TestPlainBackslash, case 38: a backslash is an ordinary byte of a name.
+// TestPlainBackslash: a backslash is an ordinary byte of a name.
 func TestPlainBackslash(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -76,7 +76,7 @@ func TestPushEverySource(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				img := harness.Fixture(t, tt.tag)
 				dst := e.Registry().Ref("team/new", "v1")
 				got := carry(t, e, append(append([]string{"push"}, tt.source(e, img)...), dst)...)
@@ -171,7 +171,7 @@ func TestPushDecodedSizes(t *testing.T) {
 	}
 }
 
-// TestPushTwoNamesOneDigest is case 40 for push: equal files are one blob, checked, asked for and uploaded once.
+// TestPushTwoNamesOneDigest: in a push, equal files are one blob, checked, asked for and uploaded once.
 func TestPushTwoNamesOneDigest(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -201,7 +201,7 @@ func TestPushTwoNamesOneDigest(t *testing.T) {
 	e.Mount(dst).Compare("world/fs", specWant(t, &spec))
 }
 
-// TestPushTooLarge is case 44 for push: what no registry takes is refused before the first upload, with the number of
+// TestPushTooLarge: in a push, what no registry takes is refused before the first upload, with the number of
 // blobs and what to do.
 func TestPushTooLarge(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 // TestLs: what ls lists, in each form, equals the image, and nothing but the tree is fetched.
 func TestLs(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := largeDiff(t)
 		ref := e.Push(img)
 		r := e.Run("ls", ref).Want(t, 0)
@@ -67,7 +67,7 @@ func TestLsOdd(t *testing.T) {
 // TestCat: what cat prints, and what it refuses.
 func TestCat(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := harness.Build(t, toolSpec())
 		ref := e.Push(img)
 		e.Run("ls", ref).Want(t, 0)
@@ -98,7 +98,7 @@ func TestCat(t *testing.T) {
 // TestWarm: what is warmed is read without the registry, a path alone or all of it.
 func TestWarm(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := harness.Fixture(t, "basic")
 		ref, srv := e.Push(img), e.Registry()
 		e.Run("ls", ref).Want(t, 0)

@@ -164,7 +164,7 @@ schema integer`
 // TestStatusJSON: shape and values of `status --json` for a mount, an offline one, a stale one, and none.
 func TestStatusJSON(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := harness.Fixture(t, "basic")
 		m := e.Mount(e.Push(img))
 		golden(t, e.Run("status", "--json", m.Dir).Want(t, 0), statusShape)

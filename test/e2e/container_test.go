@@ -1,14 +1,14 @@
 package e2e
 
 import (
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/pfmount/pfmount/test/harness"
 )
+
+const readable = "ro,nosuid,nodev,relatime" // how a mount's flags read in mountinfo
 
 // lived is a mount's whole life, for a shell: $1 is the binary, $2 the image, $3 the mount point.
 const lived = `set -eu
@@ -45,24 +45,6 @@ func TestBubblewrap(t *testing.T) {
 			e.Command(append(argv, e.Bin, ref, dir)...).Wait(harness.Limit).Want(t, 6, "/dev/fuse")
 		})
 	}
-}
-
-// TestNspawn: a container of another distribution's tree, without an init and without fusermount3's help.
-func TestNspawn(t *testing.T) {
-	t.Parallel()
-	e := harness.New(t, "")
-	tree, err := exec.Command(filepath.Join(repoDir(t), "test/guest.sh")).Output()
-	if err != nil {
-		t.Fatalf("test/guest.sh: %v\n%s", err, err.(*exec.ExitError).Stderr)
-	}
-	ref := e.Push(harness.Fixture(t, "basic"))
-	argv := []string{"systemd-nspawn", "--quiet", "--pipe", "--directory=" + strings.TrimSpace(string(tree)), "--volatile=overlay", "--register=no", "--keep-unit",
-		"--resolv-conf=off", "--timezone=off", "--machine=" + filepath.Base(e.Dir), "--bind-ro=" + e.Bin + ":/usr/bin/pfmount"}
-	r := e.Command(append(append([]string{}, append(argv, "--bind=/dev/fuse")...), "sh", "-c", "rm /usr/bin/fusermount3; "+lived, "sh", "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 0)
-	if r.Stdout != readable+"\n" {
-		t.Errorf("mounted %q", r.Stdout)
-	}
-	e.Command(append(argv, "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 6, "/dev/fuse")
 }
 
 // TestHelperNames: a user's machine may have fusermount3 or fusermount, and in a folder that is only in PATH.
@@ -102,9 +84,7 @@ func TestPropagation(t *testing.T) {
 	base := e.Tmpfs("shared", 1<<20)
 	e.Sh(`mount --make-shared "$1" && mkdir "$1/m"`, base).Want(t, 0)
 	dir := base + "/m"
-	// The other namespace forgets the mounts of other tests, not this one's.
-	const forget = `awk -v own="$1" '$5 ~ "/pfm-[0-9]+/" && index($5, own) != 1 {print $5}' /proc/self/mountinfo | while read -r m; do umount -l "$m" || true; done`
-	other := e.Command("unshare", "-m", "--propagation", "slave", "sh", "-ec", forget+`; echo ready; exec sleep infinity`, "sh", e.Dir)
+	other := e.Command("unshare", "-m", "--propagation", "slave", "sh", "-ec", forgetOthers+`; echo ready; exec sleep infinity`, "sh", e.Dir)
 	defer other.Kill()
 	harness.Eventually(t, harness.Limit, "the other namespace", func() bool { return strings.Contains(other.Stdout(), "ready") })
 	inside := func(script string) harness.Result {

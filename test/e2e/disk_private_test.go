@@ -9,7 +9,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestCachePrivate, case 30: under umask 000 nothing that a mount, its reads and the other commands leave in the cache, the log's
+// TestCachePrivate: under umask 000 nothing that a mount, its reads and the other commands leave in the cache, the log's
 // folder or the runtime folder may be touched by anybody else.
 func TestCachePrivate(t *testing.T) {
 	t.Parallel()
@@ -36,7 +36,7 @@ func TestCachePrivate(t *testing.T) {
 	})
 }
 
-// TestCacheRefused, case 30: a cache folder in which others could plant files is refused, with what to do, before anything is
+// TestCacheRefused: a cache folder in which others could plant files is refused, with what to do, before anything is
 // asked for; one that others may only read is closed to them.
 func TestCacheRefused(t *testing.T) {
 	t.Parallel()

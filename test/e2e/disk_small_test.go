@@ -59,7 +59,7 @@ func allRight(t *testing.T, e *harness.Env, m *harness.Mount, img *imgbuild.Imag
 	}
 }
 
-// TestSmallDisk, case 27: the cache's disk has 20 MB although the limit is 1 GB, and 100 MB in 200 files are read by eight readers,
+// TestSmallDisk: the cache's disk has 20 MB although the limit is 1 GB, and 100 MB in 200 files are read by eight readers,
 // twice: all are right, eviction makes the room, and one warning of a kind tells where it does not.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
@@ -79,7 +79,7 @@ func TestSmallDisk(t *testing.T) {
 	})
 }
 
-// TestCacheTurns, case 27: the cache's folder can no longer be written, or used at all, under a mount that has half of the image
+// TestCacheTurns: the cache's folder can no longer be written, or used at all, under a mount that has half of the image
 // in it: everything reads right and a few lines tell.
 func TestCacheTurns(t *testing.T) {
 	t.Parallel()

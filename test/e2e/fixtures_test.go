@@ -44,7 +44,7 @@ func TestFixtures(t *testing.T) {
 		}
 		for _, tag := range tags {
 			t.Run(name+"/"+tag, func(t *testing.T) {
-				harness.Each(t, func(t *testing.T, e *harness.Env) {
+				harness.Once(t, func(t *testing.T, e *harness.Env) {
 					img := harness.Fixture(t, tag)
 					if key := keyOf(tag); key != "" {
 						e.Set("PF_OCI_REG_SIGN_KEY", key)

@@ -65,7 +65,7 @@ func asked(t *testing.T, srv *faultreg.Server, when string, want map[string]int)
 // TestLazy counts what mount, find, ls -lR and reads ask the registry for.
 func TestLazy(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := largeDiff(t)
 		ref, srv := e.Push(img), e.Registry()
 		m := e.Mount(ref)
@@ -118,11 +118,11 @@ func TestOneRound(t *testing.T) {
 	e.Mounted(ref, dir).Unmount()
 }
 
-// Test32Readers, case 31: readers of one file cause one download, also by two names of one digest, and
+// Test32Readers: readers of one file cause one download, also by two names of one digest, and
 // the end of one reader disturbs no other.
 func Test32Readers(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		data := imgbuild.Pattern{Seed: 1, Len: 3 << 20}
 		spec := imgbuild.Spec{Entries: []imgbuild.Entry{
 			imgbuild.File("a", "0644", data), imgbuild.File("b", "0600", data),
@@ -157,7 +157,7 @@ func Test32Readers(t *testing.T) {
 // asks for what the fork changed.
 func TestSecondMount(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		base, fork := harness.Fixture(t, "basic"), harness.Fixture(t, "fork-a")
 		ref, forkRef, srv := e.Push(base), e.Push(fork), e.Registry()
 		e.Set("LC_ALL", "C")

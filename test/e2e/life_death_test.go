@@ -17,7 +17,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestKilledDaemon, case 19: what a killed daemon leaves, in each state, is cleared by umount and by a mount at the same
+// TestKilledDaemon: what a killed daemon leaves, in each state, is cleared by umount and by a mount at the same
 // place, without further words; where nobody uses it, by plain tools too.
 func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
@@ -72,7 +72,7 @@ func TestKilledDaemon(t *testing.T) {
 	}
 }
 
-// TestLiveIsKept, case 19: neither a mount nor umount removes what lives: ours, of other kinds, or one that hangs.
+// TestLiveIsKept: neither a mount nor umount removes what lives: ours, of other kinds, or one that hangs.
 func TestLiveIsKept(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

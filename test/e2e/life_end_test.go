@@ -194,7 +194,7 @@ func TestEndWithBytes(t *testing.T) {
 	t.Parallel()
 	for _, script := range []string{`kill -TERM "$1"`, `umount -l "$2"`, `fusermount3 -u -z "$2"`} {
 		t.Run(strings.Fields(script)[0], func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				u := lively(t, e)
 				u.read(t)
 				begin := time.Now()

@@ -14,11 +14,11 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestFirstReaderKilled, case 16: fifty readers wait for one blob, and the one that began the download is killed. The
+// TestFirstReaderKilled: fifty readers wait for one blob, and the one that began the download is killed. The
 // others have the right bytes, of one download.
 func TestFirstReaderKilled(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		u := lively(t, e)
 		defer u.hold.Release()
 		u.read(t)
@@ -49,7 +49,7 @@ func TestFirstReaderKilled(t *testing.T) {
 // else: not names, attributes, cached reads, other mounts, status, or the unmount.
 func TestWedgedRegistry(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := harness.Build(t, stalledSpec(200))
 		ref := e.Push(img)
 		e.Run("cat", ref, "world/fs/fast").Want(t, 0)
@@ -138,10 +138,10 @@ git add -A; git -c user.name=t -c user.email=t@example.org commit -qm all; git g
 	return spec
 }
 
-// TestSignalStorm, case 16: git reads a cold mount right while a timer interrupts it all the time.
+// TestSignalStorm: git reads a cold mount right while a timer interrupts it all the time.
 func TestSignalStorm(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := harness.Build(t, gitSpec(t, e))
 		source, lib := e.WriteFile("storm.c", []byte(storm), 0o644), e.Path("home/storm.so")
 		e.Sh(`gcc -shared -fPIC -o "$2" "$1"`, source, lib).Want(t, 0)

@@ -6,7 +6,7 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestOneHelper, case 23: a user needs one of fusermount3 and fusermount, whichever it is, to mount and to unmount.
+// TestOneHelper: a user needs one of fusermount3 and fusermount, whichever it is, to mount and to unmount.
 func TestOneHelper(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"fusermount3", "fusermount"} {

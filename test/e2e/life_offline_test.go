@@ -39,7 +39,7 @@ func TestWithoutRegistry(t *testing.T) {
 		"answers that it is not": {true, func(e *harness.Env) { e.Registry().On(faultreg.Match{}, faultreg.Answer(404, "")) }, nil, 5, "404"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				img := harness.Build(t, lifeSpec())
 				ref := e.Push(img)
 				e.WriteFile("home/key", []byte("another"), 0o600)
@@ -79,7 +79,7 @@ func TestWithoutRegistry(t *testing.T) {
 // it cannot tell why.
 func TestTagMoves(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		old, next := harness.Fixture(t, "basic"), harness.Fixture(t, "minimal")
 		srv := e.Registry()
 		push := func() {

@@ -161,7 +161,7 @@ func statusOf(t *testing.T, e *harness.Env, below string) map[string]harness.Sta
 // TestFiftyMounts: fifty images are mounted at once, each is right, status lists them all, and all end.
 func TestFiftyMounts(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		const n = 50
 		refs, dirs := make([]string, n), make([]string, n)
 		for i := range n {
@@ -228,10 +228,12 @@ func TestStatusOfOthers(t *testing.T) {
 	}
 }
 
-// elsewhere starts a process in a mount namespace of its own with a propagation; end ends both.
-func elsewhere(t *testing.T, propagation string) (pid int, end func()) {
+// elsewhere starts a process in a mount namespace of its own with a propagation, which has of the
+// tests' mounts those of e alone; end ends both.
+func elsewhere(t *testing.T, e *harness.Env, propagation string) (pid int, end func()) {
 	t.Helper()
-	cmd := exec.Command("unshare", "-m", "--propagation", propagation, "sh", "-c", "echo ready; exec sleep 600")
+	cmd := exec.Command("unshare", "-m", "--propagation", propagation, "sh", "-c",
+		forgetOthers+"; echo ready; exec sleep 600", "sh", e.Dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +259,7 @@ func TestCopiedMount(t *testing.T) {
 			e := harness.New(t, "") // namespaces need root
 			img := harness.Build(t, lifeSpec())
 			m := e.Mount(e.Push(img))
-			pid, end := elsewhere(t, "private")
+			pid, end := elsewhere(t, e, "private")
 			r := e.Sh(script, e.Bin, m.Dir).Want(t, 0)
 			if strings.Contains(script, "$1") && !strings.Contains(r.Stderr, "mount namespace") {
 				t.Errorf("umount says nothing of the copy: %v", r)

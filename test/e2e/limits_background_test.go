@@ -32,7 +32,7 @@ print(len(right))
 // reader gets its bytes.
 func TestManyStalled(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		const readers = 700
 		img := harness.Build(t, imgbuild.Spec{
 			Entries: []imgbuild.Entry{

@@ -81,7 +81,7 @@ func back(t *testing.T, m *harness.Mount, start int) {
 	})
 }
 
-// TestFewDescriptors, case 14: a daemon that may have 256 descriptors serves 5,000 files that are open at once, and has as
+// TestFewDescriptors: a daemon that may have 256 descriptors serves 5,000 files that are open at once, and has as
 // many as before when they are closed.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()

@@ -35,11 +35,11 @@ func answered(srv *faultreg.Server, status int) int {
 	return srv.Count(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return x.Status == status }})
 }
 
-// TestOneToken, case 31: after the token has expired, 32 readers of one cold file cause one download and ask for one token, and 64
+// TestOneToken: after the token has expired, 32 readers of one cold file cause one download and ask for one token, and 64
 // that read 100 files ask for one or two.
 func TestOneToken(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref := e.Serve(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(1, 100, imgbuild.Numbered(100))}))
 		srv := e.Registry()
 		generation, tokens := tokened(srv)
@@ -69,7 +69,7 @@ func TestOneToken(t *testing.T) {
 	})
 }
 
-// TestRequestsAtOnce, case 31: whoever reads how many files at once, no more requests are in flight than --max-connections says,
+// TestRequestsAtOnce: however many files are read at once, no more requests are in flight than --max-connections says,
 // and each blob is asked for once, also where many names have one content.
 func TestRequestsAtOnce(t *testing.T) {
 	t.Parallel()

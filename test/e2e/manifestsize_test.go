@@ -12,7 +12,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestManyLayers, case 44: images of 1,000, 10,000 and 40,000 layers mount and read, in bounded memory. The
+// TestManyLayers: images of 1,000, 10,000 and 40,000 layers mount and read, in bounded memory. The
 // registry takes manifests up to 4 MiB only, so the largest is served as it stands.
 func TestManyLayers(t *testing.T) {
 	t.Parallel()
@@ -53,7 +53,7 @@ func TestManyLayers(t *testing.T) {
 	}
 }
 
-// TestEndlessManifest, case 44: a manifest body without an end, or said to have 20 GB, stops at the limit.
+// TestEndlessManifest: a manifest body without an end, or said to have 20 GB, stops at the limit.
 func TestEndlessManifest(t *testing.T) {
 	t.Parallel()
 	const oci = "application/vnd.oci.image.manifest.v1+json"
@@ -89,7 +89,7 @@ func TestEndlessManifest(t *testing.T) {
 	}
 }
 
-// TestBareManifest, case 44: layers without annotations are found by their content; what has no layer at all
+// TestBareManifest: layers without annotations are found by their content; what has no layer at all
 // is missing, and no crash.
 func TestBareManifest(t *testing.T) {
 	t.Parallel()

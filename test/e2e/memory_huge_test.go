@@ -24,7 +24,7 @@ func limited(t *testing.T, e *harness.Env, ref string, bytes int64) *harness.Mou
 	return m
 }
 
-// TestHugeFile, case 13: a file of 3 GB is read through a daemon that may have 300 MB; its end costs
+// TestHugeFile: a file of 3 GB is read through a daemon that may have 300 MB; its end costs
 // no more than its start, and small reads of the warm file are small and local.
 func TestHugeFile(t *testing.T) {
 	t.Parallel()
@@ -103,7 +103,7 @@ func daemonReads(t *testing.T, m *harness.Mount, f *os.File, p imgbuild.Pattern,
 	return harness.BytesRead(t, m.PID) - before
 }
 
-// TestLargeFilesAtOnce, case 13: ten files of 300 MB are read at once through a daemon that may have
+// TestLargeFilesAtOnce: ten files of 300 MB are read at once through a daemon that may have
 // 300 MB, each fetched once.
 func TestLargeFilesAtOnce(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestWalkMemory, case 12: an image of 100,000 entries mounts soon, and twenty walks, each after the kernel
+// TestWalkMemory: an image of 100,000 entries mounts soon, and twenty walks, each after the kernel
 // forgot everything, cost no more memory than two.
 func TestWalkMemory(t *testing.T) {
 	t.Parallel()

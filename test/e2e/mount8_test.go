@@ -143,9 +143,9 @@ func TestMount8Namespace(t *testing.T) {
 	e := installed(t, "", "true")
 	ref, dir := e.Push(harness.Fixture(t, "minimal")), e.MountDir()
 	r := e.Sh(`ref=$1 dir=$2
-unshare -m --propagation private sleep 1000 & other=$!
+unshare -m --propagation private sh -ec "$3; : >\"$HOME/forgot\"; exec sleep 1000" & other=$!
 trap 'kill $other' EXIT
-until [ "$(readlink /proc/$other/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]; do sleep 0.05; done
+until [ -e "$HOME/forgot" ]; do sleep 0.05; done
 for ns in /proc/$other/ns/mnt $other; do
   /sbin/mount.pfmount "$ref" "$dir" -N $ns -o subdir=world/fs
   [ -z "$(`+flags+`)" ]
@@ -154,7 +154,7 @@ for ns in /proc/$other/ns/mnt $other; do
   nsenter -t $other -m umount "$dir"
 done
 /sbin/mount.pfmount "$ref" "$dir" -N /none && exit 8
-[ $? = 32 ]`, ref, dir).Want(t, 0, "/none")
+[ $? = 32 ]`, ref, dir, forgetMounts).Want(t, 0, "/none")
 	if want := "ro,nosuid,nodev,relatime\n"; r.Stdout != want+want {
 		t.Errorf("mounted %q", r.Stdout)
 	}

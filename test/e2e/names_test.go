@@ -12,7 +12,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestTwiceTheSamePath, case 39: a path that occurs twice as a file shows its last entry, with a warning,
+// TestTwiceTheSamePath: a path that occurs twice as a file shows its last entry, with a warning,
 // at every mount; listings show no trace of the clash.
 func TestTwiceTheSamePath(t *testing.T) {
 	t.Parallel()
@@ -77,10 +77,11 @@ func oddNames() []string {
 	}
 }
 
-// TestOddNames, case 41: all of them are there by find, stat and read, and the daemon stays alive.
+// TestOddNames: names with newlines, controls, odd bytes and full length are there by find, stat
+// and read, and the daemon stays alive.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var entries []imgbuild.Entry
 		for i, name := range oddNames() {
 			entries = append(entries, imgbuild.File(name, "0644", imgbuild.Text("content of "+name)), imgbuild.Dir("d/"+name, "0755"),
@@ -107,7 +108,7 @@ func TestOddNames(t *testing.T) {
 	})
 }
 
-// TestOddNamesInOutput, case 41: names of a foreign hand do not reach the terminal as they are.
+// TestOddNamesInOutput: names of a foreign hand do not reach the terminal as they are.
 func TestOddNamesInOutput(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

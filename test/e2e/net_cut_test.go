@@ -11,7 +11,7 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestCutRows is case 18: bodies that end early, by FIN or RST, with and without a length, are gone on with; one that is
+// TestCutRows: bodies that end early, by FIN or RST, with and without a length, are gone on with; one that is
 // always cut is EIO, never a short read, and nothing of it stays in the cache.
 func TestCutRows(t *testing.T) {
 	t.Parallel()

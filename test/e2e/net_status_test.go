@@ -10,7 +10,7 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestStatusRows is case 34: which answers are worth another try, how many are made, and what is said in the end. Each
+// TestStatusRows: which answers are worth another try, how many are made, and what is said in the end. Each
 // row is played to the manifest at mount time and to a file's blob in a mount, which reads once the registry is well.
 func TestStatusRows(t *testing.T) {
 	t.Parallel()

@@ -30,7 +30,7 @@ func forgetNames(t *testing.T) {
 	}
 }
 
-// TestOverlay, case 8: an overlay over the mount is written to, and stays right when the kernel forgets.
+// TestOverlay: an overlay over the mount is written to, and stays right when the kernel forgets.
 func TestOverlay(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]string{"folder": nil, "subdir": {"--subdir", "world/fs"}} {

@@ -48,7 +48,7 @@ b = f.read(n); assert len(b) == n and n > 0
 print(hashlib.sha256(b).hexdigest())`,
 }
 
-// TestFirstAccess, case 7: mmap, sendfile and the like as the first access ever to a cold file of 50 MB,
+// TestFirstAccess: mmap, sendfile and the like as the first access ever to a cold file of 50 MB,
 // and to a blob whose size nobody has signed.
 func TestFirstAccess(t *testing.T) {
 	t.Parallel()
@@ -59,7 +59,7 @@ func TestFirstAccess(t *testing.T) {
 	})
 	file, unknown := strings.TrimPrefix(img.Digest("world/fs/f"), "sha256:"), harness.SHA256(diff)
 	wire := map[string]string{"world/fs/f": img.WireOf("world/fs/f"), "model/diff.json": img.WireOf("model/diff.json")}
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref, srv := e.Push(img), e.Registry()
 		for name, script := range readers {
 			for path, want := range map[string]string{"world/fs/f": file, "model/diff.json": unknown} {
@@ -79,7 +79,7 @@ func TestFirstAccess(t *testing.T) {
 	})
 }
 
-// TestExec, case 7: an ELF program, a script and a program found through a symlink run from a cold mount;
+// TestExec: an ELF program, a script and a program found through a symlink run from a cold mount;
 // a file without the bit does not.
 func TestExec(t *testing.T) {
 	t.Parallel()
@@ -107,7 +107,7 @@ func TestExec(t *testing.T) {
 	})
 }
 
-// TestGit, case 7: git works in a repository inside the mount.
+// TestGit: git works in a repository inside the mount.
 func TestGit(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

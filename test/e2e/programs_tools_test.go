@@ -100,7 +100,7 @@ var lookers = map[string]string{
 // TestLookers: programs that read print on a cold mount what they print on a plain copy.
 func TestLookers(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref := e.Push(harness.Build(t, toolSpec()))
 		model, plain := e.Mount(ref), e.MakeDir("plain")
 		e.Sh(copies["cp"], model.Path("world/fs"), plain).Want(t, 0)
@@ -121,7 +121,7 @@ func TestLookers(t *testing.T) {
 // TestOddReads: dd at odd offsets and sizes, forwards, backwards and past the end, also uncached.
 func TestOddReads(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		p := imgbuild.Pattern{Seed: 8, Len: 3_000_017}
 		m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", p)}})))
 		for _, o := range []struct{ bs, skip, count int64 }{

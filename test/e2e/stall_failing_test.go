@@ -42,7 +42,7 @@ func TestOneBound(t *testing.T) {
 			}
 			for reader, argv := range readers {
 				t.Run(reader, func(t *testing.T) {
-					harness.Each(t, func(t *testing.T, e *harness.Env) { failingRead(t, e, fault(), argv, bound) })
+					harness.Once(t, func(t *testing.T, e *harness.Env) { failingRead(t, e, fault(), argv, bound) })
 				})
 			}
 		})

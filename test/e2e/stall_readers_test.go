@@ -51,7 +51,7 @@ func Test200Readers(t *testing.T) {
 	t.Parallel()
 	for _, distinct := range []int{1, 200} {
 		t.Run(fmt.Sprint(distinct, " blobs"), func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				img := harness.Build(t, stalledSpec(distinct))
 				ref, srv, hold := e.Push(img), e.Registry(), faultreg.NewHold()
 				e.Run("cat", ref, "world/fs/fast").Want(t, 0)
@@ -107,11 +107,11 @@ func stalled(t *testing.T, e *harness.Env, commands ...[]string) (m *harness.Mou
 	return m, readers, hold, strings.TrimPrefix(img.Digest("world/fs/f"), "sha256:")
 }
 
-// TestKilledReader, case 16: readers that wait on a stalled blob end at once by SIGKILL, SIGINT and SIGTERM,
+// TestKilledReader: readers that wait on a stalled blob end at once by SIGKILL, SIGINT and SIGTERM,
 // alone and in numbers; one that goes on waiting reads right when the registry goes on.
 func TestKilledReader(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		cat := []string{"cat"}
 		m, readers, hold, sum := stalled(t, e, cat, cat, cat, []string{"sha256sum"}, cat)
 		for i, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
@@ -162,11 +162,11 @@ while True:
 print(h.hexdigest(), interrupted, bool(ran))
 `
 
-// TestSignalledReader, case 16: a reader that handles a signal while it waits reads on, and never sees
+// TestSignalledReader: a reader that handles a signal while it waits reads on, and never sees
 // EINTR; after that it can still be killed.
 func TestSignalledReader(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		command := []string{"/usr/bin/python3", "-c", alarmed}
 		_, readers, hold, sum := stalled(t, e, command, command)
 		for _, p := range readers {

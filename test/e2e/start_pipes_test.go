@@ -9,7 +9,7 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestPipes, case 22: a caller that captures output gets its end at once; the daemon has nothing of the
+// TestPipes: a caller that captures output gets its end at once; the daemon has nothing of the
 // caller's: pipes, working folder.
 func TestPipes(t *testing.T) {
 	t.Parallel()
@@ -66,7 +66,7 @@ sys.stdout.buffer.write(out)
 sys.exit(os.waitstatus_to_exitcode(status))
 `
 
-// TestHangUp, case 22: the mount outlives the terminal that it was typed in; nothing is written as if to
+// TestHangUp: the mount outlives the terminal that it was typed in; nothing is written as if to
 // a person who watches.
 func TestHangUp(t *testing.T) {
 	t.Parallel()

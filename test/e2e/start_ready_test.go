@@ -13,7 +13,7 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestReady, case 21: a hundred times, what comes after the command in a script sees the mount, and what
+// TestReady: a hundred times, what comes after the command in a script sees the mount, and what
 // comes after the unmount does not.
 func TestReady(t *testing.T) {
 	t.Parallel()
@@ -29,7 +29,7 @@ done`, e.Bin, ref, dir).Want(t, 0)
 	})
 }
 
-// TestFailedStart, case 21: a mount that cannot be says so before the command ends, with its exit code,
+// TestFailedStart: a mount that cannot be says so before the command ends, with its exit code,
 // and leaves nothing.
 func TestFailedStart(t *testing.T) {
 	t.Parallel()
@@ -79,7 +79,7 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
-// TestCrowdedCache, case 21: 200,000 files in the cache folder do not delay a mount.
+// TestCrowdedCache: 200,000 files in the cache folder do not delay a mount.
 func TestCrowdedCache(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

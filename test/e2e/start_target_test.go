@@ -13,7 +13,7 @@ import (
 // startLimit bounds how long a refusal may take: the case's five seconds, times four for what runs beside it.
 const startLimit = 20 * time.Second
 
-// TestTargets, case 20: mount points that cannot be used are refused at once, with the reason, and left alone.
+// TestTargets: mount points that cannot be used are refused at once, with the reason, and left alone.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -62,7 +62,7 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestMountedTwice, case 20: a second mount on the same place is refused and needs no second unmount.
+// TestMountedTwice: a second mount on the same place is refused and needs no second unmount.
 func TestMountedTwice(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -78,7 +78,7 @@ func TestMountedTwice(t *testing.T) {
 	})
 }
 
-// TestOddTargets, case 20: a symlink to a folder, relative names and names with spaces and newlines work,
+// TestOddTargets: a symlink to a folder, relative names and names with spaces and newlines work,
 // for mount, status and umount.
 func TestOddTargets(t *testing.T) {
 	t.Parallel()

@@ -37,10 +37,10 @@ func silent(t *testing.T, srv *faultreg.Server, when string) {
 	srv.Reset()
 }
 
-// TestBlocks, case 1: blocks of files, du, statfs and df, none of which asks the registry.
+// TestBlocks: blocks of files, du, statfs and df, none of which asks the registry.
 func TestBlocks(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		sizes := []int64{0, 1, 511, 513, 5_000_000}
 		var spec imgbuild.Spec
 		var total, blocks int64
@@ -75,10 +75,10 @@ func TestBlocks(t *testing.T) {
 	})
 }
 
-// TestLinkCounts, case 2: sizes of symlinks, link counts, and a File::Find that misses nothing.
+// TestLinkCounts: sizes of symlinks, link counts, and a File::Find that misses nothing.
 func TestLinkCounts(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		m := e.Mount(e.Push(harness.Fixture(t, "basic")))
 		nodes := m.Tree("", false)
 		subdirs, links := map[string]uint64{}, 0
@@ -119,11 +119,11 @@ find "$1" -print0 | tr -cd '\0' | wc -c`, m.Dir).Want(t, 0)
 	})
 }
 
-// TestInodes, case 3: inode numbers are unique and the same in every view, after the kernel forgot them,
+// TestInodes: inode numbers are unique and the same in every view, after the kernel forgot them,
 // and at the next mount.
 func TestInodes(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref := e.Push(harness.Fixture(t, "basic"))
 		list := func(m *harness.Mount) string {
 			return e.Sh(`cd "$1" && find . -printf '%i %p\0' | LC_ALL=C sort -z`, m.Dir).Want(t, 0).Stdout
@@ -161,7 +161,7 @@ assert n > 100, n
 	})
 }
 
-// TestTimes, case 4: the time stamps are created_at to the nanosecond, whatever the time zone, and a copy
+// TestTimes: the time stamps are created_at to the nanosecond, whatever the time zone, and a copy
 // needs no update.
 func TestTimes(t *testing.T) {
 	t.Parallel()
@@ -170,7 +170,7 @@ func TestTimes(t *testing.T) {
 		"after 2038": "2106-02-07T06:28:16.999999999Z", "zone": "2026-05-05T14:11:00.25+09:30",
 	} {
 		t.Run(name, func(t *testing.T) {
-			harness.Each(t, func(t *testing.T, e *harness.Env) {
+			harness.Once(t, func(t *testing.T, e *harness.Env) {
 				e.Set("TZ", "Pacific/Auckland")
 				want, err := time.Parse(time.RFC3339Nano, created)
 				if err != nil {

@@ -9,14 +9,14 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestDecodedSizes, case 5: what is shown and read is the decoded file, for files that compress well, not
+// TestDecodedSizes: what is shown and read is the decoded file, for files that compress well, not
 // at all, and that are empty; sizes are there before anything is fetched.
 func TestDecodedSizes(t *testing.T) {
 	t.Parallel()
 	contents := map[string]imgbuild.Content{
 		"text": imgbuild.Pattern{Seed: 9, Len: 10_000_000}, "noise": imgbuild.Noise{Seed: 2, Len: 777_777}, "empty": imgbuild.Text(""),
 	}
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		spec := imgbuild.Spec{}
 		for name, c := range contents {
 			spec.Entries = append(spec.Entries, imgbuild.File(name, "0644", c))
@@ -66,11 +66,11 @@ func fileOf(t *testing.T, e *harness.Env, name string, c imgbuild.Content) strin
 	return e.WriteFile("want-"+name, b, 0o644)
 }
 
-// TestCopies, case 40: names that share a digest are all there, each with its own mode and inode, and are
+// TestCopies: names that share a digest are all there, each with its own mode and inode, and are
 // fetched once; what is dropped from the cache for one is there again for another.
 func TestCopies(t *testing.T) {
 	t.Parallel()
-	harness.Each(t, func(t *testing.T, e *harness.Env) {
+	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var spec imgbuild.Spec
 		for i := range 1000 {
 			spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("empty/%d", i), "0644", imgbuild.Text("")))

@@ -17,7 +17,7 @@ import (
 // and other tests run beside this one.
 const walkLimit = 30 * time.Second
 
-// TestWalk, case 11: listings of 20,000 files ask the registry for nothing, cold and warm; cp and tar,
+// TestWalk: listings of 20,000 files ask the registry for nothing, cold and warm; cp and tar,
 // which ask for xattrs, work.
 func TestWalk(t *testing.T) {
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestWalk(t *testing.T) {
 	})
 }
 
-// TestXattrCalls, case 11: what the kernel asks while programs ask for the xattrs of every file. Once it
+// TestXattrCalls: what the kernel asks while programs ask for the xattrs of every file. Once it
 // knows that there are none, it does not ask again.
 func TestXattrCalls(t *testing.T) {
 	t.Parallel()

@@ -1,3 +1,5 @@
+//go:build guest
+
 package e2e
 
 import (
@@ -18,22 +20,6 @@ type guest struct {
 	t      *testing.T
 	env    *harness.Env
 	leader string // its init's process
-}
-
-// repoDir is the product's folder.
-func repoDir(t *testing.T) string {
-	return filepath.Join(harness.FixtureDir(t, "layout"), "../../../..")
-}
-
-// install runs make install with the Env's binary, and gives the folder.
-func install(t *testing.T, e *harness.Env, settings ...string) string {
-	t.Helper()
-	stage := e.Path("stage")
-	args := append([]string{"-s", "-C", repoDir(t), "-o", "build", "install", "BIN=" + e.Bin, "DESTDIR=" + stage}, settings...)
-	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("make install: %v\n%s", err, out)
-	}
-	return stage
 }
 
 // bootGuest boots a guest; it is powered off with the test.

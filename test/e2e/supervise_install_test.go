@@ -2,12 +2,29 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pfmount/pfmount/test/harness"
 )
+
+// repoDir is the product's folder.
+func repoDir(t *testing.T) string {
+	return filepath.Join(harness.FixtureDir(t, "layout"), "../../../..")
+}
+
+// install runs make install with the Env's binary, and gives the folder.
+func install(t *testing.T, e *harness.Env, settings ...string) string {
+	t.Helper()
+	stage := e.Path("stage")
+	args := append([]string{"-s", "-C", repoDir(t), "-o", "build", "install", "BIN=" + e.Bin, "DESTDIR=" + stage}, settings...)
+	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+	return stage
+}
 
 // TestInstall: make install puts everything where its readers look, complete and well formed, and its links lead to the
 // program.

@@ -1,8 +1,11 @@
+//go:build guest
+
 package e2e
 
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,10 +13,26 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-const readable = "ro,nosuid,nodev,relatime" // how a mount's flags read in mountinfo
+// TestGuestContainer: a container of another distribution's tree, without an init and without fusermount3's help.
+func TestGuestContainer(t *testing.T) {
+	t.Parallel()
+	e := harness.New(t, "")
+	tree, err := exec.Command(filepath.Join(repoDir(t), "test/guest.sh")).Output()
+	if err != nil {
+		t.Fatalf("test/guest.sh: %v\n%s", err, err.(*exec.ExitError).Stderr)
+	}
+	ref := e.Push(harness.Fixture(t, "basic"))
+	argv := []string{"systemd-nspawn", "--quiet", "--pipe", "--directory=" + strings.TrimSpace(string(tree)), "--volatile=overlay", "--register=no", "--keep-unit",
+		"--resolv-conf=off", "--timezone=off", "--machine=" + filepath.Base(e.Dir), "--bind-ro=" + e.Bin + ":/usr/bin/pfmount"}
+	r := e.Command(append(append([]string{}, append(argv, "--bind=/dev/fuse")...), "sh", "-c", "rm /usr/bin/fusermount3; "+lived, "sh", "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 0)
+	if r.Stdout != readable+"\n" {
+		t.Errorf("mounted %q", r.Stdout)
+	}
+	e.Command(append(argv, "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 6, "/dev/fuse")
+}
 
-// TestSystemd boots a system and has it run mounts in each way that is documented.
-func TestSystemd(t *testing.T) {
+// TestGuestSystemd boots a system and has it run mounts in each way that is documented.
+func TestGuestSystemd(t *testing.T) {
 	t.Parallel()
 	g := bootGuest(t)
 	for _, part := range []struct {
@@ -217,14 +236,14 @@ func testFstab(t *testing.T, g *guest) {
 	g.run("ls /var/cache/pfmount/CACHEDIR.TAG /var/log/pfmount/*.log")
 }
 
-// readmeLines gives the lines of README that have a word, on the image of a fixture.
-func readmeLines(t *testing.T, word string) (lines []string) {
+// docLines gives the lines of fstab in the documents that have a word, on the image of a fixture.
+func docLines(t *testing.T, word string) (lines []string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repoDir(t), "README.md"))
+	text, err := os.ReadFile(filepath.Join(repoDir(t), "docs/operating.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	const image = "    ghcr.io/org/repo:tag  /mnt/"
+	const image = "ghcr.io/org/repo:tag  /mnt/"
 	for line := range strings.Lines(string(text)) {
 		if strings.HasPrefix(line, image) && strings.Contains(line, word) {
 			lines = append(lines, strings.Replace(strings.TrimSpace(line), "ghcr.io/org/repo:tag",
@@ -232,7 +251,7 @@ func readmeLines(t *testing.T, word string) (lines []string) {
 		}
 	}
 	if len(lines) == 0 {
-		t.Fatalf("README has no line of fstab with %s", word)
+		t.Fatalf("docs/operating.md has no line of fstab with %s", word)
 	}
 	return lines
 }
@@ -244,16 +263,16 @@ func (g *guest) access(user, dir string) {
 		user, dir, strings.TrimPrefix(harness.Fixture(g.t, "basic").Digest("model/base"), "sha256:")))
 }
 
-// testAutomount: the line of README, one that is for root alone, and the installed examples mount at
+// testAutomount: the documented line, one that is for all users, and the installed examples mount at
 // the first access, again after an unmount, and nothing before.
 func testAutomount(t *testing.T, g *guest) {
 	const units = "mnt-sess.automount mnt-sess.mount"
 	examples := fmt.Sprintf(`cd /usr/local/share/doc/pfmount/examples && cp %s /etc/systemd/system
 sed -i 's,^What=.*,What=oci-layout:/images:basic,; s/^Options=.*/Options=allow_other,_netdev/' \
 	/etc/systemd/system/mnt-sess.mount`, units)
-	const rootsOnly = "oci-layout:/images:basic /mnt/sess fuse.pfmount " +
-		"noauto,x-systemd.automount,_netdev,nofail,user 0 0"
-	for _, line := range append(readmeLines(t, "x-systemd.automount"), rootsOnly, "") {
+	const forAll = "oci-layout:/images:basic /mnt/sess fuse.pfmount " +
+		"noauto,x-systemd.automount,_netdev,nofail,allow_other 0 0"
+	for _, line := range append(docLines(t, "x-systemd.automount"), forAll, "") {
 		g.write("/etc/fstab", line)
 		start := "systemctl restart remote-fs.target"
 		if line == "" {
@@ -266,7 +285,7 @@ sed -i 's,^What=.*,What=oci-layout:/images:basic,; s/^Options=.*/Options=allow_o
 		}
 		for range 2 {
 			g.access("root", "/mnt/sess")
-			if line != rootsOnly {
+			if line == "" || strings.Contains(line, "allow_other") {
 				g.access("nobody", "/mnt/sess")
 			}
 			g.run("systemctl stop mnt-sess.mount")
@@ -293,10 +312,11 @@ func testFailingAutomount(t *testing.T, g *guest) {
 // testUsersFstab: a user mounts what fstab lets users mount; mount(8) removes HOME, and cache and log
 // are in it.
 func testUsersFstab(t *testing.T, g *guest) {
-	g.write("/etc/fstab", strings.Join(readmeLines(t, ",user"), "\n"))
-	g.run(`id mounter >/dev/null 2>&1 || useradd -m mounter; mkdir -p /mnt/mine; chown mounter /mnt/mine`)
-	g.run("runuser -u mounter -- mount /mnt/mine")
-	g.access("mounter", "/mnt/mine")
+	g.write("/etc/fstab", strings.Join(docLines(t, ",user"), "\n"))
+	g.run(`id mounter >/dev/null 2>&1 || useradd -m mounter; chown mounter /mnt/sess`)
+	g.run("runuser -u mounter -- mount /mnt/sess")
+	g.access("mounter", "/mnt/sess")
 	g.run("ls /home/mounter/.cache/pfmount/CACHEDIR.TAG /home/mounter/.local/state/pfmount/*.log")
-	g.run("runuser -u mounter -- umount /mnt/mine; rm /etc/fstab; systemctl daemon-reload")
+	g.run("runuser -u mounter -- umount /mnt/sess; rm /etc/fstab; systemctl daemon-reload")
+	g.run("chown root /mnt/sess")
 }

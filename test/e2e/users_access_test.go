@@ -44,7 +44,7 @@ func denied(t *testing.T, other *harness.Env, paths ...string) {
 	}
 }
 
-// TestOthersDenied, case 45: without allow_other nobody but the user who mounted sees anything, root
+// TestOthersDenied: without allow_other only the user that mounted sees anything, root
 // included; folders of mode 0700 are the mounting user's own.
 func TestOthersDenied(t *testing.T) {
 	t.Parallel()
@@ -99,7 +99,7 @@ func inFuseConf(t *testing.T, text string) []string {
 	return []string{"nsenter", "-t", strconv.Itoa(cmd.Process.Pid), "-m"}
 }
 
-// TestAllowOther, case 45: with allow_other other users see what modes allow and no more, and set-id bits
+// TestAllowOther: with allow_other other users see what modes allow and no more, and set-id bits
 // do nothing.
 func TestAllowOther(t *testing.T) {
 	t.Parallel()
@@ -129,7 +129,7 @@ func TestAllowOther(t *testing.T) {
 	}
 }
 
-// TestAllowOtherRefused, case 45: an ordinary user may not give others access unless the administrator
+// TestAllowOtherRefused: an ordinary user may not give others access unless the administrator
 // says so; the error says where.
 func TestAllowOtherRefused(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ for f in ('f', 'r', 'd', '.'): check('access ' + f, lambda: access(f))
 assert os.access('f', os.R_OK) and os.access('d', os.X_OK)
 `
 
-// TestReadOnly, case 9: every change is EROFS for the owner and for root, the mount says ro, and programs
+// TestReadOnly: every change is EROFS for the owner and for root, the mount says ro, and programs
 // that only read do not complain.
 func TestReadOnly(t *testing.T) {
 	t.Parallel()

@@ -5,8 +5,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -81,6 +83,14 @@ func link(t testing.TB, dir string) string {
 
 // Main runs a package's tests and removes what they built; it is called by TestMain.
 func Main(m *testing.M) int {
+	// A shell starts what runs in its background, and nohup what it runs, with these ignored, and
+	// an ignored signal is inherited: no reader of a mount could be interrupted. One that is caught
+	// is none to the programs that this process starts.
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)

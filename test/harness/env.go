@@ -76,6 +76,14 @@ func Each(t *testing.T, test func(t *testing.T, e *Env)) {
 	}
 }
 
+// Once runs a test as an ordinary user, where nothing of it depends on the user.
+func Once(t *testing.T, test func(t *testing.T, e *Env)) {
+	t.Run(User, func(t *testing.T) {
+		t.Parallel()
+		test(t, New(t, User))
+	})
+}
+
 // Path is a path below the Env's folder.
 func (e *Env) Path(name string) string { return filepath.Join(e.Dir, name) }
 

@@ -12,23 +12,36 @@ type MountLine struct {
 	Dir, Options, Type, Source, Super string
 }
 
-// Mounts lists this mount namespace's mounts.
+// Mounts lists this mount namespace's mounts. A table that changes while it is read may end in the
+// middle of a line: it is read again.
 func Mounts(t testing.TB) []MountLine {
 	t.Helper()
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
+	for try := 0; ; try++ {
+		data, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, bad := parseMounts(string(data))
+		if bad == "" {
+			return list
+		}
+		if try == 10 {
+			t.Fatalf("mountinfo: %q", bad)
+		}
 	}
-	var list []MountLine
-	for line := range strings.SplitSeq(strings.TrimSpace(string(data)), "\n") {
+}
+
+// parseMounts gives the mounts of a table, or a line that is none.
+func parseMounts(table string) (list []MountLine, bad string) {
+	for line := range strings.Lines(table) {
 		before, after, _ := strings.Cut(line, " - ")
 		a, b := strings.Fields(before), strings.Fields(after)
-		if len(a) < 6 || len(b) < 3 {
-			t.Fatalf("mountinfo: %q", line)
+		if len(a) < 6 || len(b) < 3 || !strings.HasSuffix(line, "\n") {
+			return nil, line
 		}
 		list = append(list, MountLine{unescape(a[4]), a[5], b[0], unescape(b[1]), b[2]})
 	}
-	return list
+	return list, ""
 }
 
 // MountLines lists the mounts on dir, a path without symlinks.
