@@ -15,7 +15,7 @@ const module = "github.com/pfmount/pfmount"
 // ARCHITECTURE.md draws them.
 var arrows = map[string][]string{
 	"sign":                        nil,
-	"cache":                       {"cache/disk", "cache/disk/layout", "fetch/safedir"},
+	"cache":                       {"cache/disk", "cache/disk/layout"},
 	"fetch/safetext":              nil,
 	"fetch/sched":                 nil,
 	"fetch/strictjson":            {"fetch/safetext"},
@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"fusefs":                      {"fetch/pfimg", "fusefs/mounts"},
 	"fetch/ahead":                 {"fetch/pfimg"},
 	"fetch/capture":               {"fetch/pfimg"},
-	"cmd/pfmount":                 {"cache", "cache/disk", "cmd/pfmount/console", "cmd/pfmount/daemon", "cmd/pfmount/doctor", "cmd/pfmount/reader", "fetch", "fetch/ahead", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/prefetch", "fetch/ref", "fetch/registry", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "fusefs/mounts", "sign"},
+	"cmd/pfmount":                 {"cache", "cache/disk", "cmd/pfmount/console", "cmd/pfmount/daemon", "cmd/pfmount/doctor", "cmd/pfmount/reader", "fetch", "fetch/artifact", "fetch/capture", "fetch/local", "fetch/pfimg", "fetch/prefetch", "fetch/ref", "fetch/registry", "fetch/safedir", "fetch/safetext", "fetch/sched", "fusefs", "fusefs/mounts", "sign"},
 	"fetch/safedir":               nil,
 	"fusefs/mounts":               {"fetch/safetext"},
 	"cache/disk":                  {"cache/disk/layout"},
