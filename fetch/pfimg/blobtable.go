@@ -175,7 +175,7 @@ func (x *Index) parentBlob(r Row) Row {
 }
 
 // pathBlob is Path for the rows that are computed.
-func (x *Index) pathBlob(r Row) string {
+func pathBlob(x *Index, r Row) string {
 	parts := []string{blobsDir, blobsAlgorithm}
 	if f, ok := x.folder(r); ok {
 		parts = append(parts, x.blobs.folderName(f))

@@ -36,7 +36,7 @@ func build(ctx context.Context, m *Manifest, open Opener, maxEntries int) (*Inde
 		m.Cache.Manifest,
 		open,
 		func(s *strictjson.Reader) (err error) {
-			count, err = b.readPages(s, pages)
+			count, err = readPages(b, s, pages)
 			return err
 		},
 	)
@@ -49,23 +49,6 @@ func build(ctx context.Context, m *Manifest, open Opener, maxEntries int) (*Inde
 	x.SetSize(m.World.FS, treeSize)
 	x.SetSize(m.Cache.Manifest, tableSize)
 	return x, nil
-}
-
-// layout makes the names that every image has, and returns the directory of the pages. Their order
-// decides nothing: rows come from the names.
-func (b *builder) layout(m *Manifest) (pages uint32) {
-	b.file(0, "manifest.json", none)
-	b.dir(b.dir(0, blobsDir), blobsAlgorithm)
-	world, cache, model := b.dir(0, "world"), b.dir(0, "cache"), b.dir(0, "model")
-	b.tree.root = b.dir(world, "fs")
-	b.file(world, "env.json", b.blobs.add(m.World.Env))
-	b.file(world, "procs.json", b.blobs.add(m.World.Procs))
-	b.file(cache, "manifest.json", b.blobs.add(m.Cache.Manifest))
-	b.file(model, "base", b.blobs.add(m.Model.Base))
-	b.file(model, "diff.json", b.blobs.add(m.Model.Diff))
-	b.file(b.dir(0, "effects"), "ledger.jsonl", b.blobs.add(m.Effects.Ledger))
-	b.file(b.dir(0, "trace"), "messages.jsonl", b.blobs.add(m.Trace.Messages))
-	return b.dir(cache, "pages")
 }
 
 // readBlob reads a JSON blob to its end and returns how many bytes it has.

@@ -83,21 +83,21 @@ func newRows(n int) rows {
 }
 
 // explicit returns the index of an explicit row.
-func (x *Index) explicit(r Row) (i int, ok bool) {
-	return int(r - 1), r >= Root && r <= Row(len(x.rows.parent))
+func (c *rows) explicit(r Row) (i int, ok bool) {
+	return int(r - 1), r >= Root && r <= Row(len(c.parent))
 }
 
-func (x *Index) kind(i int) Kind { return Kind(x.rows.meta[i] >> kindShift) }
+func (c *rows) kind(i int) Kind { return Kind(c.meta[i] >> kindShift) }
 
-func (x *Index) name(i int) string { return x.rows.names[x.rows.name[i]:x.rows.name[i+1]] }
+func (c *rows) text(i int) string { return c.names[c.name[i]:c.name[i+1]] }
 
 // Lookup finds a name in a directory. Names compare as bytes.
 func (x *Index) Lookup(dir Row, name string) (Row, bool) {
-	i, ok := x.explicit(dir)
+	i, ok := x.rows.explicit(dir)
 	switch {
 	case !ok || dir == x.algorithm:
 		return x.lookupBlob(dir, name)
-	case x.kind(i) != Dir:
+	case x.rows.kind(i) != Dir:
 		return 0, false
 	case dir == Root && name == sigName:
 		return x.sigRow()
@@ -106,7 +106,7 @@ func (x *Index) Lookup(dir Row, name string) (Row, bool) {
 	low, high := int(span.first), int(span.first+span.count)
 	for low < high {
 		mid := (low + high) / 2
-		switch c := strings.Compare(x.name(mid), name); {
+		switch c := strings.Compare(x.rows.text(mid), name); {
 		case c == 0:
 			return Row(mid) + 1, true
 		case c < 0:
@@ -121,17 +121,17 @@ func (x *Index) Lookup(dir Row, name string) (Row, bool) {
 // Child returns the i-th name of a directory, counted from 0, in an order that never changes; ok is
 // false beyond the last. It costs the same for every i.
 func (x *Index) Child(dir Row, i int) (row Row, name string, ok bool) {
-	at, ok := x.explicit(dir)
+	at, ok := x.rows.explicit(dir)
 	switch {
 	case !ok || dir == x.algorithm:
 		return x.childBlob(dir, i)
-	case x.kind(at) != Dir || i < 0:
+	case x.rows.kind(at) != Dir || i < 0:
 		return 0, "", false
 	}
 	span := x.dirs[x.rows.ref[at]]
 	if i < int(span.count) {
 		child := int(span.first) + i
-		return Row(child) + 1, x.name(child), true
+		return Row(child) + 1, x.rows.text(child), true
 	}
 	if row, ok := x.sigRow(); ok && dir == Root && i == int(span.count) {
 		return row, sigName, true
@@ -141,12 +141,12 @@ func (x *Index) Child(dir Row, i int) (row Row, name string, ok bool) {
 
 // Attr returns what stat(2) needs; ok is false when there is no such row.
 func (x *Index) Attr(r Row) (a Attr, ok bool) {
-	i, ok := x.explicit(r)
+	i, ok := x.rows.explicit(r)
 	if !ok {
 		return x.attrBlob(r)
 	}
 	ref := x.rows.ref[i]
-	a = Attr{Kind: x.kind(i), Mode: uint32(x.rows.meta[i] & permBits), Nlink: 1}
+	a = Attr{Kind: x.rows.kind(i), Mode: uint32(x.rows.meta[i] & permBits), Nlink: 1}
 	switch {
 	case r == x.algorithm:
 		a.Nlink = 2 + uint32(len(x.blobs.folders))
@@ -164,7 +164,7 @@ func (x *Index) Attr(r Row) (a Attr, ok bool) {
 
 // Parent returns the directory of a row, Root for Root, 0 when there is no such row.
 func (x *Index) Parent(r Row) Row {
-	i, ok := x.explicit(r)
+	i, ok := x.rows.explicit(r)
 	if !ok {
 		return x.parentBlob(r)
 	}
@@ -173,8 +173,8 @@ func (x *Index) Parent(r Row) Row {
 
 // Link returns the target of a symlink as recorded.
 func (x *Index) Link(r Row) (string, bool) {
-	i, ok := x.explicit(r)
-	if !ok || x.kind(i) != Symlink {
+	i, ok := x.rows.explicit(r)
+	if !ok || x.rows.kind(i) != Symlink {
 		return "", false
 	}
 	ref := x.rows.ref[i]
@@ -183,13 +183,13 @@ func (x *Index) Link(r Row) (string, bool) {
 
 // Path returns the path of a row in the mount, without a leading slash; "" for Root and for no row.
 func (x *Index) Path(r Row) string {
-	if i, ok := x.explicit(r); ok && r != Root {
+	if i, ok := x.rows.explicit(r); ok && r != Root {
 		if r = Row(x.rows.parent[i]) + 1; r == Root {
-			return x.name(i)
+			return x.rows.text(i)
 		}
-		return x.Path(r) + "/" + x.name(i)
+		return x.Path(r) + "/" + x.rows.text(i)
 	}
-	return x.pathBlob(r)
+	return pathBlob(x, r)
 }
 
 // Find returns the row of a path in the mount; "" and "/" are Root, one leading and one trailing
@@ -220,11 +220,11 @@ func (x *Index) Blob(r Row) (d Digest, size int64, ok bool) {
 }
 
 func (x *Index) blobOf(r Row) uint32 {
-	i, ok := x.explicit(r)
+	i, ok := x.rows.explicit(r)
 	if !ok {
 		return x.blobRow(r)
 	}
-	switch ref := x.rows.ref[i]; x.kind(i) {
+	switch ref := x.rows.ref[i]; x.rows.kind(i) {
 	case File:
 		return ref
 	case Symlink:
@@ -236,8 +236,8 @@ func (x *Index) blobOf(r Row) uint32 {
 // Inline returns the content of the rows that are no blobs: manifest.json and manifest.json.sig.
 // The bytes are shared: do not change them.
 func (x *Index) Inline(r Row) ([]byte, bool) {
-	if i, ok := x.explicit(r); ok {
-		return x.man.Raw, x.kind(i) == File && x.rows.ref[i] == none
+	if i, ok := x.rows.explicit(r); ok {
+		return x.man.Raw, x.rows.kind(i) == File && x.rows.ref[i] == none
 	}
 	row, ok := x.sigRow()
 	return x.man.Signature, ok && r == row

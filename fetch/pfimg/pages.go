@@ -23,7 +23,7 @@ type pageTable struct {
 
 // readPages reads cache.manifest. Sizes are signed as soon as the whole is read, since the fields
 // that they follow from may come last.
-func (b *builder) readPages(s *strictjson.Reader, dir uint32) (int, error) {
+func readPages(b *builder, s *strictjson.Reader, dir uint32) (int, error) {
 	p := pageTable{dir: dir, first: len(b.nodes), numbers: [4]int64{-1, -1, -1, -1}, bytes: -1}
 	if err := s.Object(func(name []byte) error { return p.field(b, s, name) }); err != nil {
 		return 0, err
