@@ -84,6 +84,11 @@ func TestTreeRefuses(t *testing.T) {
 	tests := []struct{ name, tree, says string }{
 		{"leaves the tree: up", entry(file("../x", 1)), `entry "../x"`},
 		{"leaves the tree: up inside", entry(file("a/../../x", 1)), `entry "a/../../x"`},
+		{"leaves the tree: up within", entry(file("a/../x", 1)), `entry "a/../x"`},
+		{"leaves the tree: up last", entry(file("a/..", 1)), `entry "a/.."`},
+		{"leaves the tree: a file of only dots", entry(file("..", 1)), `entry ".."`},
+		{"leaves the tree: a file at the root", entry(file(".", 1)), `entry "."`},
+		{"leaves the tree: slash", entry(file("/", 1)), `entry "/"`},
 		{"leaves the tree: absolute", entry(file("/etc/passwd", 1)), `entry "/etc/passwd": an absolute path`},
 		{"leaves the tree: double slash", entry(file("a//b", 1)), `entry "a//b": an empty name`},
 		{"leaves the tree: dot first", entry(file("./a", 1)), `entry "./a"`},

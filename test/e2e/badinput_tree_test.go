@@ -16,24 +16,13 @@ func plainFile(path string) imgbuild.Entry {
 }
 
 // TestPathsThatLeave: signed trees with one bad path each are refused at mount; the error quotes
-// the path, escaped, and nothing is written anywhere.
+// the path, escaped, and nothing is written anywhere. One row a kind; fetch/pfimg tests the rest.
 func TestPathsThatLeave(t *testing.T) {
 	t.Parallel()
 	evil := fmt.Sprintf("/tmp/pfmount-evil-%d", os.Getpid())
 	tests := []struct{ name, path, says string }{
 		{"parent", "../x", `"../x"`},
-		{"parent further on", "a/../../x", `"a/../../x"`},
-		{"parent within", "a/../x", `"a/../x"`},
-		{"parent at the end", "a/..", `"a/.."`},
-		{"dots", "..", `".."`},
-		{"dot", ".", `"."`},
 		{"absolute", evil, `"` + evil + `"`},
-		{"root", "/", `"/"`},
-		{"double slash", "a//b", `"a//b"`},
-		{"dot first", "./a", `"./a"`},
-		{"dot last", "a/.", `"a/."`},
-		{"dot within", "a/./b", `"a/./b"`},
-		{"slash last", "a/", `"a/"`},
 		{"empty", "", `""`},
 		{"NUL", "a\x00b", `"a\x00b"`},
 		{"escape sequence in it", "../\x1b[31m", `"../\x1b[31m"`},
