@@ -32,10 +32,13 @@ func (k *sink) spoil(t *testing.T) {
 		if err != nil || to != filepath.Join(k.s.dir.Path(), "tmp", layout.BlobName(digest{1})) {
 			continue
 		}
-		null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		// Its mode may be changed through the descriptor, so it must be a file of the test's own.
+		name := filepath.Join(t.TempDir(), "empty")
+		must(t, os.WriteFile(name, nil, 0o600))
+		empty, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		must(t, err)
-		must(t, unix.Dup3(null, helperNumber(fd.Name()), unix.O_CLOEXEC))
-		must(t, unix.Close(null))
+		must(t, unix.Dup3(empty, helperNumber(fd.Name()), unix.O_CLOEXEC))
+		must(t, unix.Close(empty))
 		return
 	}
 	t.Fatal("no partial file is open")

@@ -183,9 +183,13 @@ func (p *Partial) Abandon(failed error) {
 	given := errors.Is(failed, context.Canceled) || errors.Is(failed, ErrUnwanted)
 	if err == nil && failed != nil && !given {
 		text := failed.Error()
-		_ = unix.Ftruncate(p.fd, 0)
-		_, _ = layout.WriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)
-		_ = unix.Fchmod(p.fd, failedMode)
+		err = unix.Ftruncate(p.fd, 0)
+		if err == nil {
+			_, err = layout.WriteFull(p.fd, []byte(text[:min(len(text), 512)]), 0)
+		}
+		if err == nil {
+			_ = unix.Fchmod(p.fd, failedMode)
+		}
 	}
 	_ = unix.Close(p.fd)
 	p.d.done(p.f)

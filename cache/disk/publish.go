@@ -54,7 +54,7 @@ func (p *Partial) publish(ctx context.Context) (*Blob, error) {
 	}
 	p.d.lim.pause("unlock")
 	if err := unix.Flock(p.fd, unix.LOCK_UN); err != nil {
-		return nil, layout.OnDisk("unlock partial file", err)
+		p.d.Warn("a blob stays locked while it is open", layout.OnDisk("unlock", err))
 	}
 	return b, nil
 }
@@ -132,6 +132,9 @@ func (p *Partial) rename(ctx context.Context, b *Blob, cost int64) (bool, error)
 			}
 		}
 		err = unix.Renameat(p.f.Tmp, name, dir, name)
+		if err != nil && p.taken > 0 {
+			_ = unix.Fchmod(p.fd, growingMode) // a count must see it again
+		}
 		if err != nil && b.sums != nil {
 			_ = layout.Remove(dir, name+layout.SumsSuffix)
 		}

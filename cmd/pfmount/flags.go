@@ -114,6 +114,10 @@ func cacheDir(c *cli.Context) (string, error) {
 		if os.Geteuid() == 0 {
 			return "/var/cache/pfmount", nil
 		}
+		if os.Getenv("HOME") == "" {
+			return "", usagef("no cache folder: HOME is not set, and user %d has no home folder in"+
+				" /etc/passwd; give one with --cache-dir", os.Geteuid())
+		}
 		return "", usagef("no cache folder: %v; give one with --cache-dir", err)
 	}
 	return filepath.Join(dir, "pfmount"), nil
@@ -167,7 +171,8 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Opt
 	return fetch.Options{
 		Policy: policy, Log: log, MaxBlobSize: maxBlob,
 		Registry: registry.Options{
-			Version: version, Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
+			Log: log, Version: version,
+			Offline: c.Bool("offline"), PlainHTTP: c.Bool("plain-http"),
 			StallTimeout: c.Duration("stall-timeout"), MaxConns: c.Int("max-connections"),
 			Login: registry.LoginOptions{Getenv: os.Getenv, Username: user, Password: password},
 			TLS: registry.TLSOptions{

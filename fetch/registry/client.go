@@ -143,7 +143,7 @@ func (c *client) anyScheme(ctx context.Context, e *endpoint, what call) (*http.R
 	resp, secure := c.send(ctx, e, "https", what)
 	var status *statusError
 	switch {
-	case e.knownScheme() == "https", isTLS(secure), ctx.Err() != nil:
+	case secure == nil, e.knownScheme() == "https", isTLS(secure), ctx.Err() != nil:
 		return resp, secure
 	case errors.As(err, &status) && !noTLS(secure):
 		return resp, secure // a server with TLS refused HTTP, and failed otherwise

@@ -42,7 +42,8 @@ func TestFillCost(t *testing.T) {
 		all += n
 	}
 	t.Logf("%.1f calls a file: %v", float64(all)/files, calls)
-	const most = files * 37 / 2 // it was 17.9 a file when this was written, the program's start and some directories included
+	// It was 19.0 a file when this was written, the program's start and some directories included.
+	const most = files * 39 / 2
 	if all > most {
 		t.Errorf("%d system calls on the disk for %d files, want at most %d: %v", all, files, most, calls)
 	}

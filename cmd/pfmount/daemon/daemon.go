@@ -141,9 +141,11 @@ func (d *daemon) run(ctx context.Context, ready func() error) error {
 	}
 	guard := d.guardMount(at)
 	defer guard.Close()
-	d.cfg.Interrupts.AtSecond(d.abandon)
+	on := at.MountID()
+	d.cfg.Interrupts.AtSecond(func() { d.abandon(on) })
 	server, err := d.mount(at, root)
 	if err != nil {
+		d.cfg.Interrupts.AtSecond(nil)
 		return err
 	}
 	if err := guard.tell(server.Mounted()); err != nil {
@@ -226,10 +228,11 @@ func (d *daemon) newEnding(s server) *ending {
 	return e
 }
 
-// abandon detaches what a mount that is being made has mounted: no server is known yet that could.
-func (d *daemon) abandon() {
+// abandon detaches what a mount that is being made has mounted on the mount on: no server is known
+// yet that could. A mount of another process is left alone.
+func (d *daemon) abandon(on int) {
 	top, err := mounts.At(d.cfg.Mountpoint)
-	if err == nil && top != nil && top.Ours() {
+	if err == nil && top != nil && top.Ours() && top.Parent == on && top.Source == d.cfg.Image {
 		_ = mounts.Detach(top, true) // the process ends in any case
 	}
 }
