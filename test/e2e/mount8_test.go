@@ -196,7 +196,8 @@ grep -q mounted "$4"/.local/state/pfmount/*.log; "$1" umount "$3"`,
 		u.Bin, ref, u.MountDir(), u.Path("home")).Want(t, 0)
 	u.Prefix = home("/nonexistent")
 	dir = u.MountDir()
-	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--log-file")
+	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--cache-dir")
+	u.Run("--cache-dir", u.Path("cache"), ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--log-file")
 	u.Run("--log-file", u.Path("home/log"), ref, dir).Want(t, 1, "HOME", "--cache-dir")
 	u.Run("cat", ref, "model/base").Want(t, 1, "HOME", "--cache-dir")
 	// No entry at all.
