@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/urfave/cli/v2"
 )
 
@@ -81,7 +82,7 @@ COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
 OPTIONS OF A MOUNT (also as -o NAME[=VALUE],...):
 `)
 	for _, f := range mount.Flags {
-		if !isVisible(f) {
+		if !cmdline.IsVisible(f) {
 			continue
 		}
 		fmt.Fprintf(&b, "   %s\n", f.String())

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/artifact"
@@ -86,6 +87,7 @@ var codes = []struct {
 	code int
 }{
 	{errUsage, exitUsage},
+	{cmdline.ErrUsage, exitUsage},
 	{daemon.ErrUsage, exitUsage},
 	{errAbsent, exitAbsent},
 	{reader.ErrOpenFiles, exitUsage},
@@ -102,6 +104,7 @@ var codes = []struct {
 	{cache.ErrSize, exitIntegrity},
 	{cache.ErrDamaged, exitDisk},
 	{errMount, exitMount},
+	{cmdline.ErrNamespace, exitMount},
 	{daemon.ErrMount, exitMount},
 	{fusefs.ErrMount, exitMount},
 	{mounts.ErrDevice, exitMount},

@@ -13,9 +13,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -36,7 +38,7 @@ func main() {
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	interruptedCode := exitInterrupted
-	if isMountHelper(os.Args[0]) {
+	if cmdline.IsMountHelper(os.Args[0]) {
 		interruptedCode = helperCode(interruptedCode)
 	}
 	in, ctx, stop := daemon.CatchInterrupts(interruptedCode)
@@ -47,7 +49,7 @@ func main() {
 	if interrupted && err != nil {
 		code = exitInterrupted
 	}
-	if isMountHelper(os.Args[0]) {
+	if cmdline.IsMountHelper(os.Args[0]) {
 		code = helperCode(code)
 	}
 	var shown shownError
@@ -61,9 +63,13 @@ func main() {
 func run(ctx context.Context, in *daemon.Interrupts, args []string) error {
 	app := newApp()
 	app.Metadata = map[string]any{interruptsKey: in}
-	order := arrange
-	if isMountHelper(args[0]) {
-		order = arrangeHelper
+	if line, ok := cmdline.Complete(app, args, places); ok {
+		defer time.AfterFunc(completeLimit, func() { os.Exit(exitOK) }).Stop()
+		return app.RunContext(ctx, line)
+	}
+	order := cmdline.Arrange
+	if cmdline.IsMountHelper(args[0]) {
+		order = cmdline.ArrangeHelper
 	}
 	args, err := order(app, args)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package cmdline
 
 import (
 	"os"
@@ -17,8 +17,8 @@ import (
 //
 //	mount.TYPE IMAGE DIR [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
-// isMountHelper reports whether the program was called as mount(8) calls it.
-func isMountHelper(program string) bool {
+// IsMountHelper reports whether the program was called as mount(8) calls it.
+func IsMountHelper(program string) bool {
 	return strings.HasPrefix(filepath.Base(program), "mount.")
 }
 
@@ -31,8 +31,8 @@ type helperCall struct {
 	page        string // --help or --version, if asked for
 }
 
-// arrangeHelper turns mount(8)'s command line into what urfave/cli parses.
-func arrangeHelper(app *cli.App, args []string) ([]string, error) {
+// ArrangeHelper turns mount(8)'s command line into what urfave/cli parses.
+func ArrangeHelper(app *cli.App, args []string) ([]string, error) {
 	call, err := parseHelper(args[1:])
 	if err != nil {
 		return nil, err
@@ -141,15 +141,15 @@ func runInNamespace(namespace, program string, args []string) error {
 	}
 	f, err := os.Open(namespace)
 	if err != nil {
-		return mountf("option -N: %w", err)
+		return namespacef("option -N: %w", err)
 	}
 	// A thread that shares its working folder with others may not change; exec makes it the only one.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return mountf("option -N: unshare: %w", err)
+		return namespacef("option -N: unshare: %w", err)
 	}
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNS); err != nil {
-		return mountf("option -N: %s: %w", namespace, err)
+		return namespacef("option -N: %s: %w", namespace, err)
 	}
-	return mountf("option -N: %w", syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
+	return namespacef("option -N: %w", syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
 }
