@@ -124,7 +124,8 @@ func RecordData(dir string, maxSize int64) iter.Seq[[]byte] {
 				continue
 			}
 			all, err := os.ReadFile(filepath.Join(records, e.Name()))
-			if err != nil || len(all) < recordHeader || string(all[:len(recordMagic)]) != recordMagic {
+			if err != nil || len(all) < recordHeader ||
+				string(all[:len(recordMagic)]) != recordMagic {
 				continue
 			}
 			if !yield(all[recordHeader:]) {

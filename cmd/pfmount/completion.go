@@ -19,8 +19,8 @@ func completionCommand() *cli.Command {
 		Name:      "completion",
 		Usage:     "print the completion script of a shell: bash, zsh, fish",
 		ArgsUsage: "SHELL",
-		Description: `The script asks the pfmount in PATH, which completes commands, options, the mount
-points of mounts, tags of image layouts and images that the cache knows.
+		Description: `The script asks the pfmount in PATH, which completes commands, options, the
+mount points of mounts, tags of image layouts and images that the cache knows.
 make install puts it where the shell looks for it.
 
 Example: source <(pfmount completion bash)
@@ -28,7 +28,7 @@ Example: source <(pfmount completion bash)
 Limitations: names of images in registries are completed when they were used
 before: nothing is asked of the network.`,
 		Action: func(c *cli.Context) error {
-			shell, err := oneArg(c, "SHELL")
+			shell, err := cmdline.OneArg(c, "SHELL")
 			if err != nil {
 				return err
 			}

@@ -129,7 +129,7 @@ func TestCommandsExplained(t *testing.T) {
 			!strings.Contains(c.Description, "\n\nLimitations: ") {
 			t.Errorf("%q: usage %q, description %q", path, c.Usage, c.Description)
 		}
-		if !regexp.MustCompile(`(?m)^\.S[HS] ` + c.Name + `\b`).MatchString(page) && !c.Hidden {
+		if !regexp.MustCompile(`(?m)^\.S[HS] `+c.Name+`\b`).MatchString(page) && !c.Hidden {
 			t.Errorf("the manual page has no %q", path)
 		}
 		for _, f := range c.VisibleFlags() {

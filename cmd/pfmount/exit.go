@@ -72,8 +72,13 @@ type markedError struct {
 
 func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
 
-func usagef(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errUsage} }
-func mountf(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errMount} }
+func usagef(format string, a ...any) error {
+	return markedError{fmt.Errorf(format, a...), errUsage}
+}
+
+func mountf(format string, a ...any) error {
+	return markedError{fmt.Errorf(format, a...), errMount}
+}
 
 // A shownError was already printed and only carries the exit code.
 type shownError struct{ error }
@@ -135,7 +140,8 @@ func exitCode(err error) int {
 	var link *os.LinkError
 	var sys *os.SyscallError
 	var errno syscall.Errno
-	if errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &sys) || errors.As(err, &errno) {
+	if errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &sys) ||
+		errors.As(err, &errno) {
 		return exitDisk
 	}
 	return exitUsage

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/environ"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -32,8 +33,8 @@ func main() {
 	case os.Getenv(mounts.ProbeVar) != "":
 		os.Exit(mounts.RunProbe())
 	}
-	dropForeignFolders(os.Stderr)
-	setHome()
+	environ.DropForeignFolders(os.Stderr)
+	environ.SetHome()
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

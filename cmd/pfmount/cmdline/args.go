@@ -11,11 +11,14 @@ import (
 // nosuid and nodev. What asks for less than that (noexec) is an option of ours.
 var genericOptions = map[string]bool{
 	"ro": true, "rw": true, "dev": true, "nodev": true, "suid": true, "nosuid": true, "exec": true,
-	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true, "norelatime": true,
+	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true,
+	"norelatime":  true,
 	"strictatime": true, "diratime": true, "nodiratime": true, "lazytime": true, "nolazytime": true,
-	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "owner": true, "group": true,
+	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true,
+	"owner": true, "group": true,
 	"dirsync": true, "mand": true, "nomand": true, "iversion": true, "noiversion": true,
-	"_netdev": true, "nofail": true, "defaults": true, "default_permissions": true, "silent": true, "loud": true,
+	"_netdev": true, "nofail": true, "defaults": true, "default_permissions": true,
+	"silent": true, "loud": true,
 }
 
 // Arrange turns what a user may type into what urfave/cli parses: it inserts
@@ -110,12 +113,13 @@ func spreadOptions(cmd *cli.Command, list string) ([]string, error) {
 	var out []string
 	for _, opt := range splitEscaped(list) {
 		name, value, valued := strings.Cut(opt, "=")
-		if opt == "" || genericOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") || name == "comment" {
+		if opt == "" || genericOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") ||
+			name == "comment" {
 			continue
 		}
 		name = strings.ReplaceAll(name, "_", "-")
 		f := flagNamed(cmd, name)
-		if f == nil || !IsVisible(f) {
+		if f == nil || !isVisible(f) {
 			return nil, usagef("unknown mount option %q", opt)
 		}
 		if needs := flagTakesValue(f); needs != valued {
@@ -170,7 +174,7 @@ func flagNamed(cmd *cli.Command, name string) cli.Flag {
 	return nil
 }
 
-func IsVisible(f cli.Flag) bool {
+func isVisible(f cli.Flag) bool {
 	v, ok := f.(cli.VisibleFlag)
 	return ok && v.IsVisible()
 }

@@ -30,8 +30,8 @@ const completeFlag = "--generate-bash-completion"
 type Candidates func(c *cli.Context, word string) []string
 
 // Complete turns a command line that asks for completions into what urfave/cli parses: the command
-// prints the candidates for the last word and does nothing else. It reports whether args ask. places
-// has the candidates by the name of an argument or of an option's value, such as IMAGE.
+// prints the candidates for the last word and does nothing else. It reports whether args ask.
+// places has the candidates by the name of an argument or of an option's value, such as IMAGE.
 func Complete(app *cli.App, args []string, places map[string]Candidates) ([]string, bool) {
 	n := len(args) - 1
 	if n < 2 || args[n] != completeFlag {
@@ -68,7 +68,7 @@ type word struct {
 	text      string
 	command   *cli.Command
 	commands  []*cli.Command // that the word may name
-	option    string         // whose value the word is, "" for none
+	option    string         // of which the word is the value, "" for none
 	arguments int            // of the command, before the word
 	places    map[string]Candidates
 }

@@ -25,7 +25,9 @@ type markedError struct {
 
 func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
 
-func usagef(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), ErrUsage} }
+func usagef(format string, a ...any) error {
+	return markedError{fmt.Errorf(format, a...), ErrUsage}
+}
 
 func namespacef(format string, a ...any) error {
 	return markedError{fmt.Errorf(format, a...), ErrNamespace}

@@ -7,7 +7,8 @@ import (
 )
 
 // Manual returns the manual page of app as roff, in its first section. The options of the mount
-// stand for those of the program, and those that other commands share with it are named there alone.
+// stand for those of the program, and those that other commands share with it are named there
+// alone.
 func Manual(app *cli.App) (string, error) {
 	mount := app.Command("mount")
 	app.Flags = mount.VisibleFlags()
@@ -26,7 +27,8 @@ func documented(c, mount *cli.Command) {
 	var own []cli.Flag
 	var shared []string
 	for _, f := range c.VisibleFlags() {
-		if same := flagNamed(mount, f.Names()[0]); c != mount && same != nil && same.String() == f.String() {
+		if same := flagNamed(mount, f.Names()[0]); c != mount && same != nil &&
+			same.String() == f.String() {
 			shared = append(shared, "**--"+f.Names()[0]+"**")
 		} else {
 			own = append(own, f)
@@ -35,7 +37,8 @@ func documented(c, mount *cli.Command) {
 	text := c.Description
 	if before, example, ok := strings.Cut(text, "Example: "); ok {
 		example, after, _ := strings.Cut(example, "\n\n")
-		text = before + "Example:\n\n    " + strings.ReplaceAll(example, "\n", "\n    ") + "\n\n" + after
+		text = before + "Example:\n\n    " + strings.ReplaceAll(example, "\n",
+			"\n    ") + "\n\n" + after
 	}
 	usage := "**" + strings.TrimSpace(c.Name+" "+c.ArgsUsage) + "**: " + c.Usage + ".\n\n" + text
 	if len(shared) > 0 {

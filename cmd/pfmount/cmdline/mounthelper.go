@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount(8), and so fstab and systemd, hands types that it does not know to a program named mount.TYPE. Under such a name
-// (make install links mount.pfmount and mount.fuse.pfmount) the command line is mount(8)'s:
+// mount(8), and so fstab and systemd, hands types that it does not know to a program named
+// mount.TYPE. Under such a name (make install links mount.pfmount and mount.fuse.pfmount) the
+// command line is mount(8)'s:
 //
 //	mount.TYPE IMAGE DIR [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
@@ -57,7 +58,8 @@ func ArrangeHelper(app *cli.App, args []string) ([]string, error) {
 		}
 		for _, o := range spread {
 			if o == "--foreground" || o == "--f" {
-				return nil, usagef("mount option %q: mount(8) waits for the end of a mount in the foreground", strings.Trim(o, "-"))
+				return nil, usagef("mount option %q: mount(8) waits for the end of a mount "+
+					"in the foreground", strings.Trim(o, "-"))
 			}
 		}
 		out = append(out, spread...)
@@ -88,7 +90,8 @@ func parseHelper(args []string) (*helperCall, error) {
 	return c, nil
 }
 
-// letters reads the options of one argument, such as sfnv, and returns what is left of the arguments behind it.
+// letters reads the options of one argument, such as sfnv, and returns what is left of the
+// arguments behind it.
 func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 	for i, letter := range letters {
 		switch letter {
@@ -115,7 +118,8 @@ func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 			} // -t type.subtype can only be ours
 			return rest, nil
 		default:
-			return nil, usagef("unknown option -%c: mount(8)'s helper takes IMAGE DIR [-sfnv] [-N namespace] [-o options]", letter)
+			return nil, usagef("unknown option -%c: mount(8)'s helper takes "+
+				"IMAGE DIR [-sfnv] [-N namespace] [-o options]", letter)
 		}
 	}
 	return rest, nil
@@ -133,8 +137,9 @@ func (c *helperCall) arguments() []string {
 	return append(append(out, "--"), c.positionals...)
 }
 
-// runInNamespace starts this program over in another mount namespace, a file or the number of a process there, as -N
-// asks: mount(8) leaves the change to its helper. It returns only when that fails.
+// runInNamespace starts this program over in another mount namespace, a file or the number of a
+// process there, as -N asks: mount(8) leaves the change to its helper. It returns only when that
+// fails.
 func runInNamespace(namespace, program string, args []string) error {
 	if _, err := strconv.Atoi(namespace); err == nil {
 		namespace = "/proc/" + namespace + "/ns/mnt"
@@ -143,7 +148,8 @@ func runInNamespace(namespace, program string, args []string) error {
 	if err != nil {
 		return namespacef("option -N: %w", err)
 	}
-	// A thread that shares its working folder with others may not change; exec makes it the only one.
+	// A thread that shares its working folder with others may not change; exec makes it the only
+	// one.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return namespacef("option -N: unshare: %w", err)
@@ -151,5 +157,6 @@ func runInNamespace(namespace, program string, args []string) error {
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNS); err != nil {
 		return namespacef("option -N: %s: %w", namespace, err)
 	}
-	return namespacef("option -N: %w", syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
+	return namespacef("option -N: %w",
+		syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
 }
