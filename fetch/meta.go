@@ -45,6 +45,15 @@ func (r record) save(meta Meta) error {
 	return meta.Put(r.Reference, data)
 }
 
+// RecordedReference returns the reference that data is the record of, "" when it is no record.
+func RecordedReference(data []byte) string {
+	var r record
+	if json.Unmarshal(data, &r) != nil {
+		return ""
+	}
+	return r.Reference
+}
+
 // lastVerified returns the manifest's digest in the record of a reference. A record is only a hint
 // of where to look: what it leads to is verified like anything else.
 func lastVerified(meta Meta, ref ref.Ref) (pfimg.Digest, error) {

@@ -6,6 +6,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +107,32 @@ func getRecord(ctx context.Context, d *Dir, f *layout.Folder, name string) ([]by
 	d.count.damaged.Add(1)
 	_ = layout.Remove(dir, layout.RecordName(name))
 	return nil, fmt.Errorf("%w: %w", ErrDamaged, fs.ErrNotExist)
+}
+
+// RecordData returns the data of each record of at most maxSize bytes below dir, unchecked, without
+// opening the cache or creating it: for hints alone.
+func RecordData(dir string, maxSize int64) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		records := filepath.Join(dir, "records")
+		entries, err := os.ReadDir(records)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			fi, err := e.Info()
+			if err != nil || !fi.Mode().IsRegular() || fi.Size() > maxSize+int64(recordHeader) {
+				continue
+			}
+			all, err := os.ReadFile(filepath.Join(records, e.Name()))
+			if err != nil || len(all) < recordHeader ||
+				string(all[:len(recordMagic)]) != recordMagic {
+				continue
+			}
+			if !yield(all[recordHeader:]) {
+				return
+			}
+		}
+	}
 }
 
 // record is one file below records/.

@@ -5,13 +5,16 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/urfave/cli/v2"
 )
 
 // newApp describes the command line. Mounting is the hidden command "mount":
 // arrange inserts it when the first argument names no command.
 func newApp() *cli.App {
-	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
+	cli.VersionFlag = &cli.BoolFlag{
+		Name: "version", Aliases: []string{"V"}, Usage: "print the version",
+	}
 	mount := mountCommand()
 	app := &cli.App{
 		Name:      "pfmount",
@@ -20,11 +23,12 @@ func newApp() *cli.App {
 		Version:   version,
 		Commands: []*cli.Command{
 			mount, umountCommand(), statusCommand(), inspectCommand(), lsCommand(), catCommand(),
-			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(), doctorCommand(), cacheCommand(), completionCommand(), manpageCommand(),
+			warmCommand(), verifyCommand(), pushCommand(), pullCommand(), existsCommand(),
+			doctorCommand(), cacheCommand(), completionCommand(), manpageCommand(),
 		},
 		DisableSliceFlagSeparator: true,
 		HideHelpCommand:           true,
-		OnUsageError:              onUsageError,
+		OnUsageError:              cmdline.OnUsageError,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			c.App.Writer = os.Stderr
@@ -42,22 +46,10 @@ func newApp() *cli.App {
 }
 
 func setUsageError(c *cli.Command) {
-	c.OnUsageError = onUsageError
+	c.OnUsageError = cmdline.OnUsageError
 	for _, s := range c.Subcommands {
 		setUsageError(s)
 	}
-}
-
-// onUsageError replaces urfave/cli's habit of printing the whole help.
-func onUsageError(c *cli.Context, err error, _ bool) error {
-	return usagef("%v (see pfmount %s--help)", err, commandPrefix(c))
-}
-
-func commandPrefix(c *cli.Context) string {
-	if c.Command == nil || c.Command.Name == "" || c.Command.Name == "pfmount" || c.Command.Name == "mount" {
-		return ""
-	}
-	return strings.TrimPrefix(c.Command.HelpName, c.App.HelpName+" ") + " "
 }
 
 // appHelp is urfave/cli's own page, with the options of the hidden mount
@@ -80,10 +72,7 @@ COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
 
 OPTIONS OF A MOUNT (also as -o NAME[=VALUE],...):
 `)
-	for _, f := range mount.Flags {
-		if !isVisible(f) {
-			continue
-		}
+	for _, f := range mount.VisibleFlags() {
 		fmt.Fprintf(&b, "   %s\n", f.String())
 	}
 	b.WriteString(`   --help, -h	show help (also: pfmount COMMAND --help)

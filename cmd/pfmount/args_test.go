@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 )
 
 func TestArrange(t *testing.T) {
@@ -30,7 +32,7 @@ func TestArrange(t *testing.T) {
 		{"a repeated option", []string{"--key-file", "a,b", "--key-file=c", "reg/x:1", "/m"}, []string{"mount", "--key-file", "a,b", "--key-file=c", "--", "reg/x:1", "/m"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := arrange(newApp(), append([]string{"pfmount"}, tt.in...))
+			got, err := cmdline.Arrange(newApp(), append([]string{"pfmount"}, tt.in...))
 			if err != nil || !slices.Equal(got[1:], tt.want) {
 				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}
@@ -46,7 +48,7 @@ func TestArrangeRefuses(t *testing.T) {
 		{"reg/x:1", "/m", "-o", "allow_other=1"},
 		{"reg/x:1", "/m", "--uid"},
 	} {
-		if got, err := arrange(newApp(), append([]string{"pfmount"}, in...)); !errors.Is(err, errUsage) {
+		if got, err := cmdline.Arrange(newApp(), append([]string{"pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
 			t.Errorf("%q: got %q, %v, want a usage error", in, got, err)
 		}
 	}
@@ -58,7 +60,7 @@ func FuzzArrange(f *testing.F) {
 	f.Add("cache", "info", "--json")
 	f.Add("help", "-h", "--")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
-		got, err := arrange(newApp(), []string{"pfmount", a, b, c})
+		got, err := cmdline.Arrange(newApp(), []string{"pfmount", a, b, c})
 		if err == nil && len(got) == 0 {
 			t.Error("nothing left")
 		}

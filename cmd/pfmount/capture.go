@@ -14,13 +14,33 @@ import (
 // captureFlags say what is recorded beside a captured directory.
 func captureFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "agent", Usage: "record `AGENT` as the kind of agent whose session this is", Value: "anonymous"},
-		&cli.StringFlag{Name: "name", Usage: "record `NAME` as the session's name", Value: "pfmount"},
-		&cli.StringFlag{Name: "trace", Usage: "record the messages in `FILE`, JSON lines with role and content"},
-		&cli.StringFlag{Name: "effects", Usage: "record the side effects in `FILE`, JSON lines, with or without a ledger's header"},
-		&cli.StringSliceFlag{Name: "parent", Usage: "record the image with the id `CID` as a parent (may repeat)"},
-		&cli.BoolFlag{Name: "env", Usage: "record the environment; the values of names like TOKEN or PASSWORD are redacted"},
-		&cli.StringFlag{Name: "level", Usage: "compress at `LEVEL`: fastest, default, better, best, or 1 to 22", Value: "better"},
+		&cli.StringFlag{
+			Name: "agent", Value: "anonymous",
+			Usage: "record `AGENT` as the kind of agent whose session this is",
+		},
+		&cli.StringFlag{
+			Name: "name", Value: "pfmount", Usage: "record `NAME` as the session's name",
+		},
+		&cli.StringFlag{
+			Name: "trace", Usage: "record the messages in `FILE`, JSON lines with role and content",
+		},
+		&cli.StringFlag{
+			Name: "effects",
+			Usage: "record the side effects in `FILE`, JSON lines, " +
+				"with or without a ledger's header",
+		},
+		&cli.StringSliceFlag{
+			Name: "parent", Usage: "record the image with the id `CID` as a parent (may repeat)",
+		},
+		&cli.BoolFlag{
+			Name: "env",
+			Usage: "record the environment; " +
+				"the values of names like TOKEN or PASSWORD are redacted",
+		},
+		&cli.StringFlag{
+			Name: "level", Value: "better",
+			Usage: "compress at `LEVEL`: fastest, default, better, best, or 1 to 22",
+		},
 	}
 }
 
@@ -47,7 +67,8 @@ func captureDir(c *cli.Context, dir string) (folder string, cleanup func(), err 
 func captureOptions(c *cli.Context) (capture.Options, error) {
 	o := capture.Options{
 		Agent: c.String("agent"), Name: c.String("name"), Version: version,
-		Trace: c.String("trace"), Effects: c.String("effects"), Log: consoleLogger(c.Bool("verbose")),
+		Trace: c.String("trace"), Effects: c.String("effects"),
+		Log: consoleLogger(c.Bool("verbose")),
 	}
 	for _, cid := range c.StringSlice("parent") {
 		d, err := pfimg.ParseDigest(cid)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pfmount/pfmount/cmd/pfmount/doctor"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
+	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/ref"
@@ -71,7 +72,7 @@ func doctorAction(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		if err := printJSON(c.App.Writer, d); err != nil {
+		if err := report.JSON(c.App.Writer, d); err != nil {
 			return err
 		}
 	}

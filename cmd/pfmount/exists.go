@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/fetch"
 )
 
@@ -25,14 +26,17 @@ Example: pfmount exists -q ghcr.io/org/repo:tag || pfmount push store:CID ghcr.i
 Limitations: nothing is verified; pfmount verify does that.`,
 		Flags: append([]cli.Flag{
 			quietFlag("print nothing on standard output"), verboseFlag(),
-			&cli.StringFlag{Name: "store", Usage: "the local store of store: references is `DIR`", DefaultText: "$PF_STORE, ~/.processfork"},
+			&cli.StringFlag{
+				Name: "store", Usage: "the local store of store: references is `DIR`",
+				DefaultText: "$PF_STORE, ~/.processfork",
+			},
 		}, onlineFlags()...),
 		Action: existsAction,
 	}
 }
 
 func existsAction(c *cli.Context) error {
-	arg, err := oneArg(c, "IMAGE")
+	arg, err := cmdline.OneArg(c, "IMAGE")
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/artifact"
@@ -71,8 +72,13 @@ type markedError struct {
 
 func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
 
-func usagef(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errUsage} }
-func mountf(format string, a ...any) error { return markedError{fmt.Errorf(format, a...), errMount} }
+func usagef(format string, a ...any) error {
+	return markedError{fmt.Errorf(format, a...), errUsage}
+}
+
+func mountf(format string, a ...any) error {
+	return markedError{fmt.Errorf(format, a...), errMount}
+}
 
 // A shownError was already printed and only carries the exit code.
 type shownError struct{ error }
@@ -86,6 +92,7 @@ var codes = []struct {
 	code int
 }{
 	{errUsage, exitUsage},
+	{cmdline.ErrUsage, exitUsage},
 	{daemon.ErrUsage, exitUsage},
 	{errAbsent, exitAbsent},
 	{reader.ErrOpenFiles, exitUsage},
@@ -102,6 +109,7 @@ var codes = []struct {
 	{cache.ErrSize, exitIntegrity},
 	{cache.ErrDamaged, exitDisk},
 	{errMount, exitMount},
+	{cmdline.ErrNamespace, exitMount},
 	{daemon.ErrMount, exitMount},
 	{fusefs.ErrMount, exitMount},
 	{mounts.ErrDevice, exitMount},
@@ -132,7 +140,8 @@ func exitCode(err error) int {
 	var link *os.LinkError
 	var sys *os.SyscallError
 	var errno syscall.Errno
-	if errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &sys) || errors.As(err, &errno) {
+	if errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &sys) ||
+		errors.As(err, &errno) {
 		return exitDisk
 	}
 	return exitUsage

@@ -25,9 +25,16 @@ import (
 // cacheFlags say where the disk cache is and how large it may grow.
 func cacheFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "cache-dir", Usage: "keep verified blobs in `DIR`, shared by all mounts and commands", DefaultText: "$XDG_CACHE_HOME/pfmount"},
+		&cli.StringFlag{
+			Name:        "cache-dir",
+			Usage:       "keep verified blobs in `DIR`, shared by all mounts and commands",
+			DefaultText: "$XDG_CACHE_HOME/pfmount",
+		},
 		&cli.StringFlag{Name: "cache-size", Usage: "let the cache grow to `SIZE`", Value: "10GiB"},
-		&cli.StringFlag{Name: "cache-min-free", Usage: "leave `PERCENT` of the cache's file system free", Value: "5%"},
+		&cli.StringFlag{
+			Name: "cache-min-free", Value: "5%",
+			Usage: "leave `PERCENT` of the cache's file system free",
+		},
 		&cli.StringFlag{
 			Name: "cache-verify", Value: "first",
 			Usage: "hash cached blobs again `WHEN`: first (at a process's first use) or always",
@@ -35,26 +42,40 @@ func cacheFlags() []cli.Flag {
 	}
 }
 
-// imageFlags say how an image is reached and whom to believe.
+// imageFlags say how an image is reached and which signatures count.
 func imageFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringSliceFlag{Name: "key-file", Usage: "accept only images signed with the key in `FILE` (may repeat; any match passes)"},
-		&cli.BoolFlag{Name: "require-key", Usage: "refuse the public default key, which proves nothing about the author"},
+		&cli.StringSliceFlag{
+			Name: "key-file",
+			Usage: "accept only images signed with the key in `FILE` " +
+				"(may repeat; any match passes)",
+		},
+		&cli.BoolFlag{
+			Name:  "require-key",
+			Usage: "refuse the public default key, which proves nothing about the author",
+		},
 		&cli.BoolFlag{Name: "insecure-skip-verify", Usage: "skip the signature (never a digest)"},
-		&cli.StringFlag{Name: "max-blob-size", Usage: "refuse blobs without a signed size above `SIZE`", Value: "4GiB"},
+		&cli.StringFlag{
+			Name: "max-blob-size", Value: "4GiB",
+			Usage: "refuse blobs without a signed size above `SIZE`",
+		},
 		&cli.DurationFlag{
 			Name: "stall-timeout", Value: 30 * time.Second,
 			Usage: "give up a transfer that brings no byte for `TIME`",
 		},
-		&cli.IntFlag{Name: "max-connections", Usage: "open at most `N` connections to one host", Value: 32},
-		&cli.BoolFlag{Name: "plain-http", Usage: "talk HTTP also to a registry elsewhere, credentials included"},
+		&cli.IntFlag{
+			Name: "max-connections", Value: 32, Usage: "open at most `N` connections to one host",
+		},
+		&cli.BoolFlag{
+			Name:  "plain-http",
+			Usage: "talk HTTP also to a registry elsewhere, credentials included",
+		},
 		&cli.StringFlag{
 			Name:  "ca-file",
 			Usage: "trust the certificate authorities in `FILE`, beside the system's (PEM)",
 		},
 		&cli.StringFlag{
-			Name:  "client-cert",
-			Usage: "authenticate with the client certificate in `FILE` (PEM)",
+			Name: "client-cert", Usage: "authenticate with the client certificate in `FILE` (PEM)",
 		},
 		&cli.StringFlag{
 			Name: "client-key", DefaultText: "the certificate's file",
@@ -156,10 +177,12 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Opt
 		return o, err
 	}
 	if c.Int("max-connections") < 1 || c.Int("max-connections") > 1024 {
-		return o, usagef("--max-connections: %d is not between 1 and 1024", c.Int("max-connections"))
+		return o, usagef("--max-connections: %d is not between 1 and 1024",
+			c.Int("max-connections"))
 	}
 	if c.Duration("stall-timeout") <= 0 {
-		return o, usagef("--stall-timeout: %v is not a positive time such as 30s", c.Duration("stall-timeout"))
+		return o, usagef("--stall-timeout: %v is not a positive time such as 30s",
+			c.Duration("stall-timeout"))
 	}
 	if c.String("client-key") != "" && c.String("client-cert") == "" {
 		return o, usagef("--client-key: there is no --client-cert that it belongs to")
@@ -177,7 +200,8 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Opt
 			Login: registry.LoginOptions{Getenv: os.Getenv, Username: user, Password: password},
 			TLS: registry.TLSOptions{
 				CAFile: absolute(c.String("ca-file")), HostsDir: absolute(c.String("hosts-dir")),
-				ClientCert: absolute(c.String("client-cert")), ClientKey: absolute(c.String("client-key")),
+				ClientCert: absolute(c.String("client-cert")),
+				ClientKey:  absolute(c.String("client-key")),
 			},
 		},
 	}, nil
@@ -226,7 +250,8 @@ func readKey(name string) (sign.Key, error) {
 	if err != nil {
 		return nil, markedError{fmt.Errorf("key file: %w", err), errUsage}
 	}
-	if !fi.Mode().IsRegular() && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) == 0 || fi.Size() > maxKeyFile {
+	if !fi.Mode().IsRegular() && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) == 0 ||
+		fi.Size() > maxKeyFile {
 		return nil, usagef("key file %q is not a file of at most %d bytes", name, maxKeyFile)
 	}
 	content, err := readLimited(name, maxKeyFile)
@@ -238,18 +263,6 @@ func readKey(name string) (sign.Key, error) {
 		return nil, fmt.Errorf("key file %q: %w", name, err)
 	}
 	return key, nil
-}
-
-// oneArg returns a command's only positional argument, or says that it is
-// missing.
-func oneArg(c *cli.Context, name string) (string, error) {
-	if c.NArg() < 1 {
-		return "", usagef("no %s given (see pfmount %s--help)", name, commandPrefix(c))
-	}
-	if c.NArg() > 1 {
-		return "", usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(1), commandPrefix(c))
-	}
-	return c.Args().First(), nil
 }
 
 // readLimited reads a whole file of at most limit bytes.

@@ -13,11 +13,14 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// loginFlags are the login for the image's own registry. A password is never an argument: every user of the machine
-// can read those.
+// loginFlags are the login for the image's own registry. A password is never an argument: every
+// user of the machine can read those.
 func loginFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "username", Usage: "log in to the image's registry as `USER`, with --password-stdin"},
+		&cli.StringFlag{
+			Name:  "username",
+			Usage: "log in to the image's registry as `USER`, with --password-stdin",
+		},
 		&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input"},
 	}
 }
@@ -55,7 +58,8 @@ const maxPassword = 32 << 10
 // stdinPassword reads the password, once for all that ask.
 var stdinPassword = sync.OnceValues(func() (string, error) {
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		return "", usagef("--password-stdin: standard input is a terminal; pipe the password into it")
+		return "", usagef("--password-stdin: standard input is a terminal; " +
+			"pipe the password into it")
 	}
 	raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxPassword+1))
 	if err != nil {
@@ -71,7 +75,8 @@ var stdinPassword = sync.OnceValues(func() (string, error) {
 	return password, nil
 })
 
-// childStdin is what the background process finds on its standard input: the password, if there is one.
+// childStdin is what the background process finds on its standard input: the password, if there is
+// one.
 func childStdin(password string) io.Reader {
 	if password == "" {
 		return nil // /dev/null

@@ -13,10 +13,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/environ"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -30,13 +33,13 @@ func main() {
 	case os.Getenv(mounts.ProbeVar) != "":
 		os.Exit(mounts.RunProbe())
 	}
-	dropForeignFolders(os.Stderr)
-	setHome()
+	environ.DropForeignFolders(os.Stderr)
+	environ.SetHome()
 	// A closed terminal or pipe must not end a mount: writes to it fail with
 	// EPIPE instead, and are dropped.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	interruptedCode := exitInterrupted
-	if isMountHelper(os.Args[0]) {
+	if cmdline.IsMountHelper(os.Args[0]) {
 		interruptedCode = helperCode(interruptedCode)
 	}
 	in, ctx, stop := daemon.CatchInterrupts(interruptedCode)
@@ -47,7 +50,7 @@ func main() {
 	if interrupted && err != nil {
 		code = exitInterrupted
 	}
-	if isMountHelper(os.Args[0]) {
+	if cmdline.IsMountHelper(os.Args[0]) {
 		code = helperCode(code)
 	}
 	var shown shownError
@@ -61,9 +64,13 @@ func main() {
 func run(ctx context.Context, in *daemon.Interrupts, args []string) error {
 	app := newApp()
 	app.Metadata = map[string]any{interruptsKey: in}
-	order := arrange
-	if isMountHelper(args[0]) {
-		order = arrangeHelper
+	if line, ok := cmdline.Complete(app, args, places); ok {
+		defer time.AfterFunc(completeLimit, func() { os.Exit(exitOK) }).Stop()
+		return app.RunContext(ctx, line)
+	}
+	order := cmdline.Arrange
+	if cmdline.IsMountHelper(args[0]) {
+		order = cmdline.ArrangeHelper
 	}
 	args, err := order(app, args)
 	if err != nil {

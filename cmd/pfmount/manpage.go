@@ -1,9 +1,22 @@
 package main
 
 import (
+	_ "embed"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+)
+
+// What the manual page says beside commands and options: the description in Markdown, as the cli
+// library has it, and sections for its end in roff.
+var (
+	//go:embed manual/description.md
+	manualDescription string
+	//go:embed manual/sections.1
+	manualSections string
 )
 
 // manpageCommand prints pfmount(1), for make install.
@@ -21,21 +34,29 @@ Limitations: none.`,
 			if c.NArg() > 0 {
 				return usagef("unexpected argument %q", c.Args().First())
 			}
-			return render(c.App.Writer, "pfmount.1", describe(newApp()))
+			page, err := manual()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(c.App.Writer, page)
+			return err
 		},
 	}
 }
 
-// roff quotes plain text for a manual page: dashes that can be pasted, nothing that looks like a request.
-func roff(s string) string {
-	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
-			line = `\&` + line
-		}
-		lines[i] = line
+// manual returns pfmount(1) as roff.
+func manual() (string, error) {
+	app := newApp()
+	app.Description = manualDescription
+	page, err := cmdline.Manual(app)
+	if err != nil {
+		return "", err
 	}
-	return strings.Join(lines, "\n")
+	var b strings.Builder
+	b.WriteString(page + "\n.SH EXIT STATUS\n")
+	for _, e := range exitMeanings {
+		fmt.Fprintf(&b, ".TP\n.B %d\n%s\n", e.Code, e.Means)
+	}
+	b.WriteString(manualSections)
+	return b.String(), nil
 }

@@ -17,11 +17,24 @@ import (
 
 func mountCommand() *cli.Command {
 	flags := append([]cli.Flag{
-		&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in the foreground and log to stderr"},
-		&cli.StringFlag{Name: "subdir", Usage: "mount the image's folder `PATH` (e.g. world/fs) as the root"},
-		&cli.IntFlag{Name: "uid", Usage: "show everything as owned by user `UID`", DefaultText: "yours", Value: os.Getuid()},
-		&cli.IntFlag{Name: "gid", Usage: "show everything as owned by group `GID`", DefaultText: "yours", Value: os.Getgid()},
-		&cli.BoolFlag{Name: "fake", Hidden: true, Usage: "check everything and mount nothing (mount -f)"},
+		&cli.BoolFlag{
+			Name: "foreground", Aliases: []string{"f"},
+			Usage: "stay in the foreground and log to stderr",
+		},
+		&cli.StringFlag{
+			Name: "subdir", Usage: "mount the image's folder `PATH` (e.g. world/fs) as the root",
+		},
+		&cli.IntFlag{
+			Name: "uid", Value: os.Getuid(), Usage: "show everything as owned by user `UID`",
+			DefaultText: "yours",
+		},
+		&cli.IntFlag{
+			Name: "gid", Value: os.Getgid(), Usage: "show everything as owned by group `GID`",
+			DefaultText: "yours",
+		},
+		&cli.BoolFlag{
+			Name: "fake", Hidden: true, Usage: "check everything and mount nothing (mount -f)",
+		},
 		&cli.BoolFlag{Name: "noexec", Usage: "let no program be executed from the mount"},
 		&cli.BoolFlag{Name: "allow-other", Usage: "let other users in, too, as far as modes allow"},
 		&cli.StringFlag{
@@ -30,8 +43,7 @@ func mountCommand() *cli.Command {
 				"auto (what comes next where files are read in order), none, all",
 		},
 		&cli.BoolFlag{
-			Name:  "no-hints",
-			Usage: "neither record nor use the order in which files are read",
+			Name: "no-hints", Usage: "neither record nor use the order in which files are read",
 		},
 		&cli.StringFlag{
 			Name: "log-file", Usage: "log to `FILE` (10 MiB, and one older)",
@@ -144,10 +156,12 @@ func mountConfig(c *cli.Context, parent *daemon.Parent) (*daemon.Config, error) 
 	} else if cfg.Mountpoint, err = resolveMountpoint(c.Args().Get(1)); err != nil {
 		return nil, err
 	}
-	if cfg.Log.File, err = logPath(c, cfg.Mountpoint); err != nil {
-		return nil, err
+	if name := c.String("log-file"); name != "" {
+		cfg.Log.File, err = filepath.Abs(name)
+	} else {
+		cfg.Log.File, err = daemon.LogPath(cfg.Mountpoint)
 	}
-	return cfg, nil
+	return cfg, err
 }
 
 // interruptedCode is the exit code of a mount's start that ended with err.
@@ -164,33 +178,4 @@ func resolveMountpoint(name string) (string, error) {
 		return "", usagef("the mount point is empty")
 	}
 	return mounts.Resolve(name)
-}
-
-// logPath is --log-file, else one file per mount point in the user's state
-// folder; without a HOME, root has /var/log/pfmount.
-func logPath(c *cli.Context, mountpoint string) (string, error) {
-	if name := c.String("log-file"); name != "" {
-		return filepath.Abs(name)
-	}
-	name := strings.ReplaceAll(strings.Trim(mountpoint, "/"), "/", "-")
-	if len(name) > 100 {
-		name = name[len(name)-100:]
-	}
-	name = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return '_'
-		}
-		return r
-	}, name) + "-" + daemon.ShortHash(mountpoint) + ".log"
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "pfmount", name), nil
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return filepath.Join(home, ".local", "state", "pfmount", name), nil
-	}
-	if os.Geteuid() == 0 {
-		return filepath.Join("/var/log/pfmount", name), nil
-	}
-	return "", usagef("no place for the log: HOME is not set, and user %d has no home folder in"+
-		" /etc/passwd; give one with --log-file", os.Geteuid())
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 )
 
 func TestArrangeHelper(t *testing.T) {
@@ -25,7 +27,7 @@ func TestArrangeHelper(t *testing.T) {
 		{"version", []string{"-nV", "reg/x:1"}, []string{"--version"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := arrangeHelper(newApp(), append([]string{"mount.pfmount"}, tt.in...))
+			got, err := cmdline.ArrangeHelper(newApp(), append([]string{"mount.pfmount"}, tt.in...))
 			if err != nil || !slices.Equal(got[1:], tt.want) {
 				t.Errorf("got %q, %v, want %q", got, err, tt.want)
 			}
@@ -45,7 +47,7 @@ func TestArrangeHelperRefuses(t *testing.T) {
 		{"reg/x:1", "/m", "-x"},
 		{"reg/x:1", "/m", "--offline"},
 	} {
-		if got, err := arrangeHelper(newApp(), append([]string{"mount.pfmount"}, in...)); !errors.Is(err, errUsage) {
+		if got, err := cmdline.ArrangeHelper(newApp(), append([]string{"mount.pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
 			t.Errorf("%q: got %q, %v, want a usage error", in, got, err)
 		}
 	}
@@ -58,7 +60,7 @@ func TestHelperCode(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]bool{"/sbin/mount.pfmount": true, "mount.fuse.pfmount": true, "pfmount": false, "/usr/mount.d/pfmount": false} {
-		if got := isMountHelper(name); got != want {
+		if got := cmdline.IsMountHelper(name); got != want {
 			t.Errorf("%q: got %v, want %v", name, got, want)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -32,7 +34,7 @@ Limitations: a blob that was cut in the middle is fetched from its start.`,
 }
 
 func pullAction(c *cli.Context) error {
-	name, dest, err := twoArgs(c, "IMAGE", "DEST")
+	name, dest, err := cmdline.TwoArgs(c, "IMAGE", "DEST")
 	if err != nil {
 		return err
 	}
@@ -61,15 +63,20 @@ func pullAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t := trip{verb: "pulled", source: image.Ref().String(), dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
+	t := report.Copy{
+		Out: c.App.Writer, Err: c.App.ErrWriter, JSON: c.Bool("json"), Quiet: c.Bool("quiet"),
+		Verb: "pulled", Source: image.Ref().String(), Dest: dst.String(),
+		CID: image.Manifest().ID.String(), Log: log, Start: time.Now(),
+	}
 	if dst.Kind() == ref.Store {
-		t.dest = "store:" + image.Manifest().ID.Hex()
+		t.Dest = "store:" + image.Manifest().ID.Hex()
 	}
 	meter := new(fetch.Meter)
-	p := startProgress(c, meter, "fetching", "fetching")
-	report, err := fetch.Pull(c.Context, cargo, dst, fetch.PullOptions{Key: key, Workers: source.options.Registry.MaxConns, Meter: meter})
-	p.stop()
-	return t.end(c, report, err)
+	p := report.StartProgress(c.App.ErrWriter, c.Bool("quiet"), meter, "fetching", "fetching")
+	result, err := fetch.Pull(c.Context, cargo, dst,
+		fetch.PullOptions{Key: key, Workers: source.options.Registry.MaxConns, Meter: meter})
+	p.Stop()
+	return t.End(result, err)
 }
 
 // destKey is the key that the environment gives for the images of a local place.

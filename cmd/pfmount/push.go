@@ -10,6 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/sign"
@@ -20,8 +22,8 @@ func pushCommand() *cli.Command {
 		Name:      "push",
 		Usage:     "copy an image from this machine to a registry, or capture a directory there",
 		ArgsUsage: "SOURCE IMAGE",
-		Description: `SOURCE is store:CID, file:///DIR, oci-layout:DIR[:TAG], or a directory, which is
-captured as a new session. An image's signature and every blob are verified
+		Description: `SOURCE is store:CID, file:///DIR, oci-layout:DIR[:TAG], or a directory, which
+is captured as a new session. An image's signature and every blob are verified
 first; then what the registry lacks is uploaded as it is stored, several blobs
 at once, and the manifest last. With a key (--key-file, or PF_OCI_REG_SIGN_KEY)
 the image is signed anew; a SOURCE under the public default key is accepted
@@ -46,15 +48,20 @@ directory needs room for its compressed files in $TMPDIR.`,
 func pushFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{
-			Name:  "mount-from",
-			Usage: "do not upload what the registry has in `REPOSITORY`, a parent's say (may repeat)",
+			Name: "mount-from",
+			Usage: "do not upload what the registry has in `REPOSITORY`, a parent's say " +
+				"(may repeat)",
 		},
-		&cli.StringFlag{Name: "max-manifest-size", Usage: "push an OCI manifest of up to `SIZE`, for registries that take more than others", Value: "4MiB"},
+		&cli.StringFlag{
+			Name: "max-manifest-size", Value: "4MiB",
+			Usage: "push an OCI manifest of up to `SIZE`, " +
+				"for registries that take more than others",
+		},
 	}
 }
 
 func pushAction(c *cli.Context) error {
-	source, dest, err := twoArgs(c, "SOURCE", "IMAGE")
+	source, dest, err := cmdline.TwoArgs(c, "SOURCE", "IMAGE")
 	if err != nil {
 		return err
 	}
@@ -75,9 +82,13 @@ func pushAction(c *cli.Context) error {
 		key = o.Policy.Keys[0]
 	}
 	if o.Policy.Require && len(key) == 0 {
-		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s", dst.SignKeyVar())
+		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s",
+			dst.SignKeyVar())
 	}
-	push := fetch.PushOptions{Registry: o.Registry, Key: key, Meter: new(fetch.Meter), MountFrom: c.StringSlice("mount-from")}
+	push := fetch.PushOptions{
+		Registry: o.Registry, Key: key, Meter: new(fetch.Meter),
+		MountFrom: c.StringSlice("mount-from"),
+	}
 	if push.MaxManifest, err = parseSize(c, "max-manifest-size"); err != nil {
 		return err
 	}
@@ -90,22 +101,28 @@ func pushAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t := trip{verb: "pushed", source: source, dest: dst.String(), cid: image.Manifest().ID.String(), log: log, start: time.Now()}
-	p := startProgress(c, push.Meter, "checking", "uploading")
-	report, err := fetch.Push(c.Context, cargo, dst, push)
-	p.stop()
-	return t.end(c, report, err)
+	t := report.Copy{
+		Out: c.App.Writer, Err: c.App.ErrWriter, JSON: c.Bool("json"), Quiet: c.Bool("quiet"),
+		Verb: "pushed", Source: source, Dest: dst.String(), CID: image.Manifest().ID.String(),
+		Log: log, Start: time.Now(),
+	}
+	p := report.StartProgress(c.App.ErrWriter, c.Bool("quiet"), push.Meter, "checking", "uploading")
+	result, err := fetch.Push(c.Context, cargo, dst, push)
+	p.Stop()
+	return t.End(result, err)
 }
 
-// openSource opens what is pushed: a local image, or a directory, which is captured. cleanup closes the image and
-// removes what was made for it.
-func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (image *fetch.Image, cleanup func(), err error) {
+// openSource opens what is pushed: a local image, or a directory, which is captured. cleanup closes
+// the image and removes what was made for it.
+func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger,
+) (image *fetch.Image, cleanup func(), err error) {
 	if isPlain(name) {
 		return openCaptured(c, name, log)
 	}
 	for _, f := range captureFlags() {
 		if c.IsSet(f.Names()[0]) {
-			return nil, nil, usagef("--%s is for a directory; SOURCE %q is an image already", f.Names()[0], name)
+			return nil, nil, usagef("--%s is for a directory; SOURCE %q is an image already",
+				f.Names()[0], name)
 		}
 	}
 	if image, err = openLocal(c, name, dst, log); err != nil {
@@ -116,7 +133,8 @@ func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (ima
 
 // isPlain tells a directory from a reference: by the look of a path, or because it is there.
 func isPlain(name string) bool {
-	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || name == "." || name == ".." {
+	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, "./") ||
+		strings.HasPrefix(name, "../") || name == "." || name == ".." {
 		return true
 	}
 	for _, scheme := range []string{"oci:", "oci-layout:", "file:", "store:"} {
@@ -149,7 +167,8 @@ func openCaptured(c *cli.Context, dir string, log *slog.Logger) (*fetch.Image, f
 	return image, func() { image.Close(); remove() }, nil
 }
 
-// openFolder opens a captured directory. Nobody signed it yet, and it is trusted, since it was made just now.
+// openFolder opens a captured directory. It is not signed yet, and is trusted, since it was made
+// just now.
 func openFolder(c *cli.Context, folder string, log *slog.Logger) (*fetch.Image, error) {
 	source, err := parseImageArg(c, "file://"+folder, log)
 	if err != nil {
@@ -159,15 +178,16 @@ func openFolder(c *cli.Context, folder string, log *slog.Logger) (*fetch.Image, 
 	return source.open(c.Context)
 }
 
-// openLocal opens a local image. A key that is given for the registry signs anew, so a source under the public default
-// key passes as well when nothing else names the key of the source.
+// openLocal opens a local image. A key that is given for the registry signs anew, so a source under
+// the public default key passes as well when nothing else names the key of the source.
 func openLocal(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (*fetch.Image, error) {
 	source, err := parseImageArg(c, name, log)
 	if err != nil {
 		return nil, err
 	}
 	if source.ref.Kind() == ref.Registry {
-		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, oci-layout:DIR[:TAG] or a directory", name)
+		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, "+
+			"oci-layout:DIR[:TAG] or a directory", name)
 	}
 	image, err := source.open(c.Context)
 	shared := c.IsSet("key-file") || source.ref.SignKeyVar() == dst.SignKeyVar()

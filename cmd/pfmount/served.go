@@ -83,7 +83,9 @@ func (s *served) stats() daemon.Stats {
 
 // wholeSize is what fetching all of an image brings, its OCI manifest included: what was fetched is
 // compared with it. It is 0 for folders and stores, where it is not known.
-func wholeSize(image *fetch.Image) int64 { return image.Facts().ManifestSize + image.Facts().WireBytes }
+func wholeSize(image *fetch.Image) int64 {
+	return image.Facts().ManifestSize + image.Facts().WireBytes
+}
 
 // blobs are those of a mount's image.
 type blobs struct{ image *reader.Reader }

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs/mounts"
@@ -21,15 +20,19 @@ func umountCommand() *cli.Command {
 		Aliases:   []string{"unmount"},
 		Usage:     "unmount, also a stale mount whose process died",
 		ArgsUsage: "MOUNTPOINT",
-		Description: `Unmounts, and waits until the background process is gone. A mount in use is left
-alone, and the processes that use it are named. --lazy detaches it all the same;
+		Description: `Unmounts, and waits until the background process is gone. A mount in use is
+left alone, and the processes that use it are named. --lazy detaches it all the same;
 open files can then be read for a few seconds more.
 
 Example: pfmount umount /mnt/sess
 
 Limitations: only mounts of pfmount that no other mount covers; a mount that
 does not answer is not stale and is left alone.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, also when it is in use"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{
+				Name: "lazy", Aliases: []string{"l"}, Usage: "detach now, also when it is in use",
+			},
+		},
 		Action: umountAction,
 	}
 }
@@ -38,7 +41,7 @@ does not answer is not stale and is left alone.`,
 const holdersAsked = 5 * time.Second
 
 func umountAction(c *cli.Context) error {
-	arg, err := oneArg(c, "MOUNTPOINT")
+	arg, err := cmdline.OneArg(c, "MOUNTPOINT")
 	if err != nil {
 		return err
 	}
@@ -60,7 +63,8 @@ func umountAction(c *cli.Context) error {
 	}
 	switch {
 	case state == mounts.Hung:
-		return mountf("%s: the mount does not answer but its process lives; to detach it: umount -l %s", dir, safetext.Shell(dir))
+		return mountf("%s: the mount does not answer but its process lives; "+
+			"to detach it: umount -l %s", dir, safetext.Shell(dir))
 	case state == mounts.Stale || c.Bool("lazy"):
 		if state == mounts.Stale { // its process cannot
 			daemon.RemoveSocket(dir, top.UID)
@@ -72,17 +76,21 @@ func umountAction(c *cli.Context) error {
 	}
 	if err := mounts.Detach(top, false); err != nil {
 		if h := mounts.Holders(dir, holdersAsked); len(h) > 0 {
-			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir, strings.Join(h, ", "))
+			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir,
+				strings.Join(h, ", "))
 		}
 		return mountf("%s: %w", dir, err)
 	}
-	if !waitProcess(pid, daemon.EndLimit) {
-		fmt.Fprintf(os.Stderr, "pfmount: warning: unmounted, but process %d still serves it: another mount namespace (a container?) holds a copy\n", pid)
+	if !daemon.AwaitExit(pid, daemon.EndLimit) {
+		fmt.Fprintf(os.Stderr,
+			"pfmount: warning: unmounted, but process %d still serves it: "+
+				"another mount namespace (a container?) holds a copy\n", pid)
 	}
 	return nil
 }
 
-// ownMount returns the mount of pfmount that is seen at dir. What else is there is left alone, and named when it covers one.
+// ownMount returns the mount of pfmount that is seen at dir. What else is there is left alone, and
+// named when it covers one.
 func ownMount(dir string) (*mounts.Mount, error) {
 	table, err := mounts.Read()
 	if err != nil {
@@ -95,37 +103,11 @@ func ownMount(dir string) (*mounts.Mount, error) {
 	over := table.Holding(dir)
 	for i := range table {
 		if m := &table[i]; m.Point == dir && m.Ours() && over != nil {
-			return nil, mountf("%s: the mount is covered by another one, %s (%s) on %s; that has to go first: umount %s",
-				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point), safetext.Shell(over.Point))
+			return nil, mountf("%s: the mount is covered by another one, %s (%s) on %s; "+
+				"that has to go first: umount %s",
+				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point),
+				safetext.Shell(over.Point))
 		}
 	}
 	return nil, mountf("%s: not a mount of pfmount", dir)
-}
-
-// waitProcess waits until the daemon of an ended mount is gone too, and says whether it is. A pidfd tells at once, and also
-// of a process that has ended but whose parent, the init of a container say, takes seconds to notice: signal 0 still finds
-// that.
-func waitProcess(pid int, limit time.Duration) bool {
-	if pid <= 0 {
-		return true
-	}
-	end := time.Now().Add(limit)
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err == nil {
-		defer unix.Close(fd)
-	}
-	for time.Now().Before(end) {
-		if err == nil {
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, _ := unix.Poll(p, int(time.Until(end).Milliseconds())+1); n > 0 {
-				return true
-			}
-			continue // interrupted, or time is up
-		}
-		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			return true
-		}
-		time.Sleep(5 * time.Millisecond) // no pidfd before Linux 5.3
-	}
-	return false
 }

@@ -8,15 +8,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/urfave/cli/v2"
-	"golang.org/x/sync/errgroup"
-
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
+	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 )
 
 func verifyCommand() *cli.Command {
@@ -39,6 +40,50 @@ Limitations: nothing is taken from the cache, so the whole image is fetched.`,
 	}
 }
 
+// verifyWorkers is how many blobs are hashed at once: enough to keep two
+// cores and one connection pool busy.
+const verifyWorkers = 8
+
+func verifyAction(c *cli.Context) error {
+	arg, err := cmdline.OneArg(c, "IMAGE")
+	if err != nil {
+		return err
+	}
+	source, err := parseImageArg(c, arg, consoleLogger(c.Bool("verbose")))
+	if err != nil {
+		return err
+	}
+	image, err := source.open(c.Context)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	m := image.Manifest()
+	v := &verdict{
+		Schema:         1,
+		Reference:      image.Ref().String(),
+		ManifestDigest: image.Digest(),
+		CID:            m.ID.String(),
+		CreatedAt:      m.Created.UTC(),
+		Key:            string(m.Signer),
+		Bad:            []badBlob{},
+	}
+	if !c.Bool("manifest") {
+		if err := v.hashAll(c.Context, image); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		err = report.JSON(c.App.Writer, v)
+	} else {
+		err = v.print(c.App.Writer)
+	}
+	if v.worst != nil {
+		return shownError{v.worst}
+	}
+	return err
+}
+
 // verdict is the JSON of `pfmount verify`.
 type verdict struct {
 	Schema         int        `json:"schema"`
@@ -58,43 +103,6 @@ type verdict struct {
 type badBlob struct {
 	Digest string `json:"digest"`
 	Error  string `json:"error"`
-}
-
-// verifyWorkers is how many blobs are hashed at once: enough to keep two
-// cores and one connection pool busy.
-const verifyWorkers = 8
-
-func verifyAction(c *cli.Context) error {
-	arg, err := oneArg(c, "IMAGE")
-	if err != nil {
-		return err
-	}
-	source, err := parseImageArg(c, arg, consoleLogger(c.Bool("verbose")))
-	if err != nil {
-		return err
-	}
-	image, err := source.open(c.Context)
-	if err != nil {
-		return err
-	}
-	defer image.Close()
-	m := image.Manifest()
-	v := &verdict{Schema: 1, Reference: image.Ref().String(), ManifestDigest: image.Digest(), CID: m.ID.String(),
-		CreatedAt: m.Created.UTC(), Key: string(m.Signer), Bad: []badBlob{}}
-	if !c.Bool("manifest") {
-		if err := v.hashAll(c.Context, image); err != nil {
-			return err
-		}
-	}
-	if c.Bool("json") {
-		err = printJSON(c.App.Writer, v)
-	} else {
-		err = v.print(c.App.Writer)
-	}
-	if v.worst != nil {
-		return shownError{v.worst}
-	}
-	return err
 }
 
 // hashAll hashes every blob and notes each that fails.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
+	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/prefetch"
@@ -49,16 +50,16 @@ func warmAction(c *cli.Context) error {
 	}
 	w := &warmer{image: r}
 	w.begin(list)
-	p := startProgress(c, &w.meter, "fetching", "fetching")
+	p := report.StartProgress(c.App.ErrWriter, c.Bool("quiet"), &w.meter, "fetching", "fetching")
 	before := r.Image().Fetched().Bytes
 	err = w.fetch(c.Context, list, c.Int("max-connections"))
-	p.stop()
+	p.Stop()
 	if err != nil {
 		return fmt.Errorf("%s: %d of %d blobs are in the cache; run it again to go on: %w",
 			r.Image().Ref(), w.meter.Now().Blobs, len(list), err)
 	}
 	fmt.Fprintf(c.App.Writer, "%d blobs (%s) in the cache, %s fetched\n", len(list),
-		sizeText(w.bytes.Load()), sizeText(r.Image().Fetched().Bytes-before))
+		report.Size(w.bytes.Load()), report.Size(r.Image().Fetched().Bytes-before))
 	return nil
 }
 
@@ -88,7 +89,8 @@ func toWarm(c *cli.Context, r *reader.Reader, rows []pfimg.Row) (list []warmBlob
 		list = append(list, warmBlob{d, size})
 	}
 	if len(list) == 0 {
-		consoleLogger(c.Bool("verbose")).Warn("no mount of this image, or of one that it came from, was seen reading yet",
+		log := consoleLogger(c.Bool("verbose"))
+		log.Warn("no mount of this image, or of one that it came from, was seen reading yet",
 			"image", r.Image().Ref().String())
 	}
 	return list, nil
@@ -101,7 +103,8 @@ type warmer struct {
 	bytes atomic.Int64 // decoded, of all blobs that are in the cache
 }
 
-// begin tells the meter what is to come: all blobs, since those in the cache are checked, and the bytes that it lacks.
+// begin tells the meter what is to come: all blobs, since those in the cache are checked, and the
+// bytes that it lacks.
 func (w *warmer) begin(list []warmBlob) {
 	var bytes int64
 	for _, b := range list {

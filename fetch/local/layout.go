@@ -17,11 +17,12 @@ import (
 	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
-// maxIndex is the longest index.json that is read, in bytes; maxTags is how many tags an error
-// lists.
+// maxIndex is the longest index.json that is read, in bytes; maxTags is how many of its tags are
+// kept, and shownTags how many an error lists.
 const (
-	maxIndex = 64 << 20
-	maxTags  = 20
+	maxIndex  = 64 << 20
+	maxTags   = 1000
+	shownTags = 20
 )
 
 // layout reads an image from an OCI image layout on disk.
@@ -124,25 +125,9 @@ func (l *layout) version(ctx context.Context) error {
 // resolve finds the manifest that the reference means in index.json: the one with its tag, or the
 // only one.
 func (l *layout) resolve(ctx context.Context) (artifact.Descriptor, error) {
-	path := filepath.Join(l.ref.Dir(), "index.json")
-	from, err := openLocal(ctx, path, -1, l.traffic)
-	if err != nil {
-		return artifact.Descriptor{}, err
-	}
-	defer func() { _ = from.Close() }()
-	if from.Size > maxIndex {
-		return artifact.Descriptor{}, fmt.Errorf("%q: %d bytes, the limit is %d: %w", path,
-			from.Size, maxIndex, pfimg.ErrIntegrity)
-	}
 	s := indexScan{tag: l.ref.Tag(), dir: l.ref.Dir()}
-	err = artifact.ReadObject(from, func(j *strictjson.Reader, name []byte) error {
-		if string(name) != "manifests" {
-			return j.Skip()
-		}
-		return artifact.ReadList(j, s.add)
-	})
-	if err != nil {
-		return artifact.Descriptor{}, fmt.Errorf("%q: %w", path, err)
+	if err := s.read(ctx, l.traffic); err != nil {
+		return artifact.Descriptor{}, err
 	}
 	return s.choose()
 }
@@ -155,13 +140,43 @@ type indexScan struct {
 	entries  int
 }
 
+// Tags returns tags of the OCI image layout in dir, at most 1,000.
+func Tags(ctx context.Context, dir string) ([]string, error) {
+	s := indexScan{dir: dir}
+	err := s.read(ctx, new(artifact.Counters))
+	return s.tags, err
+}
+
+func (s *indexScan) read(ctx context.Context, traffic *artifact.Counters) error {
+	path := filepath.Join(s.dir, "index.json")
+	from, err := openLocal(ctx, path, -1, traffic)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	if from.Size > maxIndex {
+		return fmt.Errorf("%q: %d bytes, the limit is %d: %w", path, from.Size, maxIndex,
+			pfimg.ErrIntegrity)
+	}
+	err = artifact.ReadObject(from, func(j *strictjson.Reader, name []byte) error {
+		if string(name) != "manifests" {
+			return j.Skip()
+		}
+		return artifact.ReadList(j, s.add)
+	})
+	if err != nil {
+		return fmt.Errorf("%q: %w", path, err)
+	}
+	return nil
+}
+
 func (s *indexScan) add(j *strictjson.Reader) error {
 	var d artifact.RawDescriptor
 	if err := d.Read(j); err != nil {
 		return err
 	}
 	s.entries++
-	if d.RefName != "" && len(s.tags) <= maxTags {
+	if d.RefName != "" && len(s.tags) < maxTags {
 		s.tags = append(s.tags, safetext.Clip(d.RefName, 100))
 	}
 	if s.tag != "" && d.RefName != s.tag {
@@ -182,8 +197,8 @@ func (s *indexScan) choose() (artifact.Descriptor, error) {
 		}
 		return d.Descriptor()
 	}
-	tags := strings.Join(s.tags[:min(len(s.tags), maxTags)], ", ")
-	if len(s.tags) > maxTags {
+	tags := strings.Join(s.tags[:min(len(s.tags), shownTags)], ", ")
+	if len(s.tags) > shownTags {
 		tags += ", …"
 	}
 	switch {

@@ -203,7 +203,7 @@ grep -q mounted "$4"/.local/state/pfmount/*.log; "$1" umount "$3"`,
 	// No entry at all.
 	u.Prefix = private(fmt.Sprintf(`sed '/^%s:/d' /etc/passwd >%s
 mount --bind %[2]s /etc/passwd`, harness.User, u.Path("passwd")))
-	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--log-file")
+	u.Run(ref, dir).Want(t, 1, "HOME", "/etc/passwd", "--cache-dir")
 	u.Prefix = nil
 	u.Run("--log-file", u.Path("home/log"), "--cache-dir", u.Path("home/cache"), ref, dir).Want(t, 0)
 	u.Mounted(ref, dir).Unmount()

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -9,7 +9,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
-	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"github.com/pfmount/pfmount/fetch"
@@ -21,8 +20,9 @@ const (
 	lineEvery = 5 * time.Second
 )
 
-// progress shows on standard error how far a push, pull or warm has come: a bar on a terminal, else a line now and then.
-type progress struct {
+// Progress shows on standard error how far a push, pull or warm has come: a bar on a terminal, else
+// a line now and then.
+type Progress struct {
 	meter  *fetch.Meter
 	first  string // what the first phase does
 	second string
@@ -31,11 +31,12 @@ type progress struct {
 	done   sync.WaitGroup
 }
 
-// startProgress shows what meter counts until stop is called. --quiet shows nothing.
-func startProgress(c *cli.Context, meter *fetch.Meter, first, second string) *progress {
-	p := &progress{meter: meter, first: first, second: second, w: c.App.ErrWriter, quit: make(chan struct{})}
+// StartProgress shows on w what meter counts until Stop is called, nothing when quiet. first and
+// second name the two phases.
+func StartProgress(w io.Writer, quiet bool, meter *fetch.Meter, first, second string) *Progress {
+	p := &Progress{meter: meter, first: first, second: second, w: w, quit: make(chan struct{})}
 	switch {
-	case c.Bool("quiet"):
+	case quiet:
 	case p.w == os.Stderr && term.IsTerminal(int(os.Stderr.Fd())):
 		p.done.Go(p.bars)
 	default:
@@ -44,13 +45,13 @@ func startProgress(c *cli.Context, meter *fetch.Meter, first, second string) *pr
 	return p
 }
 
-// stop ends it and waits.
-func (p *progress) stop() {
+// Stop ends it and waits.
+func (p *Progress) Stop() {
 	close(p.quit)
 	p.done.Wait()
 }
 
-func (p *progress) verb(n fetch.Count) string {
+func (p *Progress) verb(n fetch.Count) string {
 	if n.Sending {
 		return p.second
 	}
@@ -58,7 +59,7 @@ func (p *progress) verb(n fetch.Count) string {
 }
 
 // bars draws one bar a phase.
-func (p *progress) bars() {
+func (p *Progress) bars() {
 	tick := time.NewTicker(barEvery)
 	defer tick.Stop()
 	var bar *progressbar.ProgressBar
@@ -72,7 +73,8 @@ func (p *progress) bars() {
 			bar, phase = newBar(p.w), n.Sending
 		}
 		bar.Describe(fmt.Sprintf("%s %d/%d blobs", p.verb(n), n.Blobs, n.AllBlobs))
-		bar.ChangeMax64(max(n.AllStored, n.StoredBytes) + 1) // never finished by itself: the last blobs may be empty
+		// Never finished by itself: the last blobs may be empty
+		bar.ChangeMax64(max(n.AllStored, n.StoredBytes) + 1)
 		_ = bar.Set64(n.StoredBytes)
 		select {
 		case <-tick.C:
@@ -84,13 +86,15 @@ func (p *progress) bars() {
 }
 
 func newBar(w io.Writer) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(1, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
-		progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetPredictTime(true),
-		progressbar.OptionSetWidth(24), progressbar.OptionThrottle(barEvery/2), progressbar.OptionSetRenderBlankState(false))
+	return progressbar.NewOptions64(1, progressbar.OptionSetWriter(w),
+		progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
+		progressbar.OptionShowTotalBytes(true), progressbar.OptionUseIECUnits(true),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(24),
+		progressbar.OptionThrottle(barEvery/2), progressbar.OptionSetRenderBlankState(false))
 }
 
 // lines writes a line every few seconds, for logs.
-func (p *progress) lines() {
+func (p *Progress) lines() {
 	tick := time.NewTicker(lineEvery)
 	defer tick.Stop()
 	last, at := p.meter.Now(), time.Now()
@@ -105,8 +109,9 @@ func (p *progress) lines() {
 			last.StoredBytes = 0
 		}
 		rate := float64(max(0, n.StoredBytes-last.StoredBytes)) / now.Sub(at).Seconds()
-		fmt.Fprintf(p.w, "%s: %d of %d blobs, %s of %s, %s/s%s\n", p.verb(n), n.Blobs, n.AllBlobs, sizeText(n.StoredBytes),
-			sizeText(n.AllStored), sizeText(int64(rate)), timeLeft(n, rate))
+		fmt.Fprintf(p.w, "%s: %d of %d blobs, %s of %s, %s/s%s\n", p.verb(n), n.Blobs, n.AllBlobs,
+			Size(n.StoredBytes), Size(n.AllStored), Size(int64(rate)),
+			timeLeft(n, rate))
 		last, at = n, now
 	}
 }
@@ -120,4 +125,5 @@ func timeLeft(n fetch.Count, rate float64) string {
 	return ", " + (time.Duration(left/rate) * time.Second).String() + " left"
 }
 
-func sizeText(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+// Size returns a number of bytes in the largest unit that fits.
+func Size(n int64) string { return humanize.IBytes(uint64(max(0, n))) }

@@ -1,4 +1,4 @@
-package main
+package cmdline
 
 import (
 	"os"
@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount(8), and so fstab and systemd, hands types that it does not know to a program named mount.TYPE. Under such a name
-// (make install links mount.pfmount and mount.fuse.pfmount) the command line is mount(8)'s:
+// mount(8), and so fstab and systemd, hands types that it does not know to a program named
+// mount.TYPE. Under such a name (make install links mount.pfmount and mount.fuse.pfmount) the
+// command line is mount(8)'s:
 //
 //	mount.TYPE IMAGE DIR [-sfnv] [-N namespace] [-o options] [-t type.subtype]
 
-// isMountHelper reports whether the program was called as mount(8) calls it.
-func isMountHelper(program string) bool {
+// IsMountHelper reports whether the program was called as mount(8) calls it.
+func IsMountHelper(program string) bool {
 	return strings.HasPrefix(filepath.Base(program), "mount.")
 }
 
@@ -31,8 +32,8 @@ type helperCall struct {
 	page        string // --help or --version, if asked for
 }
 
-// arrangeHelper turns mount(8)'s command line into what urfave/cli parses.
-func arrangeHelper(app *cli.App, args []string) ([]string, error) {
+// ArrangeHelper turns mount(8)'s command line into what urfave/cli parses.
+func ArrangeHelper(app *cli.App, args []string) ([]string, error) {
 	call, err := parseHelper(args[1:])
 	if err != nil {
 		return nil, err
@@ -57,7 +58,8 @@ func arrangeHelper(app *cli.App, args []string) ([]string, error) {
 		}
 		for _, o := range spread {
 			if o == "--foreground" || o == "--f" {
-				return nil, usagef("mount option %q: mount(8) waits for the end of a mount in the foreground", strings.Trim(o, "-"))
+				return nil, usagef("mount option %q: mount(8) waits for the end of a mount "+
+					"in the foreground", strings.Trim(o, "-"))
 			}
 		}
 		out = append(out, spread...)
@@ -88,7 +90,8 @@ func parseHelper(args []string) (*helperCall, error) {
 	return c, nil
 }
 
-// letters reads the options of one argument, such as sfnv, and returns what is left of the arguments behind it.
+// letters reads the options of one argument, such as sfnv, and returns what is left of the
+// arguments behind it.
 func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 	for i, letter := range letters {
 		switch letter {
@@ -115,7 +118,8 @@ func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 			} // -t type.subtype can only be ours
 			return rest, nil
 		default:
-			return nil, usagef("unknown option -%c: mount(8)'s helper takes IMAGE DIR [-sfnv] [-N namespace] [-o options]", letter)
+			return nil, usagef("unknown option -%c: mount(8)'s helper takes "+
+				"IMAGE DIR [-sfnv] [-N namespace] [-o options]", letter)
 		}
 	}
 	return rest, nil
@@ -133,23 +137,26 @@ func (c *helperCall) arguments() []string {
 	return append(append(out, "--"), c.positionals...)
 }
 
-// runInNamespace starts this program over in another mount namespace, a file or the number of a process there, as -N
-// asks: mount(8) leaves the change to its helper. It returns only when that fails.
+// runInNamespace starts this program over in another mount namespace, a file or the number of a
+// process there, as -N asks: mount(8) leaves the change to its helper. It returns only when that
+// fails.
 func runInNamespace(namespace, program string, args []string) error {
 	if _, err := strconv.Atoi(namespace); err == nil {
 		namespace = "/proc/" + namespace + "/ns/mnt"
 	}
 	f, err := os.Open(namespace)
 	if err != nil {
-		return mountf("option -N: %w", err)
+		return namespacef("option -N: %w", err)
 	}
-	// A thread that shares its working folder with others may not change; exec makes it the only one.
+	// A thread that shares its working folder with others may not change; exec makes it the only
+	// one.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return mountf("option -N: unshare: %w", err)
+		return namespacef("option -N: unshare: %w", err)
 	}
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNS); err != nil {
-		return mountf("option -N: %s: %w", namespace, err)
+		return namespacef("option -N: %s: %w", namespace, err)
 	}
-	return mountf("option -N: %w", syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
+	return namespacef("option -N: %w",
+		syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
 }

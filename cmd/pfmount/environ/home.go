@@ -1,4 +1,4 @@
-package main
+package environ
 
 import (
 	"os"
@@ -7,10 +7,10 @@ import (
 	"strconv"
 )
 
-// setHome sets an unset HOME to the home folder of the user's passwd entry, for this process and the
-// programs that it starts: mount(8), called by a user, removes HOME from the environment. Root keeps
-// none and has the system's folders then. Without such an entry or folder HOME stays unset.
-func setHome() {
+// SetHome sets an unset HOME to the home folder of the user's passwd entry, for this process and
+// the programs that it starts: mount(8), called by a user, removes HOME from the environment. Root
+// keeps none and has the system's folders then. Without such an entry or folder HOME stays unset.
+func SetHome() {
 	uid := os.Geteuid()
 	if uid == 0 || os.Getenv("HOME") != "" {
 		return

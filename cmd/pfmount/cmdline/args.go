@@ -1,4 +1,4 @@
-package main
+package cmdline
 
 import (
 	"strings"
@@ -11,18 +11,21 @@ import (
 // nosuid and nodev. What asks for less than that (noexec) is an option of ours.
 var genericOptions = map[string]bool{
 	"ro": true, "rw": true, "dev": true, "nodev": true, "suid": true, "nosuid": true, "exec": true,
-	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true, "norelatime": true,
+	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true,
+	"norelatime":  true,
 	"strictatime": true, "diratime": true, "nodiratime": true, "lazytime": true, "nolazytime": true,
-	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "owner": true, "group": true,
+	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true,
+	"owner": true, "group": true,
 	"dirsync": true, "mand": true, "nomand": true, "iversion": true, "noiversion": true,
-	"_netdev": true, "nofail": true, "defaults": true, "default_permissions": true, "silent": true, "loud": true,
+	"_netdev": true, "nofail": true, "defaults": true, "default_permissions": true,
+	"silent": true, "loud": true,
 }
 
-// arrange turns what a user may type into what urfave/cli parses: it inserts
+// Arrange turns what a user may type into what urfave/cli parses: it inserts
 // the hidden mount command when the first argument names none, moves options
 // before positional arguments, splits -oX and spreads -o a,b=c over long
 // options. args[0] is the program.
-func arrange(app *cli.App, args []string) ([]string, error) {
+func Arrange(app *cli.App, args []string) ([]string, error) {
 	if len(args) < 2 {
 		return args, nil
 	}
@@ -34,17 +37,8 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	case "help":
 		return append(append([]string{args[0]}, args[2:]...), "--help"), nil
 	}
-	cmd, rest, path := app.Command(args[1]), args[2:], []string{args[0], args[1]}
-	if cmd == nil {
-		cmd, rest, path = app.Command("mount"), args[1:], []string{args[0], "mount"}
-	}
-	for len(cmd.Subcommands) > 0 && len(rest) > 0 {
-		sub := cmd.Command(rest[0])
-		if sub == nil {
-			break
-		}
-		cmd, path, rest = sub, append(path, rest[0]), rest[1:]
-	}
+	cmd, path, rest := find(app, args[1:])
+	path = append(args[:1:1], path...)
 	options, positionals, err := split(cmd, rest)
 	if err != nil {
 		return nil, err
@@ -53,6 +47,26 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		path = path[:1] // the program's own option
 	}
 	return append(append(append(path, options...), "--"), positionals...), nil
+}
+
+// find returns the command that words name, the words that name it, and those behind: the hidden
+// mount command where the first word names none.
+func find(app *cli.App, words []string) (cmd *cli.Command, path, rest []string) {
+	if len(words) > 0 {
+		cmd = app.Command(words[0])
+	}
+	if cmd == nil {
+		return app.Command("mount"), []string{"mount"}, words
+	}
+	path, rest = []string{words[0]}, words[1:]
+	for len(cmd.Subcommands) > 0 && len(rest) > 0 {
+		sub := cmd.Command(rest[0])
+		if sub == nil {
+			break
+		}
+		cmd, path, rest = sub, append(path, rest[0]), rest[1:]
+	}
+	return cmd, path, rest
 }
 
 // split separates a command's options from its positional arguments.
@@ -99,7 +113,8 @@ func spreadOptions(cmd *cli.Command, list string) ([]string, error) {
 	var out []string
 	for _, opt := range splitEscaped(list) {
 		name, value, valued := strings.Cut(opt, "=")
-		if opt == "" || genericOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") || name == "comment" {
+		if opt == "" || genericOptions[name] || strings.HasPrefix(strings.ToLower(name), "x-") ||
+			name == "comment" {
 			continue
 		}
 		name = strings.ReplaceAll(name, "_", "-")

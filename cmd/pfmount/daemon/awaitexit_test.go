@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"os"
@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// TestWaitProcess holds that a process that ended counts as gone although its
+// TestAwaitExit holds that a process that ended counts as gone although its
 // parent has not looked yet, and a living one does not.
-func TestWaitProcess(t *testing.T) {
+func TestAwaitExit(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if !waitProcess(cmd.Process.Pid, 20*time.Second) {
+	if !AwaitExit(cmd.Process.Pid, 20*time.Second) {
 		t.Error("a zombie counts as running")
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if waitProcess(os.Getpid(), 10*time.Millisecond) {
+	if AwaitExit(os.Getpid(), 10*time.Millisecond) {
 		t.Error("this process counts as gone")
 	}
-	if !waitProcess(0, 0) {
+	if !AwaitExit(0, 0) {
 		t.Error("no process to wait for, and waited")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package environ
 
 import (
 	"fmt"
@@ -15,9 +15,9 @@ var folderVars = []string{
 	"XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME",
 }
 
-// dropForeignFolders unsets, for root, those of folderVars that lead to a folder of another user,
+// DropForeignFolders unsets, for root, those of folderVars that lead to a folder of another user,
 // as after sudo -E or su -m: that user could change what is read there, and where it is written.
-func dropForeignFolders(warnings io.Writer) {
+func DropForeignFolders(warnings io.Writer) {
 	if os.Geteuid() != 0 {
 		return
 	}
@@ -28,7 +28,8 @@ func dropForeignFolders(warnings io.Writer) {
 		}
 	}
 	if len(dropped) > 0 {
-		fmt.Fprintf(warnings, "pfmount: warning: root does not use %s: the folder is another user's\n",
+		fmt.Fprintf(warnings,
+			"pfmount: warning: root does not use %s: the folder is another user's\n",
 			strings.Join(dropped, ", "))
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package environ
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ func TestForeignFolders(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(other, "not", "made"))
 	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(folder, "not", "made"))
 	var said bytes.Buffer
-	dropForeignFolders(&said)
+	DropForeignFolders(&said)
 	for _, name := range folderVars {
 		_, set := os.LookupEnv(name)
 		foreign := name == "HOME" || name == "XDG_STATE_HOME" || name == "XDG_CACHE_HOME"
