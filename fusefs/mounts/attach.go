@@ -149,11 +149,28 @@ func removeStrays(way attacher, source string, before Table) error {
 	for i := range table {
 		m := &table[i]
 		ours := m.Ours() && m.Source == source && m.UID == os.Geteuid()
-		if before.Find(m) == nil && ours && Probe(m) == Stale {
+		if before.Find(m) == nil && ours && dead(m) {
 			err = errors.Join(err, detach(way, m, true))
 		}
 	}
 	return err
+}
+
+// dead reports whether the connection of the mount m is closed.
+func dead(m *Mount) bool {
+	at, err := locate(m)
+	if err != nil {
+		return false
+	}
+	defer at.Close()
+	root, err := at.root()
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	var st unix.Statfs_t
+	err = unix.Fstatfs(int(root.Fd()), &st)
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
 }
 
 // attacher is a way to mount and unmount.
