@@ -12,8 +12,8 @@ import (
 var genericOptions = map[string]bool{
 	"ro": true, "rw": true, "dev": true, "nodev": true, "suid": true, "nosuid": true, "exec": true,
 	"async": true, "sync": true, "atime": true, "noatime": true, "relatime": true,
-	"norelatime":  true,
-	"strictatime": true, "diratime": true, "nodiratime": true, "lazytime": true, "nolazytime": true,
+	"norelatime": true, "strictatime": true, "diratime": true, "nodiratime": true,
+	"lazytime": true, "nolazytime": true,
 	"auto": true, "noauto": true, "user": true, "nouser": true, "users": true,
 	"owner": true, "group": true,
 	"dirsync": true, "mand": true, "nomand": true, "iversion": true, "noiversion": true,

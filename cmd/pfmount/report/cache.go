@@ -1,16 +1,14 @@
 package report
 
 import (
-	"io"
-
-	"github.com/pfmount/pfmount/cache/disk"
-
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/fetch/safetext"
 )
 
