@@ -10,7 +10,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// outlet takes decoded bytes, never more than limit, hashes them and writes them on in large
+// blobWriter takes decoded bytes, never more than limit, hashes them and writes them on in large
 // pieces; with ahead in a goroutine of its own.
 type blobWriter struct {
 	w     io.Writer

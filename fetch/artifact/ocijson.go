@@ -7,7 +7,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/strictjson"
 )
 
-// readJSON reads a document that is an object; field is called after each name and must read the
+// ReadObject reads a document that is an object; field is called after each name and must read the
 // value. Broken JSON is pfimg.ErrIntegrity; errors of r come through as they are.
 func ReadObject(r io.Reader, field func(j *strictjson.Reader, name []byte) error) error {
 	doc := strictjson.Document{From: r, Invalid: pfimg.ErrIntegrity}

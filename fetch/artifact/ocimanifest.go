@@ -34,7 +34,7 @@ const (
 // maxLikely is how many of the first named layers are kept apart: the top-level blobs of an image.
 const maxLikely = 8
 
-// ociManifest is what a mount needs of an OCI manifest.
+// Manifest is what a mount needs of an OCI manifest.
 type Manifest struct {
 	Config     Descriptor
 	Signatures []Descriptor // one in a good image; the second is kept to say so
@@ -64,7 +64,7 @@ type RawDescriptor struct {
 	size                                      int64
 }
 
-// decodeManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each.
+// ParseManifest reads an OCI manifest as a stream, so that 77,000 layers cost 80 bytes each.
 // contentType is what the server called it, for manifests that do not say themselves. Errors of r
 // come through as they are.
 func ParseManifest(r io.Reader, contentType string) (*Manifest, error) {

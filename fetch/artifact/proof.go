@@ -112,7 +112,8 @@ func (t teeReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// prove is Image.take within its bounds.
+// Verify proves a blob: one decode checks digest, size and end of stream, and the stored bytes go
+// to keep as they came.
 func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *HashingWriter,
 ) (StoredBlob, error) {
 	t := &teeSource{Source: r.src, keep: keep}
@@ -134,7 +135,7 @@ func (r *Reader) Verify(ctx context.Context, d pfimg.Digest, size int64, keep *H
 	}, nil
 }
 
-// layersOf returns the layers that claim a blob, best first.
+// Layers returns the layers that claim a blob, best first.
 func (r *Reader) Layers(ctx context.Context, d pfimg.Digest) ([]Layer, error) {
 	if layers := r.root.Find(d); len(layers) > 0 {
 		return layers, nil

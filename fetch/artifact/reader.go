@@ -6,7 +6,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
 
-// readerConfig holds what all readers of an image have in common.
+// Config holds what all readers of an image have in common.
 type Config struct {
 	Image    string // its name, for messages
 	Log      *slog.Logger

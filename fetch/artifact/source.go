@@ -52,7 +52,7 @@ type Stored struct {
 	Net  bool // they come over a network: wrong ones are worth another try
 }
 
-// readOCI finishes the root of an image that is an OCI artifact: config and signature at once, by
+// ReadRoot finishes the root of an image that is an OCI artifact: config and signature at once, by
 // small.
 func ReadRoot(ctx context.Context, m *Manifest, digest string,
 	small func(context.Context, Descriptor) ([]byte, error),

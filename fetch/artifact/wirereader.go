@@ -20,8 +20,8 @@ const (
 // chunks are pooled.
 type chunk [chunkSize]byte
 
-// intake reads stored bytes, hashes them and gives them to the decoder. With ahead it reads in a
-// goroutine of its own, so that download and hash go on while the decoder works.
+// wireReader reads stored bytes, hashes them and gives them to the decoder. With ahead it reads in
+// a goroutine of its own, so that download and hash go on while the decoder works.
 type wireReader struct {
 	src   io.Reader
 	hash  hash.Hash // nil: nothing names the stored bytes

@@ -14,7 +14,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
-// localSource returns where an image on disk is read; nil for an image in a registry. trusted says
+// Open returns where an image on disk is read; nil for an image in a registry. trusted says
 // why a folder needs no signature; "": it needs one.
 func Open(r ref.Ref, trusted string, traffic *artifact.Counters) artifact.Source {
 	switch r.Kind() {

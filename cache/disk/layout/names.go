@@ -44,7 +44,7 @@ func ShardName(aa byte) string {
 	return string([]byte{digits[aa>>4], digits[aa&15]})
 }
 
-// exact says whether mode and mtime are those that a fill gave the file.
+// IsExact says whether mode and mtime are those that a fill gave the file.
 func IsExact(key Key, st *unix.Stat_t) bool {
 	if st.Mode&0o7777 != 0o400 {
 		return false

@@ -23,7 +23,7 @@ func Restart(call func() error) error {
 	}
 }
 
-// rawOpen opens a name in dir. A new file gets mode. So does, unless mode is 0, a file or directory
+// Open opens a name in dir. A new file gets mode. So does, unless mode is 0, a file or directory
 // that its owner may not open: a process was killed between making it and its chmod.
 func Open(dir int, name string, flags int, mode uint32) (fd int, err error) {
 	open := func() error {
@@ -101,7 +101,7 @@ func TryLock(fd int) (bool, error) {
 	return err == nil, err
 }
 
-// current says whether dir's name is still the file that fd has open.
+// IsCurrent says whether dir's name is still the file that fd has open.
 func IsCurrent(fd, dir int, name string) (bool, error) {
 	var mine, there unix.Stat_t
 	if err := unix.Fstat(fd, &mine); err != nil {
@@ -117,7 +117,7 @@ func IsCurrent(fd, dir int, name string) (bool, error) {
 	}
 }
 
-// preadFull reads len(p) bytes at off, or fewer at the end of the file.
+// ReadFull reads len(p) bytes at off, or fewer at the end of the file.
 func ReadFull(fd int, p []byte, off int64) (n int, err error) {
 	for n < len(p) {
 		m, err := unix.Pread(fd, p[n:], off+int64(n))
@@ -132,7 +132,7 @@ func ReadFull(fd int, p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// pwriteFull writes p at off and says how much of it was written when that fails.
+// WriteFull writes p at off and says how much of it was written when that fails.
 func WriteFull(fd int, p []byte, off int64) (n int, err error) {
 	for n < len(p) {
 		m, err := unix.Pwrite(fd, p[n:], off+int64(n))

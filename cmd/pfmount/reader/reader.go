@@ -48,7 +48,7 @@ func CheckOpenFiles() error {
 // Config says how an image is read.
 type Config struct {
 	Cache cache.Options
-	Image fetch.Options // Open sets Meta and Likely
+	Image fetch.Options // Open sets Meta and Preload
 	Log   *slog.Logger  // also that of Cache and Image; nil: nothing is logged
 	// Await is called when a reader begins to wait for a blob, and the function it returns when
 	// that ends. Neither may block. nil: it is not called.
