@@ -313,10 +313,10 @@ func testFailingAutomount(t *testing.T, g *guest) {
 // are in it.
 func testUsersFstab(t *testing.T, g *guest) {
 	g.write("/etc/fstab", strings.Join(docLines(t, ",user"), "\n"))
-	g.run(`id mounter >/dev/null 2>&1 || useradd -m mounter; chown mounter /mnt/sess`)
-	g.run("runuser -u mounter -- mount /mnt/sess")
-	g.access("mounter", "/mnt/sess")
+	g.run(`id mounter >/dev/null 2>&1 || useradd -m mounter; mkdir -p /mnt/mine && chown mounter /mnt/mine`)
+	g.run("runuser -u mounter -- mount /mnt/mine")
+	g.access("mounter", "/mnt/mine")
 	g.run("ls /home/mounter/.cache/pfmount/CACHEDIR.TAG /home/mounter/.local/state/pfmount/*.log")
-	g.run("runuser -u mounter -- umount /mnt/sess; rm /etc/fstab; systemctl daemon-reload")
-	g.run("chown root /mnt/sess")
+	g.run("runuser -u mounter -- umount /mnt/mine; rm /etc/fstab; systemctl daemon-reload")
+	g.run("rmdir /mnt/mine")
 }
