@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -11,9 +13,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	memory "github.com/google/go-containerregistry/pkg/registry"
@@ -31,6 +35,8 @@ func main() {
 }
 
 func run(binary string) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // so that the mount goes, too
+	defer stop()
 	binary, err = filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -68,6 +74,9 @@ func run(binary string) (err error) {
 	} {
 		if err := s.step(step.what, step.command); err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
 		}
 	}
 	return nil
