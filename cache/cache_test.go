@@ -64,8 +64,8 @@ func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// inNamespace runs the calling test again in a mount namespace of its own, where it may mount: true there. Without
-// root a user namespace is made for it.
+// inNamespace runs the calling test again in a mount namespace of its own, where it may mount: true
+// there. Without root a user namespace is made for it.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	const env = "PFMOUNT_CACHE_NAMESPACE"
@@ -75,7 +75,8 @@ func inNamespace(t *testing.T) bool {
 		}
 		return true
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$", "-test.count=1", "-test.timeout=120s")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$",
+		"-test.count=1", "-test.timeout=120s")
 	cmd.Env = append(os.Environ(), env+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
@@ -106,7 +107,8 @@ func mountTmpfs(t *testing.T, size string) string {
 // content is the blob number n of a series, size bytes long.
 func content(n, size int) []byte {
 	data := make([]byte, size)
-	src := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(size), byte(size >> 8), byte(size >> 16)})
+	src := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(size),
+		byte(size >> 8), byte(size >> 16)})
 	_, _ = src.Read(data)
 	return data
 }
@@ -338,7 +340,8 @@ func waitFor(ok func() bool) error {
 	return nil
 }
 
-// clearTable closes all files that nobody has open. A flight may hold its file for a moment after its readers were told.
+// clearTable closes all files that nobody has open. A flight may hold its file for a moment after
+// its readers were told.
 func clearTable(s *Store) {
 	for range 100 {
 		s.table.clear()

@@ -18,7 +18,8 @@ const (
 
 func churnSize(i int) int { return []int{0, 1, 100, 4096, 4097, 20000, 70000, 150000}[i%8] }
 
-// helpChurn opens blobs at random for a while, with seeded delays, checks each byte and prunes now and then. DIR SEED MILLISECONDS
+// helpChurn opens blobs at random for a while, with seeded delays, checks each byte and prunes now
+// and then. DIR SEED MILLISECONDS
 func helpChurn(args []string) error {
 	s, err := tryStore(Options{Dir: args[0], Size: churnLimit, OpenFiles: 16}, func(l *limits) {
 		l.tick = 50 * time.Millisecond
@@ -75,8 +76,8 @@ func watchLimit(t *testing.T, dir string, done *sync.WaitGroup) {
 	}
 }
 
-// Several processes fill, read and evict in one small cache, and some are killed at random. Every byte is checked by
-// them, the folder after each round, and the limit all the time.
+// Several processes fill, read and evict in one small cache, and some are killed at random. Every
+// byte is checked by them, the folder after each round, and the limit all the time.
 func TestProcessesChurn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -108,7 +109,8 @@ func TestProcessesChurn(t *testing.T) {
 	}
 }
 
-// Processes that make a cache at the same time agree on what is in it: one starts the number while others count.
+// Processes that make a cache at the same time agree on what is in it: one starts the number while
+// others count.
 func TestProcessesStartTogether(t *testing.T) {
 	t.Parallel()
 	for round := range 8 {

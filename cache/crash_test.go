@@ -25,8 +25,9 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// Processes that fill, read and evict are killed at random instants. After each round the folder is as sound as after a
-// clean end, before anybody could have repaired it, and the next start removes what the dead left.
+// Processes that fill, read and evict are killed at random instants. After each round the folder is
+// as sound as after a clean end, before anybody could have repaired it, and the next start removes
+// what the dead left.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	rounds := fromEnv(t, "PFMOUNT_KILL_ROUNDS", 100)
@@ -40,7 +41,8 @@ func TestKilled(t *testing.T) {
 		for range 1 + round%2 {
 			churn, after := rnd.IntN(1e9), time.Duration(rnd.IntN(30_000))*time.Microsecond
 			wg.Go(func() {
-				if err := killChurn(helper(t, "churn", dir, strconv.Itoa(churn), "60000"), after); err != nil {
+				if err := killChurn(helper(t, "churn", dir, strconv.Itoa(churn), "60000"),
+					after); err != nil {
 					t.Error(err)
 				}
 			})

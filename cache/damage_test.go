@@ -47,8 +47,8 @@ func cut(t *testing.T, path string, size int64) {
 	must(t, os.Chmod(path, os.FileMode(st.Mode&0o777)))
 }
 
-// damages are what can befall a file while nobody looks. Each is noticed before a byte is served. cheap says that
-// the checks at each opening suffice.
+// damages are what can befall a file while nobody looks. Each is noticed before a byte is served.
+// cheap says that the checks at each opening suffice.
 var damages = map[string]struct {
 	cheap bool
 	do    func(t *testing.T, path, other string)
@@ -111,7 +111,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-func testDamage(t *testing.T, do func(*testing.T, string, string), mode disk.VerifyMode, change func(*limits), size int64) {
+func testDamage(t *testing.T,
+	do func(*testing.T, string, string), mode disk.VerifyMode, change func(*limits), size int64) {
 	dir := t.TempDir()
 	data, other := content(1, 100), content(2, 100)
 	key := sha256.Sum256(data)
@@ -177,7 +178,8 @@ func TestSoundButTouched(t *testing.T) {
 				s := testStore(t, Options{Dir: dir, Verify: mode})
 				mustGet(t, s, data, noFill)
 				var st unix.Stat_t
-				if err := unix.Stat(blobFile(dir, data), &st); err != nil || !layout.IsExact(sha256.Sum256(data), &st) {
+				if err := unix.Stat(blobFile(dir, data), &st); err != nil ||
+					!layout.IsExact(sha256.Sum256(data), &st) {
 					t.Errorf("mode and time were not restored: %+v, %v", st, err)
 				}
 			})
@@ -220,13 +222,15 @@ func TestStatAfterPowerCut(t *testing.T) {
 			must(t, os.Chtimes(blobFile(dir, data), time.Now(), layout.Stamp(sha256.Sum256(data))))
 			s := testStore(t, Options{Dir: dir}, change)
 			if n, ok := s.Stat(sha256.Sum256(data)); ok || s.Stats().Damaged != 1 {
-				t.Errorf("%s, %d bytes left: Stat says %d, %v; %d damaged", kind, size, n, ok, s.Stats().Damaged)
+				t.Errorf("%s, %d bytes left: Stat says %d, %v; %d damaged", kind, size, n, ok,
+					s.Stats().Damaged)
 			}
 		}
 	}
 }
 
-// Damage that appears while the file is open: a read that meets it fetches the blob again, for each of the readers.
+// Damage that appears while the file is open: a read that meets it fetches the blob again, for each
+// of the readers.
 func TestDamageUnderReader(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, path string){

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Case 27: a cache on a disk of 20 MB with a limit of 1 GB. 100 MB in 200 files are right, with one warning at most.
+// Case 27: a cache on a disk of 20 MB with a limit of 1 GB. 100 MB in 200 files are right, with one
+// warning at most.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	if !inNamespace(t) {
@@ -52,8 +53,8 @@ func fillUp(t *testing.T, dir string, leave int64) string {
 	return path
 }
 
-// A disk without any room: small blobs come from memory, within a bound; large ones fail with ENOSPC and leave
-// nothing; when there is room again everything is as before.
+// A disk without any room: small blobs come from memory, within a bound; large ones fail with
+// ENOSPC and leave nothing; when there is room again everything is as before.
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	if !inNamespace(t) {
@@ -76,7 +77,8 @@ func TestNoRoom(t *testing.T) {
 	must(t, errors.Join(same(f, unknown), f.Close()))
 	for name, size := range map[string]int64{"known": 9 << 20, "unknown": -1} {
 		large := content(60, 9<<20)
-		_, err := s.Open(context.Background(), sha256.Sum256(large), size, (&source{piece: 40_000}).fill(large))
+		_, err := s.Open(context.Background(), sha256.Sum256(large), size,
+			(&source{piece: 40_000}).fill(large))
 		if !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("%s: a large blob: %v, want ENOSPC", name, err)
 		}
@@ -108,7 +110,8 @@ func TestMemoryBound(t *testing.T) {
 		return
 	}
 	dir := mountTmpfs(t, "1m")
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.memory, l.WaitLimit = 250_000, 50*time.Millisecond })
+	s := testStore(t, Options{Dir: dir},
+		func(l *limits) { l.memory, l.WaitLimit = 250_000, 50*time.Millisecond })
 	fillUp(t, dir, 0)
 	var files []*File
 	for i := range 2 {
@@ -131,7 +134,8 @@ func TestMemoryBound(t *testing.T) {
 	}
 }
 
-// The disk fails at a byte that the process limit on file sizes sets: the same without a mount, and with EFBIG.
+// The disk fails at a byte that the process limit on file sizes sets: the same without a mount, and
+// with EFBIG.
 func helpLimit(args []string) error {
 	s, err := tryStore(Options{Dir: args[0]})
 	if err != nil {
@@ -145,7 +149,8 @@ func helpLimit(args []string) error {
 		for _, piece := range []int{0, 1000, 70_000} {
 			data := content(i*10+piece, size)
 			for _, want := range []int64{int64(size), -1} {
-				f, err := s.Open(context.Background(), sha256.Sum256(data), want, (&source{piece: piece}).fill(data))
+				f, err := s.Open(context.Background(), sha256.Sum256(data), want,
+					(&source{piece: piece}).fill(data))
 				if err != nil {
 					return fmt.Errorf("%d bytes by %d: %w", size, piece, err)
 				}
@@ -184,7 +189,8 @@ func TestReadOnly(t *testing.T) {
 	var log logs
 	s := testStore(t, Options{Dir: dir, Log: log.logger()})
 	must(t, unix.Chmod(blobFile(dir, data), 0o400))
-	// The Store keeps usage open for writing, so the remount is of a bind mount seen by a new Store's path only.
+	// The Store keeps usage open for writing, so the remount is of a bind mount seen by a new
+	// Store's path only.
 	must(t, unix.Mount(dir, dir, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	must(t, unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
@@ -196,17 +202,21 @@ func TestReadOnly(t *testing.T) {
 	if n := log.lines("WARN"); n != 1 {
 		t.Errorf("%d warnings", n)
 	}
-	if _, err := tryStore(Options{Dir: dir}); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "--cache-dir") {
+	if _, err := tryStore(Options{Dir: dir}); !errors.Is(err, unix.EROFS) ||
+		!strings.Contains(err.Error(), "--cache-dir") {
 		t.Errorf("New on a read-only folder: %v", err)
 	}
 }
 
-// helpReadOnly is an ordinary user whose cache folder is taken the right to write from, and given it back. DIR
+// helpReadOnly is an ordinary user whose cache folder is taken the right to write from, and given
+// it back. DIR
 func helpReadOnly(args []string) error {
 	dir := args[0]
 	if os.Geteuid() == 0 { // root may write everywhere
 		const nobody = 65534
-		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setgroups(nil), syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody, nobody)); err != nil {
+		if err := errors.Join(os.Chown(dir, nobody, nobody), syscall.Setgroups(nil),
+			syscall.Setresgid(nobody, nobody, nobody), syscall.Setresuid(nobody, nobody,
+				nobody)); err != nil {
 			return err
 		}
 	}
@@ -229,7 +239,8 @@ func helpReadOnly(args []string) error {
 	if e != nil {
 		return errors.Join(err, e)
 	}
-	err = errors.Join(err, get(again, cached, noFill), get(again, other, new(source).fill(other)), again.Close())
+	err = errors.Join(err, get(again, cached, noFill), get(again, other, new(source).fill(other)),
+		again.Close())
 	err = errors.Join(err, chmod(0o700))
 	clearTable(s)
 	if err = errors.Join(err, get(s, other, new(source).fill(other))); !exists(blobFile(dir, other)) {

@@ -104,10 +104,12 @@ func TestLimit(t *testing.T) {
 	if exists(blobFile(dir, huge)) || s.Stats().Evicted != before {
 		t.Error("a blob over the limit was kept, or others went for it")
 	}
-	eventually(t, "its space comes back", func() bool { s.table.closeIf(func(*entry) bool { return true }); return s.Stats().OpenFiles == 0 })
+	eventually(t, "its space comes back",
+		func() bool { s.table.closeIf(func(*entry) bool { return true }); return s.Stats().OpenFiles == 0 })
 }
 
-// Recency survives a restart, and costs no write per read: atime is set when the blob is opened, if older than a minute.
+// Recency survives a restart, and costs no write per read: atime is set when the blob is opened, if
+// older than a minute.
 func TestRecencySurvivesRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -147,7 +149,8 @@ func TestRecencySurvivesRestart(t *testing.T) {
 func TestRecencyOfOpenFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.AtimeGrain, l.tick = 30*time.Millisecond, 10*time.Millisecond })
+	s := testStore(t, Options{Dir: dir},
+		func(l *limits) { l.AtimeGrain, l.tick = 30*time.Millisecond, 10*time.Millisecond })
 	data := content(1, 100)
 	mustGet(t, s, data, new(source).fill(data))
 	setAtime(t, dir, data, 60)
@@ -221,7 +224,8 @@ func TestPruneAndClear(t *testing.T) {
 	must(t, <-got)
 	must(t, same(f, data))
 	audit(t, dir)
-	if got, want := usageOf(t, dir), stored(t, dir); got < want || got > want+layout.Overhead+2*layout.BlockSize {
+	if got, want := usageOf(t, dir), stored(t, dir); got < want ||
+		got > want+layout.Overhead+2*layout.BlockSize {
 		t.Errorf("usage %d, du %d", got, want)
 	}
 }

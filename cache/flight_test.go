@@ -26,7 +26,8 @@ func TestOneFlight(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if st := s.Stats(); src.fills.Load() != 1 || st.Fills != 1 || st.FillBytes != 10000 || st.Misses+st.Hits != 32 || st.Misses < 1 {
+	if st := s.Stats(); src.fills.Load() != 1 || st.Fills != 1 || st.FillBytes != 10000 ||
+		st.Misses+st.Hits != 32 || st.Misses < 1 {
 		t.Errorf("%d fills, %+v", src.fills.Load(), st)
 	}
 }
@@ -72,7 +73,8 @@ func TestReadersLeave(t *testing.T) {
 	}
 }
 
-// A failure goes to all who wait and, without a new try, to those who ask within a second; then it is forgotten.
+// A failure goes to all who wait and, without a new try, to those who ask within a second; then it
+// is forgotten.
 func TestFailureIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +144,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// A fill that does not end with its ctx does not keep Close: it is told of, and what it brings later is dropped.
+// A fill that does not end with its ctx does not keep Close: it is told of, and what it brings
+// later is dropped.
 func TestCloseWithDeafFill(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -190,8 +193,9 @@ func TestFillOutOfDescriptors(t *testing.T) {
 	}
 }
 
-// Fills in one process under virtual time: seeded delays and failures at every step, several readers that come and
-// go. Whoever stays gets the blob or the error of a fill that ran while it waited or within the second before.
+// Fills in one process under virtual time: seeded delays and failures at every step, several
+// readers that come and go. Whoever stays gets the blob or the error of a fill that ran while it
+// waited or within the second before.
 func TestFlightsInVirtualTime(t *testing.T) {
 	t.Parallel()
 	for seed := range 20 {
@@ -205,7 +209,8 @@ func TestFlightsInVirtualTime(t *testing.T) {
 					i := (reader + seed) % len(running)
 					data := content(i, 3000)
 					time.Sleep(time.Duration(reader*reader*(seed+3)%700) * 10 * time.Millisecond)
-					ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+(reader*7+seed)%40)*100*time.Millisecond)
+					ctx, cancel := context.WithTimeout(context.Background(),
+						time.Duration(1+(reader*7+seed)%40)*100*time.Millisecond)
 					defer cancel()
 					f, err := s.Open(ctx, sha256.Sum256(data), 3000, func(_ context.Context, w Sink) error {
 						if running[i].Add(1) > 1 {

@@ -90,8 +90,8 @@ func TestFolderReplacedBySymlink(t *testing.T) {
 	}
 }
 
-// What New would refuse is not used when it comes about under a Store either: nothing is written to it, blobs come from
-// memory, one warning tells, and all is well when the folder is.
+// What New would refuse is not used when it comes about under a Store either: nothing is written to
+// it, blobs come from memory, one warning tells, and all is well when the folder is.
 func TestFolderTurnsBad(t *testing.T) {
 	t.Parallel()
 	if !inNamespace(t) { // root there, for chown
@@ -120,14 +120,17 @@ func TestFolderTurnsBad(t *testing.T) {
 			dir, elsewhere := filepath.Join(base, "cache"), filepath.Join(base, "elsewhere")
 			must(t, os.Mkdir(elsewhere, 0o700))
 			var log logs
-			s := testStore(t, Options{Dir: dir, Log: log.logger()}, func(l *limits) { l.tick = 10 * time.Millisecond })
+			s := testStore(t, Options{Dir: dir, Log: log.logger()},
+				func(l *limits) { l.tick = 10 * time.Millisecond })
 			mustGet(t, s, content(0, 1000), new(source).fill(content(0, 1000)))
 			do(t, dir, elsewhere)
-			if st := (unix.Stat_t{}); name == "other's" && unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() {
+			if st := (unix.Stat_t{}); name == "other's" && unix.Stat(dir, &st) == nil &&
+				int(st.Uid) == os.Geteuid() {
 				return
 			}
 			eventually(t, "the folder is given up", func() bool {
-				return log.lines("deleted, replaced or opened to others") == 1 && log.lines("cannot be used") == 1
+				return log.lines("deleted, replaced or opened to others") == 1 &&
+					log.lines("cannot be used") == 1
 			})
 			before := tree(t, base)
 			for i := range 20 {
@@ -194,7 +197,8 @@ var newFolders = map[string]struct {
 		return dir
 	}, "chmod 700"},
 	"blobs a symlink": {func(t *testing.T, dir string) string {
-		must(t, errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(dir+"x", 0o700), os.Symlink(dir+"x", dir+"/blobs")))
+		must(t, errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(dir+"x", 0o700),
+			os.Symlink(dir+"x", dir+"/blobs")))
 		return dir
 	}, "symlink"},
 	"tmp for all": {func(t *testing.T, dir string) string {
@@ -240,7 +244,8 @@ func TestNew(t *testing.T) {
 			if err != nil || st.Mode().Perm() != 0o700 {
 				t.Errorf("mode %v, %v", st.Mode(), err)
 			}
-			if tag, err := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG")); err != nil || !strings.HasPrefix(string(tag), "Signature: 8a477f597d28d172789f06886806bc55\n") {
+			if tag, err := os.ReadFile(filepath.Join(dir, "CACHEDIR.TAG")); err != nil ||
+				!strings.HasPrefix(string(tag), "Signature: 8a477f597d28d172789f06886806bc55\n") {
 				t.Errorf("CACHEDIR.TAG: %q, %v", tag, err)
 			}
 		})

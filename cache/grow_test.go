@@ -66,7 +66,8 @@ func TestUnsignedLie(t *testing.T) {
 								t.Errorf("%d bytes on disk, the limit is %d", n, size)
 							}
 						}))
-						if !errors.Is(err, ErrRoom) || !errors.Is(err, unix.ENOSPC) || !strings.Contains(fmt.Sprint(err), "--cache-size") {
+						if !errors.Is(err, ErrRoom) || !errors.Is(err, unix.ENOSPC) ||
+							!strings.Contains(fmt.Sprint(err), "--cache-size") {
 							t.Errorf("%v, want ErrRoom", err)
 						}
 					})
@@ -77,7 +78,8 @@ func TestUnsignedLie(t *testing.T) {
 					first = len(left)
 				}
 				if len(left) < 46 || len(left) != first || left[len(left)-1] != 92 {
-					t.Errorf("round %d: %d of 93 blobs are left, after the first %d: %v", round, len(left), first, left)
+					t.Errorf("round %d: %d of 93 blobs are left, after the first %d: %v", round,
+						len(left), first, left)
 				}
 			}
 			if names, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(names) > 0 {

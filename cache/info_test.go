@@ -29,11 +29,13 @@ func TestInfo(t *testing.T) {
 	must(t, s.SetRecord("name", []byte("data")))
 	info, err := s.Info(context.Background())
 	must(t, err)
-	if info.Dir != dir || info.Limit != 1<<30 || info.Files != 5 || info.Partial != 0 || info.Free <= 0 || info.FileSystem == "" || info.Warning != "" {
+	if info.Dir != dir || info.Limit != 1<<30 || info.Files != 5 || info.Partial != 0 ||
+		info.Free <= 0 || info.FileSystem == "" || info.Warning != "" {
 		t.Errorf("%+v", info)
 	}
 	countedAs(t, info.Used, dir)
-	if d := time.Since(info.Oldest); d < 39*time.Minute || d > 45*time.Minute || time.Since(info.Newest) > 5*time.Minute {
+	if d := time.Since(info.Oldest); d < 39*time.Minute || d > 45*time.Minute ||
+		time.Since(info.Newest) > 5*time.Minute {
 		t.Errorf("oldest %v, newest %v", info.Oldest, info.Newest)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

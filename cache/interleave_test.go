@@ -34,9 +34,10 @@ func delays(seed uint64, most time.Duration, oneIn int) func(string) {
 	}
 }
 
-// TestInterleavings lets Stores that share a folder, as processes do, fill, read, evict, drop and close in virtual time, with
-// seeded delays at every point where another may come in between. What must hold is held against it at each point: one
-// fill a key at a time among them all, none of a blob that is on disk, right bytes, and the limit.
+// TestInterleavings lets Stores that share a folder, as processes do, fill, read, evict, drop and
+// close in virtual time, with seeded delays at every point where another may come in between. What
+// must hold is held against it at each point: one fill a key at a time among them all, none of a
+// blob that is on disk, right bytes, and the limit.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	seeds, first := fromEnv(t, "PFMOUNT_SEEDS", 30), fromEnv(t, "PFMOUNT_SEED", 1)
@@ -57,7 +58,8 @@ func TestInterleavings(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d fills, %d hits, %d evicted, %d damaged; points met: %v", sum.Fills, sum.Hits, sum.Evicted, sum.Damaged, met)
+	t.Logf("%d fills, %d hits, %d evicted, %d damaged; points met: %v", sum.Fills, sum.Hits,
+		sum.Evicted, sum.Damaged, met)
 	if sum.Fills == 0 || sum.Hits == 0 || sum.Evicted == 0 || sum.Damaged == 0 || len(met) < 10 {
 		t.Error("something did not come about")
 	}
@@ -169,7 +171,8 @@ func (w *world) holds(point string) {
 	text := make([]byte, layout.UsageSize)
 	n, err := lock.ReadAt(text, 0)
 	usage, _, ok := layout.ParseUsage(string(text[:n]))
-	if err := errors.Join(err, unix.Fstat(int(lock.Fd()), &st)); err != nil || !ok || !layout.Agrees(&st, usage) {
+	if err := errors.Join(err, unix.Fstat(int(lock.Fd()), &st)); err != nil || !ok ||
+		!layout.Agrees(&st, usage) {
 		w.t.Errorf("seed %d, %s: usage %q, %v", w.seed, point, text[:n], err)
 	}
 	used := du(w.t, w.dir) - du(w.t, filepath.Join(w.dir, "tmp")) + layout.BlockSize

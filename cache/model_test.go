@@ -24,15 +24,18 @@ type model struct {
 }
 
 func (m *model) evict(keep int) {
-	byAge := slices.SortedFunc(maps.Keys(m.age), func(a, b int) int { return cmp.Compare(m.age[a], m.age[b]) })
+	byAge := slices.SortedFunc(maps.Keys(m.age),
+		func(a, b int) int { return cmp.Compare(m.age[a], m.age[b]) })
 	for _, i := range byAge[min(keep, len(byAge)):] {
 		delete(m.age, i)
 	}
 }
 
-// helpAgent does what it reads from its standard input, a line at a time, with seeded delays, and answers each. DIR SEED
+// helpAgent does what it reads from its standard input, a line at a time, with seeded delays, and
+// answers each. DIR SEED
 func helpAgent(args []string) error {
-	s, err := tryStore(Options{Dir: args[0]}, func(l *limits) { l.At = delays(uint64(helperNumber(args[1])), 2*time.Millisecond, 4) })
+	s, err := tryStore(Options{Dir: args[0]},
+		func(l *limits) { l.At = delays(uint64(helperNumber(args[1])), 2*time.Millisecond, 4) })
 	if err != nil {
 		return err
 	}
@@ -101,8 +104,8 @@ func (a *agent) end() {
 
 const modelSize = 5000 // bytes of a blob, which takes two blocks
 
-// A random sequence of fills, reads, prunes, damage, ends and deaths of two processes that share a cache, against the
-// model.
+// A random sequence of fills, reads, prunes, damage, ends and deaths of two processes that share a
+// cache, against the model.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	const blobs = 50

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refuse lets a system call of this process fail from now on, as an old kernel or a container's profile would.
+// refuse lets a system call of this process fail from now on, as an old kernel or a container's
+// profile would.
 func refuse(call uint32, errno unix.Errno) error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
@@ -31,14 +32,16 @@ func refuse(call uint32, errno unix.Errno) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 	if e != 0 {
 		return fmt.Errorf("seccomp: %w", e)
 	}
 	return nil
 }
 
-// helpRefused uses a cache without openat2: hits, fills, and the symlinks that openat2 would have kept out. DIR ERRNO
+// helpRefused uses a cache without openat2: hits, fills, and the symlinks that openat2 would have
+// kept out. DIR ERRNO
 func helpRefused(args []string) error {
 	if err := refuse(unix.SYS_OPENAT2, unix.Errno(helperNumber(args[1]))); err != nil {
 		return err
@@ -64,7 +67,8 @@ func helpRefused(args []string) error {
 	clearTable(s)
 	err = errors.Join(
 		os.Remove(blobFile(dir, link)), os.Symlink(blobFile(dir, old), blobFile(dir, link)),
-		os.Rename(filepath.Dir(blobFile(dir, shard)), dir+"-moved"), os.Symlink(dir+"-moved", filepath.Dir(blobFile(dir, shard))))
+		os.Rename(filepath.Dir(blobFile(dir, shard)), dir+"-moved"), os.Symlink(dir+"-moved",
+			filepath.Dir(blobFile(dir, shard))))
 	for _, data := range [][]byte{link, shard} {
 		src := &source{}
 		if e := get(s, data, src.fill(data)); e != nil || src.fills.Load() != 1 {
@@ -101,7 +105,8 @@ type noLocks struct {
 
 func (n noLocks) SetLk(<-chan struct{}, *fuse.LkIn) fuse.Status { return n.answer }
 
-// helpNoLocks serves a folder without flock, says so, and ends with its standard input. FOLDER MOUNTPOINT ERRNO
+// helpNoLocks serves a folder without flock, says so, and ends with its standard input. FOLDER
+// MOUNTPOINT ERRNO
 func helpNoLocks(args []string) error {
 	root, err := fs.NewLoopbackRoot(args[0])
 	if err != nil {
@@ -124,7 +129,8 @@ func helpNoLocks(args []string) error {
 // Without flock there is no way to share a folder: New says so and what to do.
 func TestNoFlock(t *testing.T) {
 	t.Parallel()
-	for name, errno := range map[string]unix.Errno{"no call": unix.ENOSYS, "no support": unix.EOPNOTSUPP, "no lock server": unix.ENOLCK} {
+	for name, errno := range map[string]unix.Errno{"no call": unix.ENOSYS,
+		"no support": unix.EOPNOTSUPP, "no lock server": unix.ENOLCK} {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
 			real, dir := filepath.Join(base, "real"), filepath.Join(base, "mounted")
@@ -141,7 +147,8 @@ func TestNoFlock(t *testing.T) {
 			}
 			for _, cache := range []string{dir, filepath.Join(dir, "cache")} {
 				_, err = tryStore(Options{Dir: cache})
-				if !errors.Is(err, errno) || !strings.Contains(err.Error(), "has no flock") || !strings.Contains(err.Error(), "--cache-dir") {
+				if !errors.Is(err, errno) || !strings.Contains(err.Error(), "has no flock") ||
+					!strings.Contains(err.Error(), "--cache-dir") {
 					t.Errorf("New on %s: %v", cache, err)
 				}
 				if n := openDescriptors(t, dir); n != 0 {

@@ -48,7 +48,8 @@ func counted(counter string, data []byte) Fill {
 	}
 }
 
-// helpOpen opens blobs 0 to count, of size bytes, in DIR; each is filled as counted says. DIR COUNTER COUNT SIZE
+// helpOpen opens blobs 0 to count, of size bytes, in DIR; each is filled as counted says. DIR
+// COUNTER COUNT SIZE
 func helpOpen(args []string) error {
 	s, err := tryStore(Options{Dir: args[0]})
 	if err != nil {
@@ -151,8 +152,8 @@ func TestHolderDies(t *testing.T) {
 	}
 }
 
-// A process that was stopped in the middle of a fill keeps its lock: who waits for it goes on without the cache after a
-// while, and finds the cache as it should be when the other one goes on.
+// A process that was stopped in the middle of a fill keeps its lock: who waits for it goes on
+// without the cache after a while, and finds the cache as it should be when the other one goes on.
 func TestHolderStops(t *testing.T) {
 	t.Parallel()
 	dir, data := t.TempDir(), content(1, 1000)
@@ -188,8 +189,9 @@ func TestHolderStops(t *testing.T) {
 	audit(t, dir)
 }
 
-// A fill that fails in one process is tried at once by one that waited briefly, and shared by one that waited long, unless
-// it was given up since nobody waited: of that one nothing is remembered, neither here nor elsewhere.
+// A fill that fails in one process is tried at once by one that waited briefly, and shared by one
+// that waited long, unless it was given up since nobody waited: of that one nothing is remembered,
+// neither here nor elsewhere.
 func TestFailureElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -281,8 +283,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// audit checks a folder that nobody uses, byte for byte: whole blobs only, each with its content, sound sidecars, nothing
-// else, and a usage that covers them.
+// audit checks a folder that nobody uses, byte for byte: whole blobs only, each with its content,
+// sound sidecars, nothing else, and a usage that covers them.
 func audit(t *testing.T, dir string) {
 	t.Helper()
 	blobs := filepath.Join(dir, "blobs")
@@ -296,7 +298,8 @@ func audit(t *testing.T, dir string) {
 		}
 		if base, ok := strings.CutSuffix(path, layout.SumsSuffix); ok {
 			n := len(data) - sha256.Size
-			if _, ok := layout.ParseName(filepath.Base(base)); !ok || n < layout.SumsHeader || sha256.Sum256(data[:n]) != digest(data[n:]) {
+			if _, ok := layout.ParseName(filepath.Base(base)); !ok || n < layout.SumsHeader ||
+				sha256.Sum256(data[:n]) != digest(data[n:]) {
 				return fmt.Errorf("%s: not a sound sidecar", path)
 			}
 			return nil

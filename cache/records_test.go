@@ -60,7 +60,8 @@ func TestRecordDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, Options{Dir: dir})
-			must(t, errors.Join(s.SetRecord("name", []byte("content")), s.SetRecord("other", []byte("content"))))
+			must(t, errors.Join(s.SetRecord("name", []byte("content")),
+				s.SetRecord("other", []byte("content"))))
 			do(t, filepath.Join(dir, "records", layout.RecordName("name")))
 			if got, err := s.Record("name"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("got %q, %v", got, err)

@@ -44,7 +44,8 @@ func (k *sink) spoil(t *testing.T) {
 	t.Fatal("no partial file is open")
 }
 
-// The disk fails after some bytes were written and cannot be read back: the fill starts over, once, into memory.
+// The disk fails after some bytes were written and cannot be read back: the fill starts over, once,
+// into memory.
 func TestSinkStartsOverInMemory(t *testing.T) {
 	t.Parallel()
 	data := content(1, 500_000)
@@ -115,10 +116,12 @@ func TestSinkReset(t *testing.T) {
 			must(t, err)
 			defer b.Close()
 			got := make([]byte, size/2)
-			if err := b.Read(got, 0); err != nil || b.Size() != int64(size/2) || !bytes.Equal(got, data[:size/2]) {
+			if err := b.Read(got, 0); err != nil || b.Size() != int64(size/2) ||
+				!bytes.Equal(got, data[:size/2]) {
 				t.Errorf("%d bytes, %v", b.Size(), err)
 			}
-			sums, err := os.ReadFile(filepath.Join(k.s.dir.Path(), "blobs", layout.BlobPath(digest{1})+layout.SumsSuffix))
+			sums, err := os.ReadFile(filepath.Join(k.s.dir.Path(), "blobs",
+				layout.BlobPath(digest{1})+layout.SumsSuffix))
 			if b.Size() <= k.s.lim.Small {
 				return // it has no sidecar
 			}

@@ -128,12 +128,13 @@ func TestReadAt(t *testing.T) {
 	}
 }
 
-// A read and a Close of one File at once: the read gets the blob's bytes or ErrClosed, never those of another file
-// that took over the descriptor.
+// A read and a Close of one File at once: the read gets the blob's bytes or ErrClosed, never those
+// of another file that took over the descriptor.
 func TestReadWhileClosing(t *testing.T) {
 	t.Parallel()
 	s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4})
-	blobs := [][]byte{content(0, 5000), content(1, 5000), content(2, 5000), content(3, 5000), content(4, 5000), content(5, 5000)}
+	blobs := [][]byte{content(0, 5000), content(1, 5000), content(2, 5000), content(3, 5000),
+		content(4, 5000), content(5, 5000)}
 	for round := range 300 {
 		data := blobs[round%len(blobs)]
 		f, err := s.Open(context.Background(), sha256.Sum256(data), 5000, new(source).fill(data))
@@ -170,9 +171,15 @@ func TestFillLength(t *testing.T) {
 		fill    Fill
 		wantErr error
 	}{
-		"short":            {101, new(source).fill(data), ErrSize},
-		"long":             {99, new(source).fill(data), ErrSize},
-		"long, swallowed":  {50, func(_ context.Context, w Sink) error { _, _ = w.Write(data[:50]); _, _ = w.Write(data); return nil }, ErrSize},
+		"short": {101, new(source).fill(data), ErrSize},
+		"long":  {99, new(source).fill(data), ErrSize},
+		"long, swallowed": {50,
+			func(_ context.Context, w Sink) error {
+				_, _ = w.Write(data[:50])
+				_,
+					_ = w.Write(data)
+				return nil
+			}, ErrSize},
 		"nothing":          {100, func(context.Context, Sink) error { return nil }, ErrSize},
 		"nothing, unknown": {-1, new(source).fill(nil), nil},
 		"started over": {100, func(_ context.Context, w Sink) error {
@@ -225,7 +232,8 @@ func TestWrongSizeAsked(t *testing.T) {
 				must(t, first.Close())
 				s := testStore(t, Options{Dir: dir}, tiny)
 				for range 2 { // from disk, then from the table
-					if _, err := s.Open(context.Background(), sha256.Sum256(data), int64(size+1), noFill); !errors.Is(err, ErrSize) {
+					if _, err := s.Open(context.Background(), sha256.Sum256(data), int64(size+1),
+						noFill); !errors.Is(err, ErrSize) {
 						t.Errorf("error %v, want ErrSize", err)
 					}
 					time.Sleep(s.lim.failureTTL)
@@ -366,14 +374,15 @@ func BenchmarkLargeFill(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		f, err := s.Open(context.Background(), [32]byte{byte(i)}, size, func(_ context.Context, w Sink) error {
-			for n := 0; n < size; n += len(data) {
-				if err := writePieces(w, data, 128<<10); err != nil {
-					return err
+		f, err := s.Open(context.Background(), [32]byte{byte(i)}, size,
+			func(_ context.Context, w Sink) error {
+				for n := 0; n < size; n += len(data) {
+					if err := writePieces(w, data, 128<<10); err != nil {
+						return err
+					}
 				}
-			}
-			return nil
-		})
+				return nil
+			})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -12,7 +12,8 @@ import (
 	"github.com/pfmount/pfmount/cache/disk/layout"
 )
 
-// A byte goes bad in a blob of 9 MiB that is cached. What each mode makes of reads before and behind it: how many fills.
+// A byte goes bad in a blob of 9 MiB that is cached. What each mode makes of reads before and
+// behind it: how many fills.
 func TestVerifyLarge(t *testing.T) {
 	t.Parallel()
 	const size, bad = 9 << 20, 5<<20 + 17

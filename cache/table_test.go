@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helpMany runs with few descriptors: 5,000 blobs filled by 64 readers at once, then read again in any order, while
-// the rest of the process uses what the Store leaves it. DIR LIMIT
+// helpMany runs with few descriptors: 5,000 blobs filled by 64 readers at once, then read again in
+// any order, while the rest of the process uses what the Store leaves it. DIR LIMIT
 func helpMany(args []string) error {
 	limit := uint64(helperNumber(args[1]))
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
@@ -84,15 +84,17 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// With every descriptor of the Store in use an Open waits; it ends with its ctx, with a Close elsewhere, or after a
-// bound with EMFILE.
+// With every descriptor of the Store in use an Open waits; it ends with its ctx, with a Close
+// elsewhere, or after a bound with EMFILE.
 func TestAllFilesInUse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4}, func(l *limits) { l.WaitLimit = 300 * time.Millisecond })
+		s := testStore(t, Options{Dir: t.TempDir(), OpenFiles: 4},
+			func(l *limits) { l.WaitLimit = 300 * time.Millisecond })
 		var files []*File
 		for i := range 4 {
-			f, err := s.Open(context.Background(), sha256.Sum256(content(i, 10)), 10, new(source).fill(content(i, 10)))
+			f, err := s.Open(context.Background(), sha256.Sum256(content(i, 10)), 10,
+				new(source).fill(content(i, 10)))
 			must(t, err)
 			files = append(files, f)
 		}
@@ -155,7 +157,8 @@ func TestTableBound(t *testing.T) {
 func TestIdleFilesAreClosed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := testStore(t, Options{Dir: dir}, func(l *limits) { l.idle, l.tick = 50*time.Millisecond, 10*time.Millisecond })
+	s := testStore(t, Options{Dir: dir},
+		func(l *limits) { l.idle, l.tick = 50*time.Millisecond, 10*time.Millisecond })
 	data := content(0, 10)
 	f, err := s.Open(context.Background(), sha256.Sum256(data), 10, new(source).fill(data))
 	must(t, err)

@@ -102,6 +102,7 @@ func TestScanTidies(t *testing.T) {
 	_, _, err := s.Prune(context.Background(), 1<<40)
 	must(t, err)
 	if exists(orphan+layout.SumsSuffix) || exists(link) || !exists(letter) {
-		t.Errorf("orphan %v, link %v, letter %v", exists(orphan+layout.SumsSuffix), exists(link), exists(letter))
+		t.Errorf("orphan %v, link %v, letter %v", exists(orphan+layout.SumsSuffix), exists(link),
+			exists(letter))
 	}
 }

@@ -74,12 +74,17 @@ func TestBlob(t *testing.T) {
 		{"exactly 1 MiB", large[:1<<20], nil, []int64{1 << 20, -1}, nil, ""},
 		{"1 MiB and a byte", large[:1<<20+1], nil, []int64{1<<20 + 1, -1}, nil, ""},
 		{"streamed, without content size", small, encode(t, small), []int64{17, -1}, nil, ""},
-		{"several frames", join(small, small), join(registrytest.Compress(small), registrytest.Compress(small)), []int64{34, -1}, nil, ""},
-		{"skippable frames", small, join(skippable(5), registrytest.Compress(small), skippable(0), skippable(9)), []int64{17, -1}, nil, ""},
-		{"large, several frames", join(large, small), join(encode(t, large), registrytest.Compress(small), skippable(3)), []int64{3<<20 + 17, -1}, nil, ""},
+		{"several frames", join(small, small),
+			join(registrytest.Compress(small), registrytest.Compress(small)), []int64{34, -1}, nil, ""},
+		{"skippable frames", small, join(skippable(5), registrytest.Compress(small), skippable(0),
+			skippable(9)), []int64{17, -1}, nil, ""},
+		{"large, several frames", join(large, small),
+			join(encode(t, large), registrytest.Compress(small), skippable(3)),
+			[]int64{3<<20 + 17, -1}, nil, ""},
 		{"checksum", large, encode(t, large, zstd.WithEncoderCRC(true)), []int64{3 << 20, -1}, nil, ""},
 		{"window of 64 MiB", bytes.Repeat(large, 3), bigWindow, []int64{9 << 20, -1}, nil, ""},
-		{"window of 64 MiB in the second frame", join(small, bytes.Repeat(large, 3)), join(registrytest.Compress(small), bigWindow), []int64{9<<20 + 17, -1}, nil, ""},
+		{"window of 64 MiB in the second frame", join(small, bytes.Repeat(large, 3)),
+			join(registrytest.Compress(small), bigWindow), []int64{9<<20 + 17, -1}, nil, ""},
 		{"zeroes", zeroes, nil, []int64{10 << 20, -1}, nil, ""},
 
 		{"signed size too small", small, nil, []int64{16}, pfimg.ErrIntegrity, "more than"},
@@ -88,20 +93,33 @@ func TestBlob(t *testing.T) {
 		{"large, signed size too large", large, nil, []int64{3<<20 + 1}, pfimg.ErrIntegrity, "bytes, not"},
 		{"bomb", small, rleBomb(10<<30, window8M), []int64{1 << 20, 5 << 20, 17}, pfimg.ErrIntegrity, ""},
 		{"window of 512 MiB", small, rleBomb(17, 19<<3), []int64{2 << 20, -1}, pfimg.ErrIntegrity, "128 MiB"},
-		{"one segment of 512 MiB", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x20, 1, 0, 0}, []int64{17, 2 << 20, -1}, pfimg.ErrIntegrity, "128 MiB"},
-		{"not zstd", small, []byte("this is not zstd at all"), []int64{17, 2 << 20, -1}, pfimg.ErrIntegrity, "not zstd"},
+		{"one segment of 512 MiB", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 0x20, 1, 0,
+			0}, []int64{17, 2 << 20, -1}, pfimg.ErrIntegrity, "128 MiB"},
+		{"not zstd", small, []byte("this is not zstd at all"), []int64{17, 2 << 20, -1},
+			pfimg.ErrIntegrity, "not zstd"},
 		{"nothing stored", nil, []byte{}, []int64{0, -1}, pfimg.ErrIntegrity, "nothing is stored"},
-		{"one trailing byte", small, append(registrytest.Compress(small), 0), []int64{17, -1}, pfimg.ErrIntegrity, ""},
-		{"two trailing bytes", small, append(registrytest.Compress(small), 0x28, 0xb5), []int64{17, -1}, pfimg.ErrIntegrity, ""},
-		{"three trailing bytes", small, append(registrytest.Compress(small), 0x28, 0xb5, 0x2f), []int64{17, -1}, pfimg.ErrIntegrity, ""},
-		{"a trailing magic", small, append(registrytest.Compress(small), 0x28, 0xb5, 0x2f, 0xfd), []int64{17, -1}, pfimg.ErrIntegrity, ""},
-		{"trailing text", large, append(registrytest.Compress(large), "trailing"...), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "not zstd"},
+		{"one trailing byte", small, append(registrytest.Compress(small), 0), []int64{17, -1},
+			pfimg.ErrIntegrity, ""},
+		{"two trailing bytes", small, append(registrytest.Compress(small), 0x28, 0xb5),
+			[]int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"three trailing bytes", small, append(registrytest.Compress(small), 0x28, 0xb5, 0x2f),
+			[]int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"a trailing magic", small, append(registrytest.Compress(small), 0x28, 0xb5, 0x2f, 0xfd),
+			[]int64{17, -1}, pfimg.ErrIntegrity, ""},
+		{"trailing text", large, append(registrytest.Compress(large), "trailing"...),
+			[]int64{3 << 20, -1}, pfimg.ErrIntegrity, "not zstd"},
 		{"truncated", small, registrytest.Compress(small)[:20], []int64{17, -1}, pfimg.ErrIntegrity, "early"},
-		{"large, truncated", large, registrytest.Compress(large)[:2<<20], []int64{3 << 20, -1}, pfimg.ErrIntegrity, "early"},
-		{"large, truncated skippable frame", large, append(registrytest.Compress(large), skippable(100)[:50]...), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "early"},
-		{"wrong checksum", large, badCRC(encode(t, large, zstd.WithEncoderCRC(true))), []int64{3 << 20, -1}, pfimg.ErrIntegrity, "zstd"},
-		{"other content", small, registrytest.Compress([]byte("hullo hullo hullo")), []int64{17, -1}, pfimg.ErrIntegrity, "hashes to"},
-		{"a dictionary", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 1, 0, 7, 1, 0, 0}, []int64{17, -1}, pfimg.ErrIntegrity, "dictionary"},
+		{"large, truncated", large, registrytest.Compress(large)[:2<<20], []int64{3 << 20, -1},
+			pfimg.ErrIntegrity, "early"},
+		{"large, truncated skippable frame", large,
+			append(registrytest.Compress(large), skippable(100)[:50]...), []int64{3 << 20, -1},
+			pfimg.ErrIntegrity, "early"},
+		{"wrong checksum", large, badCRC(encode(t, large, zstd.WithEncoderCRC(true))),
+			[]int64{3 << 20, -1}, pfimg.ErrIntegrity, "zstd"},
+		{"other content", small, registrytest.Compress([]byte("hullo hullo hullo")),
+			[]int64{17, -1}, pfimg.ErrIntegrity, "hashes to"},
+		{"a dictionary", small, []byte{0x28, 0xb5, 0x2f, 0xfd, 1, 0, 7, 1, 0, 0}, []int64{17, -1},
+			pfimg.ErrIntegrity, "dictionary"},
 	}
 	for _, tt := range tests {
 		for _, size := range tt.sizes {
@@ -157,7 +175,8 @@ func TestBlobBounds(t *testing.T) {
 	o.MaxBlobSize = 1 << 20
 	im = mustOpen(t, f.Ref(t), o)
 	for _, p := range []registrytest.Layer{frames, bomb} {
-		if err := im.Blob(context.Background(), p.Logical(), -1, &b); !errors.Is(err, pfimg.ErrIntegrity) || b.Len() > 1<<20 {
+		if err := im.Blob(context.Background(), p.Logical(), -1, &b); !errors.Is(err,
+			pfimg.ErrIntegrity) || b.Len() > 1<<20 {
 			t.Errorf("got %v and %d bytes", err, b.Len())
 		}
 	}
@@ -196,15 +215,19 @@ func TestAnnotatedSizeIsHeld(t *testing.T) {
 		size string
 		want error
 		hint int64
-	}{{"9", nil, 9}, {"8", pfimg.ErrIntegrity, 8}, {"10", pfimg.ErrIntegrity, 10}, {"-3", nil, -1}, {"x", nil, -1}} {
-		p := registrytest.Layer{Content: content, Annotations: map[string]string{artifact.PathAnnotation: path, artifact.DecodedSizeAnnotation: tt.size}}
+	}{{"9", nil, 9}, {"8", pfimg.ErrIntegrity, 8}, {"10", pfimg.ErrIntegrity, 10}, {"-3", nil,
+		-1}, {"x", nil, -1}} {
+		p := registrytest.Layer{Content: content,
+			Annotations: map[string]string{artifact.PathAnnotation: path,
+				artifact.DecodedSizeAnnotation: tt.size}}
 		f := registrytest.NewServer(t)
 		f.Serve(t, p)
 		im := mustOpen(t, f.Ref(t), testOptions())
 		if _, decoded, ok := im.Wire(p.Logical()); !ok || decoded != tt.hint {
 			t.Errorf("%s: the hint is %d, %v, want %d", tt.size, decoded, ok, tt.hint)
 		}
-		if err := im.Blob(context.Background(), p.Logical(), -1, &registrytest.Buffer{}); !errors.Is(err, tt.want) {
+		if err := im.Blob(context.Background(), p.Logical(), -1,
+			&registrytest.Buffer{}); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.size, err, tt.want)
 		}
 	}
@@ -218,13 +241,15 @@ func TestTwoLayersClaimOneDigest(t *testing.T) {
 	im := mustOpen(t, f.Ref(t), testOptions())
 	for _, size := range []int64{int64(len(content)), -1} {
 		var b registrytest.Buffer
-		if err := im.Blob(context.Background(), bad.Logical(), size, &b); err != nil || b.String() != string(content) {
+		if err := im.Blob(context.Background(), bad.Logical(), size, &b); err != nil ||
+			b.String() != string(content) {
 			t.Errorf("size %d: got %q, %v", size, &b, err)
 		}
 	}
 	f.Serve(t, bad)
 	im = mustOpen(t, f.Ref(t), testOptions())
-	if err := im.Blob(context.Background(), bad.Logical(), -1, &registrytest.Buffer{}); !errors.Is(err, pfimg.ErrIntegrity) {
+	if err := im.Blob(context.Background(), bad.Logical(), -1,
+		&registrytest.Buffer{}); !errors.Is(err, pfimg.ErrIntegrity) {
 		t.Errorf("only a wrong layer: got %v", err)
 	}
 }
@@ -233,7 +258,8 @@ func TestUnnamedLayers(t *testing.T) {
 	none := map[string]string{}
 	a := registrytest.Layer{Content: []byte("unnamed a"), Annotations: none}
 	bad := registrytest.Layer{Content: []byte("bad"), Wire: []byte("no zstd"), Annotations: none}
-	big := registrytest.Layer{Content: registrytest.Noise(2 << 20), Annotations: map[string]string{artifact.PathAnnotation: "elsewhere"}}
+	big := registrytest.Layer{Content: registrytest.Noise(2 << 20),
+		Annotations: map[string]string{artifact.PathAnnotation: "elsewhere"}}
 	named := registrytest.Layer{Content: []byte("named")}
 	f := registrytest.NewServer(t)
 	f.Serve(t, a, bad, big, named)
@@ -282,7 +308,8 @@ func TestSinkErrorComesBack(t *testing.T) {
 	im := mustOpen(t, f.Ref(t), testOptions())
 	for _, p := range parts {
 		for _, size := range []int64{int64(len(p.Content)), -1} {
-			if err := im.Blob(context.Background(), p.Logical(), size, &registrytest.Buffer{Fail: full}); err != full {
+			if err := im.Blob(context.Background(), p.Logical(), size,
+				&registrytest.Buffer{Fail: full}); err != full {
 				t.Errorf("got %v, want the sink's own error", err)
 			}
 		}
@@ -321,7 +348,8 @@ func TestCloseEndsBlob(t *testing.T) {
 	if err := <-got; !errors.Is(err, artifact.ErrClosed) {
 		t.Errorf("closed: got %v", err)
 	}
-	if err := im.Blob(context.Background(), p.Logical(), -1, &registrytest.Buffer{}); !errors.Is(err, artifact.ErrClosed) {
+	if err := im.Blob(context.Background(), p.Logical(), -1,
+		&registrytest.Buffer{}); !errors.Is(err, artifact.ErrClosed) {
 		t.Errorf("after Close: got %v", err)
 	}
 }

@@ -57,11 +57,13 @@ func layoutWith(t testing.TB, parts ...registrytest.Layer) *Image {
 		content = append(content, p.Stored())
 	}
 	for _, b := range content {
-		if err := os.WriteFile(filepath.Join(blobs, strings.TrimPrefix(registrytest.DigestOf(b), "sha256:")), b, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(blobs,
+			strings.TrimPrefix(registrytest.DigestOf(b), "sha256:")), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "oci-layout"),
+		[]byte(`{"imageLayoutVersion":"1.0.0"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return mustOpen(t, registrytest.Ref(t, "oci-layout:"+dir+"@"+registrytest.DigestOf(raw)), testOptions())
@@ -126,7 +128,8 @@ func BenchmarkBlob(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
 			s := fileSink{out}
-			if err := errors.Join(s.Reset(), im.Blob(context.Background(), p.Logical(), size, s)); err != nil {
+			if err := errors.Join(s.Reset(), im.Blob(context.Background(), p.Logical(), size,
+				s)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -200,7 +203,8 @@ func TestRooms(t *testing.T) {
 		p := []registrytest.Layer{large, medium}[i%2]
 		all.Go(func() {
 			g := &gated{gate: gate, inside: &inside}
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), g); err != nil || !bytes.Equal(g.Bytes(), p.Content) {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+				g); err != nil || !bytes.Equal(g.Bytes(), p.Content) {
 				t.Errorf("%d bytes, %v", g.Len(), err)
 			}
 		})
@@ -213,10 +217,12 @@ func TestRooms(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := im.Blob(ctx, large.Logical(), int64(len(large.Content)), &registrytest.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := im.Blob(ctx, large.Logical(), int64(len(large.Content)),
+		&registrytest.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("one too many: %v", err)
 	}
-	if err := im.Blob(context.Background(), small.Logical(), int64(len(small.Content)), &registrytest.Buffer{}); err != nil {
+	if err := im.Blob(context.Background(), small.Logical(), int64(len(small.Content)),
+		&registrytest.Buffer{}); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
 	if n := inside.Load(); n != rooms {

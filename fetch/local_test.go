@@ -95,7 +95,8 @@ func TestFixtures(t *testing.T) {
 			if im.Manifest().Signer != tt.signer {
 				t.Errorf("signer: got %s, want %s", im.Manifest().Signer, tt.signer)
 			}
-			if tt.layers > 0 && im.Facts().Layers != tt.layers || tt.layers < 0 && (im.Facts().Layers != 0 || im.Digest() != "") {
+			if tt.layers > 0 && im.Facts().Layers != tt.layers ||
+				tt.layers < 0 && (im.Facts().Layers != 0 || im.Digest() != "") {
 				t.Errorf("layers: got %d, digest %q, want %d", im.Facts().Layers, im.Digest(), tt.layers)
 			}
 			if warned := len(im.Warnings()) > 0; warned != (tt.signer == sign.SignerDefault) {
@@ -133,7 +134,8 @@ func copyTree(t *testing.T, name string) string {
 	}
 	for _, f := range files {
 		to := filepath.Join(dir, f)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.Symlink(filepath.Join(from, f), to)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700),
+			os.Symlink(filepath.Join(from, f), to)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -144,7 +146,8 @@ func layoutFiles(t *testing.T) []string {
 	files := []string{"index.json", "oci-layout"}
 	add := func(d artifact.WireDigest) { files = append(files, "blobs/sha256/"+d.Hex()) }
 	for _, tag := range []string{"minimal", "keyed"} {
-		l := local.Open(registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag), "", new(artifact.Counters))
+		l := local.Open(registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag), "",
+			new(artifact.Counters))
 		r, err := l.Root(context.Background())
 		if err != nil {
 			t.Fatal(err)
@@ -200,22 +203,37 @@ func TestLocalRefuses(t *testing.T) {
 		{"no such tag", "layout", "oci-layout:DIR:v9", nothing, artifact.ErrNotFound, "v9"},
 		{"no such digest", "layout", "oci-layout:DIR@sha256:" + hexA, nothing, artifact.ErrNotFound, hexA},
 		{"no layout", "store", "oci-layout:DIR", nothing, artifact.ErrNotFound, "oci-layout"},
-		{"layout of version 2", "layout", "oci-layout:DIR:minimal", write("oci-layout", `{"imageLayoutVersion":"2.0.0"}`), pfimg.ErrUnsupported, "2.0.0"},
-		{"index is not JSON", "layout", "oci-layout:DIR:minimal", write("index.json", `<html>`), pfimg.ErrIntegrity, "index.json"},
-		{"index names twice", "layout", "oci-layout:DIR:minimal", write("index.json", `{"manifests":[],"manifests":[]}`), pfimg.ErrIntegrity, "duplicate"},
-		{"index is empty", "layout", "oci-layout:DIR:minimal", write("index.json", `{"manifests":[]}`), artifact.ErrNotFound, "no image"},
-		{"index in index", "layout", "oci-layout:DIR", write("index.json", `{"manifests":[{"mediaType":"`+artifact.MediaTypeIndex+`","digest":"sha256:`+hexA+`","size":2}]}`), pfimg.ErrUnsupported, "index"},
-		{"negative size", "layout", "oci-layout:DIR", write("index.json", `{"manifests":[{"digest":"sha256:`+hexA+`","size":-2}]}`), pfimg.ErrIntegrity, "-2"},
-		{"manifest is a FIFO", "layout", "oci-layout:DIR:minimal", fifo(minimal), pfimg.ErrIntegrity, "regular"},
-		{"manifest is missing", "layout", "oci-layout:DIR:minimal", remove(minimal), artifact.ErrMissing, "8370c39c"},
-		{"manifest of another size", "layout", "oci-layout:DIR:minimal", write(minimal, "{}"), pfimg.ErrIntegrity, "2 bytes"},
-		{"index.json is a FIFO", "layout", "oci-layout:DIR:minimal", fifo("index.json"), pfimg.ErrIntegrity, "regular"},
+		{"layout of version 2", "layout", "oci-layout:DIR:minimal",
+			write("oci-layout", `{"imageLayoutVersion":"2.0.0"}`), pfimg.ErrUnsupported, "2.0.0"},
+		{"index is not JSON", "layout", "oci-layout:DIR:minimal", write("index.json", `<html>`),
+			pfimg.ErrIntegrity, "index.json"},
+		{"index names twice", "layout", "oci-layout:DIR:minimal",
+			write("index.json", `{"manifests":[],"manifests":[]}`), pfimg.ErrIntegrity, "duplicate"},
+		{"index is empty", "layout", "oci-layout:DIR:minimal",
+			write("index.json", `{"manifests":[]}`), artifact.ErrNotFound, "no image"},
+		{"index in index", "layout", "oci-layout:DIR",
+			write("index.json", `{"manifests":[{"mediaType":"`+artifact.MediaTypeIndex+`","digest":"sha256:`+hexA+`","size":2}]}`), pfimg.ErrUnsupported, "index"},
+		{"negative size", "layout", "oci-layout:DIR",
+			write("index.json", `{"manifests":[{"digest":"sha256:`+hexA+`","size":-2}]}`),
+			pfimg.ErrIntegrity, "-2"},
+		{"manifest is a FIFO", "layout", "oci-layout:DIR:minimal", fifo(minimal),
+			pfimg.ErrIntegrity, "regular"},
+		{"manifest is missing", "layout", "oci-layout:DIR:minimal", remove(minimal),
+			artifact.ErrMissing, "8370c39c"},
+		{"manifest of another size", "layout", "oci-layout:DIR:minimal", write(minimal, "{}"),
+			pfimg.ErrIntegrity, "2 bytes"},
+		{"index.json is a FIFO", "layout", "oci-layout:DIR:minimal", fifo("index.json"),
+			pfimg.ErrIntegrity, "regular"},
 		{"wrong key", "layout", "oci-layout:DIR:keyed", nothing, sign.ErrSignature, ""},
-		{"folder without manifest", "file-registry", "file://DIR", remove("manifest.json"), artifact.ErrNotFound, "manifest.json"},
-		{"folder without signature", "file-registry", "file://DIR", remove("manifest.json.sig"), sign.ErrSignature, "no signature"},
-		{"folder with another manifest", "file-registry", "file://DIR", write("manifest.json", "{}"), sign.ErrSignature, ""},
+		{"folder without manifest", "file-registry", "file://DIR", remove("manifest.json"),
+			artifact.ErrNotFound, "manifest.json"},
+		{"folder without signature", "file-registry", "file://DIR", remove("manifest.json.sig"),
+			sign.ErrSignature, "no signature"},
+		{"folder with another manifest", "file-registry", "file://DIR",
+			write("manifest.json", "{}"), sign.ErrSignature, ""},
 		{"no such image in the store", "store", "store:" + hexA, nothing, artifact.ErrNotFound, hexA},
-		{"store with another manifest", "store", "store:" + cid, write("images/"+cid+".json", "{}"), pfimg.ErrIntegrity, "hashes to"},
+		{"store with another manifest", "store", "store:" + cid, write("images/"+cid+".json", "{}"),
+			pfimg.ErrIntegrity, "hashes to"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -286,7 +304,8 @@ func TestLocalBlobs(t *testing.T) {
 		}
 		var b registrytest.Buffer
 		err := im.Blob(context.Background(), d, -1, &b)
-		if !errors.Is(err, tt.want) || tt.want != nil && (!strings.Contains(err.Error(), tt.text) || !errors.Is(err, pfimg.ErrIntegrity)) {
+		if !errors.Is(err, tt.want) || tt.want != nil &&
+			(!strings.Contains(err.Error(), tt.text) || !errors.Is(err, pfimg.ErrIntegrity)) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
 		}
 		if _, _, ok := im.Wire(d); ok != (tt.wire != nil) {

@@ -28,13 +28,21 @@ func TestPushMounts(t *testing.T) {
 		err    error
 	}{
 		{"none named", nil, nil, whole, nil, whole, nil},
-		{"all there", []string{"base"}, map[string]int{"base": 201}, whole, map[string]int{"base": whole}, 0, nil},
-		{"nothing there", []string{"base"}, map[string]int{"base": 202}, whole, map[string]int{"base": whole}, whole, nil},
-		{"in the second", []string{"base", "other"}, map[string]int{"base": 202, "other": 201}, 2 * whole, map[string]int{"base": whole, "other": whole}, 0, nil},
-		{"unknown", []string{"base"}, map[string]int{"base": 404}, whole + 1, map[string]int{"base": 1}, whole, nil},
-		{"forbidden", []string{"base"}, map[string]int{"base": 403}, whole + 1, map[string]int{"base": 1}, whole, nil},
-		{"not supported, then there", []string{"base", "other"}, map[string]int{"base": 405, "other": 201}, whole + 1, map[string]int{"base": 1, "other": whole}, 0, nil},
-		{"down", []string{"base"}, map[string]int{"base": 500}, 5, map[string]int{"base": 5}, 0, registry.ErrRegistry},
+		{"all there", []string{"base"}, map[string]int{"base": 201}, whole,
+			map[string]int{"base": whole}, 0, nil},
+		{"nothing there", []string{"base"}, map[string]int{"base": 202}, whole,
+			map[string]int{"base": whole}, whole, nil},
+		{"in the second", []string{"base", "other"}, map[string]int{"base": 202, "other": 201},
+			2 * whole, map[string]int{"base": whole, "other": whole}, 0, nil},
+		{"unknown", []string{"base"}, map[string]int{"base": 404}, whole + 1,
+			map[string]int{"base": 1}, whole, nil},
+		{"forbidden", []string{"base"}, map[string]int{"base": 403}, whole + 1,
+			map[string]int{"base": 1}, whole, nil},
+		{"not supported, then there", []string{"base", "other"},
+			map[string]int{"base": 405, "other": 201}, whole + 1,
+			map[string]int{"base": 1, "other": whole}, 0, nil},
+		{"down", []string{"base"}, map[string]int{"base": 500}, 5, map[string]int{"base": 5}, 0,
+			registry.ErrRegistry},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := registrytest.NewDestination(t)
@@ -66,13 +74,15 @@ func TestPushMounts(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer p.Close()
-				blob := registry.Blob{What: "blob", Digest: artifact.DigestOf([]byte("x")), Size: 1, Open: func(context.Context) (io.ReadCloser, error) {
-					return io.NopCloser(strings.NewReader("x")), nil
-				}}
+				blob := registry.Blob{What: "blob", Digest: artifact.DigestOf([]byte("x")), Size: 1,
+					Open: func(context.Context) (io.ReadCloser, error) {
+						return io.NopCloser(strings.NewReader("x")), nil
+					}}
 				if err := p.Upload(context.Background(), blob); !errors.Is(err, tt.err) {
 					t.Errorf("got %v, want %v", err, tt.err)
 				}
-			} else if r, err := Push(context.Background(), c, s.Ref(t), o); err != nil || r.Copied != tt.puts || r.Blobs != whole {
+			} else if r, err := Push(context.Background(), c, s.Ref(t), o); err != nil ||
+				r.Copied != tt.puts || r.Blobs != whole {
 				t.Errorf("%+v, %v, want %d copied of %d", r, err, tt.puts, whole)
 			}
 			// Some are under way when the first answer makes a repository one that is not asked any
@@ -86,7 +96,8 @@ func TestPushMounts(t *testing.T) {
 					t.Errorf("%d mounts from %s, want %d", mounts[from], from, n)
 				}
 			}
-			if n := s.Count("POST upload"); n < tt.posts || n > tt.posts+slack || s.Count("PUT upload") != tt.puts {
+			if n := s.Count("POST upload"); n < tt.posts || n > tt.posts+slack ||
+				s.Count("PUT upload") != tt.puts {
 				t.Errorf("%d POSTs and %d PUTs, want %d and %d", n, s.Count("PUT upload"), tt.posts, tt.puts)
 			}
 		})

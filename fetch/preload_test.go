@@ -23,9 +23,11 @@ func TestPreload(t *testing.T) {
 	parts := []registrytest.Layer{
 		{Content: []byte("one")}, {Content: registrytest.Noise(3 << 20)}, {Content: []byte("one")},
 		{Content: []byte("a lie"), Wire: registrytest.Compress([]byte("other"))},
-		{Content: []byte("5")}, {Content: []byte("6")}, {Content: []byte("7")}, {Content: []byte("8")}, {Content: []byte("ninth")},
+		{Content: []byte("5")}, {Content: []byte("6")}, {Content: []byte("7")},
+		{Content: []byte("8")}, {Content: []byte("ninth")},
 	}
-	want := []pfimg.Digest{parts[0].Logical(), parts[3].Logical(), parts[4].Logical(), parts[5].Logical(), parts[6].Logical(), parts[7].Logical()}
+	want := []pfimg.Digest{parts[0].Logical(), parts[3].Logical(), parts[4].Logical(),
+		parts[5].Logical(), parts[6].Logical(), parts[7].Logical()}
 	f := registrytest.NewServer(t)
 	f.Serve(t, parts...)
 	o := testOptions()
@@ -60,7 +62,8 @@ func TestPreload(t *testing.T) {
 func TestPreloadUndecoded(t *testing.T) {
 	for _, good := range []bool{true, false} {
 		t.Run(fmt.Sprint("good signature ", good), func(t *testing.T) {
-			liar := registrytest.Layer{Content: []byte("endless"), Wire: registrytest.Noise(4 << 20), Size: 1000}
+			liar := registrytest.Layer{Content: []byte("endless"),
+				Wire: registrytest.Noise(4 << 20), Size: 1000}
 			parts := []registrytest.Layer{{Content: []byte("one")}, liar}
 			f := registrytest.NewServer(t)
 			f.Serve(t, parts...)
@@ -68,8 +71,10 @@ func TestPreloadUndecoded(t *testing.T) {
 				_, sig := registrytest.SignedManifest(t)
 				bad := bytes.Replace(sig, []byte(`"signature":"`), []byte(`"signature":"0`), 1)
 				raw := registrytest.OCIManifest(t, parts...)
-				raw = bytes.Replace(raw, []byte(registrytest.DigestOf(sig)), []byte(registrytest.DigestOf(bad)), 1)
-				raw = bytes.Replace(raw, fmt.Appendf(nil, `"size":%d`, len(sig)), fmt.Appendf(nil, `"size":%d`, len(bad)), 1)
+				raw = bytes.Replace(raw, []byte(registrytest.DigestOf(sig)),
+					[]byte(registrytest.DigestOf(bad)), 1)
+				raw = bytes.Replace(raw, fmt.Appendf(nil, `"size":%d`, len(sig)),
+					fmt.Appendf(nil, `"size":%d`, len(bad)), 1)
 				f.Content["/v2/a/blobs/"+registrytest.DigestOf(bad)] = bad
 				f.Content["/v2/a/manifests/latest"] = raw
 			}

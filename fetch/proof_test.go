@@ -61,24 +61,37 @@ func TestPushUnproved(t *testing.T) {
 		{"mount, 302", answerTo("POST", "uploads", moved(302)), "b", "makes POST a GET"},
 		{"manifest, page", answerTo("PUT", "manifests", page), "", "web page"},
 		{"blob, page", answerTo("PUT", "uploads", page), "", "web page"},
-		{"upload, page", answerTo("POST", "uploads", claims(202, loginPage, "Content-Type", htmlType, "Location", "/x")), "", "web page"},
-		{"mount, page", answerTo("POST", "uploads", claims(201, loginPage, "Content-Type", htmlType)), "b", "web page"},
-		{"all, page", func(w http.ResponseWriter, r *http.Request) bool { page(w, r); return true }, "", "web page"},
-		{"manifest, another digest", answerTo("PUT", "manifests", claims(201, "", "Docker-Content-Digest", other)), "", "Docker-Content-Digest names another digest, " + other},
-		{"manifest, another place", answerTo("PUT", "manifests", claims(201, "", "Location", "https://x/v2/a/manifests/"+other+"?SECRET")), "", "Location names another digest"},
-		{"blob, another digest", answerTo("PUT", "uploads", claims(201, "", "Docker-Content-Digest", other)), "", other},
-		{"blob, another place", answerTo("PUT", "uploads", claims(201, "", "Location", "/v2/a/blobs/sha256%3A"+other[7:])), "", other},
-		{"mount, another digest", answerTo("POST", "uploads", claims(201, "", "Docker-Content-Digest", other)), "b", other},
+		{"upload, page", answerTo("POST", "uploads",
+			claims(202, loginPage, "Content-Type", htmlType, "Location", "/x")), "", "web page"},
+		{"mount, page", answerTo("POST", "uploads",
+			claims(201, loginPage, "Content-Type", htmlType)), "b", "web page"},
+		{"all, page", func(w http.ResponseWriter, r *http.Request) bool { page(w, r); return true },
+			"", "web page"},
+		{"manifest, another digest", answerTo("PUT", "manifests",
+			claims(201, "", "Docker-Content-Digest", other)), "",
+			"Docker-Content-Digest names another digest, " + other},
+		{"manifest, another place", answerTo("PUT", "manifests",
+			claims(201, "", "Location", "https://x/v2/a/manifests/"+other+"?SECRET")), "",
+			"Location names another digest"},
+		{"blob, another digest", answerTo("PUT", "uploads",
+			claims(201, "", "Docker-Content-Digest", other)), "", other},
+		{"blob, another place", answerTo("PUT", "uploads",
+			claims(201, "", "Location", "/v2/a/blobs/sha256%3A"+other[7:])), "", other},
+		{"mount, another digest", answerTo("POST", "uploads",
+			claims(201, "", "Docker-Content-Digest", other)), "b", other},
 		{"manifest not stored", answerTo("PUT", "manifests", claims(201, "")), "", "404 Not Found"},
-		{"HEAD names another", answerTo("HEAD", "manifests", claims(200, "", "Docker-Content-Digest", other)), "", "another manifest, " + other},
+		{"HEAD names another", answerTo("HEAD", "manifests",
+			claims(200, "", "Docker-Content-Digest", other)), "", "another manifest, " + other},
 		{"GET has another", func(w http.ResponseWriter, r *http.Request) bool {
-			return answerTo("HEAD", "manifests", claims(405, ""))(w, r) || answerTo("GET", "manifests", claims(200, "other"))(w, r)
+			return answerTo("HEAD", "manifests", claims(405, ""))(w, r) ||
+				answerTo("GET", "manifests", claims(200, "other"))(w, r)
 		}, "", "another manifest, " + other},
 		{"reads are pages", func(w http.ResponseWriter, r *http.Request) bool {
 			return answerTo("HEAD", "manifests", page)(w, r) || answerTo("GET", "manifests", page)(w, r)
 		}, "", "web page"},
 		{"reads are refused", func(w http.ResponseWriter, r *http.Request) bool {
-			return answerTo("HEAD", "manifests", claims(403, ""))(w, r) || answerTo("GET", "manifests", claims(403, ""))(w, r)
+			return answerTo("HEAD", "manifests", claims(403, ""))(w, r) ||
+				answerTo("GET", "manifests", claims(403, ""))(w, r)
 		}, "", "may not be there"},
 	}
 	for _, tt := range tests {
@@ -90,10 +103,12 @@ func TestPushUnproved(t *testing.T) {
 				o.MountFrom = []string{tt.from}
 			}
 			_, err := Push(context.Background(), c, s.Ref(t), o)
-			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "SECRET") {
+			if err == nil || !strings.Contains(err.Error(), tt.says) ||
+				strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
-			if !errors.Is(err, registry.ErrRegistry) && !errors.Is(err, registry.ErrDenied) || errors.Is(err, artifact.ErrNotFound) {
+			if !errors.Is(err, registry.ErrRegistry) && !errors.Is(err, registry.ErrDenied) ||
+				errors.Is(err, artifact.ErrNotFound) {
 				t.Errorf("got %v, want ErrRegistry", err)
 			}
 			if n := s.Count("GET blob"); n > 0 {
@@ -136,7 +151,8 @@ func TestPushProved(t *testing.T) {
 		if _, err := push(t, s, c, ""); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if s.Count("PUT manifest") != 1 || s.Count("HEAD manifest") != tt.heads || s.Count("GET manifest") != tt.get {
+		if s.Count("PUT manifest") != 1 || s.Count("HEAD manifest") != tt.heads ||
+			s.Count("GET manifest") != tt.get {
 			t.Errorf("%s: %v, want %d HEAD and %d GET", tt.name, s.Seen, tt.heads, tt.get)
 		}
 	}
@@ -158,7 +174,8 @@ func failOnce(n *int, w http.ResponseWriter, r *http.Request) bool {
 func TestPushToQuay(t *testing.T) {
 	s := registrytest.NewDestination(t)
 	s.Quay = true
-	if _, err := push(t, s, openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal"), ""); err != nil {
+	if _, err := push(t, s, openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal"),
+		""); err != nil {
 		t.Error(err)
 	}
 }

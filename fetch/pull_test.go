@@ -93,12 +93,14 @@ func TestPullThereAndBack(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s to %s: %v", s.from, s.to, err)
 			}
-			if fresh := again == 0; fresh != (r.Copied > 0) && s.from != folderRef || r.Blobs != c.Index.Stats().Blobs {
+			if fresh := again == 0; fresh != (r.Copied > 0) && s.from != folderRef ||
+				r.Blobs != c.Index.Stats().Blobs {
 				t.Errorf("%s to %s, time %d: %+v", s.from, s.to, again, r)
 			}
 		}
 	}
-	if got, want := files(t, dir+"/f"), files(t, registrytest.Fixtures+"/file-registry"); !mapsEqual(got, want) {
+	if got, want := files(t, dir+"/f"), files(t,
+		registrytest.Fixtures+"/file-registry"); !mapsEqual(got, want) {
 		t.Errorf("the folder is not the reference tool's: %d files, want %d", len(got), len(want))
 	}
 	c := openCargo(t, layoutRef)
@@ -111,7 +113,8 @@ func TestPullThereAndBack(t *testing.T) {
 	id := c.Image.Manifest().ID
 	raw := readFile(t, filepath.Join(dir, "s", "images", id.Hex()+".json"))
 	var b registrytest.Buffer
-	if err := newTestDecoder(t, readFile(t, filepath.Join(dir, "s", id.StoredPath())), &b); err != nil || !bytes.Equal(b.Bytes(), raw) || !bytes.Equal(raw, c.Image.Manifest().Raw) {
+	if err := newTestDecoder(t, readFile(t, filepath.Join(dir, "s", id.StoredPath())),
+		&b); err != nil || !bytes.Equal(b.Bytes(), raw) || !bytes.Equal(raw, c.Image.Manifest().Raw) {
 		t.Errorf("the store's manifest: %v", err)
 	}
 }
@@ -128,20 +131,26 @@ func mapsEqual(a, b map[string]string) bool {
 // TestPullKeepsOthers looks at an index that others wrote: their entries and fields stay.
 func TestPullKeepsOthers(t *testing.T) {
 	dir := t.TempDir()
-	index := `{"schemaVersion":2,"x":{"b":[1]},"manifests":[{"mediaType":"m","digest":"sha256:` + strings.Repeat("a", 64) + `","size":3,"y":"z","annotations":{"org.opencontainers.image.ref.name":"other"}}]}`
-	for name, content := range map[string]string{"index.json": index, "oci-layout": `{"imageLayoutVersion":"1.0.0"}`} {
+	index := `{"schemaVersion":2,"x":{"b":[1]},"manifests":[{"mediaType":"m","digest":"sha256:` +
+		strings.Repeat("a", 64) +
+		`","size":3,"y":"z","annotations":{"org.opencontainers.image.ref.name":"other"}}]}`
+	for name, content := range map[string]string{"index.json": index,
+		"oci-layout": `{"imageLayoutVersion":"1.0.0"}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
-	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""), PullOptions{}); !errors.Is(err, local.ErrTaken) {
+	if _, err := Pull(context.Background(), c, mustDest(t, "oci-layout:"+dir, ""),
+		PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("without a tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"other"), PullOptions{}); !errors.Is(err, local.ErrTaken) {
+	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"other"),
+		PullOptions{}); !errors.Is(err, local.ErrTaken) {
 		t.Errorf("under another's tag: %v, want ErrTaken", err)
 	}
-	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"mine"), PullOptions{}); err != nil {
+	if _, err := Pull(context.Background(), c, registrytest.Ref(t, "oci-layout:"+dir+":"+"mine"),
+		PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -151,7 +160,8 @@ func TestPullKeepsOthers(t *testing.T) {
 	if err := json.Unmarshal(readFile(t, filepath.Join(dir, "index.json")), &got); err != nil {
 		t.Fatal(err)
 	}
-	if string(got.X) != `{"b":[1]}` || len(got.Manifests) != 2 || got.Manifests[0]["y"] != "z" || got.Manifests[1]["digest"] != c.Image.Digest() {
+	if string(got.X) != `{"b":[1]}` || len(got.Manifests) != 2 || got.Manifests[0]["y"] != "z" ||
+		got.Manifests[1]["digest"] != c.Image.Digest() {
 		t.Errorf("index: %+v", got)
 	}
 }
@@ -160,7 +170,8 @@ func TestPullSigns(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	c := openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:minimal")
-	if _, err := Pull(ctx, c, mustDest(t, "file://"+dir+"/f", ""), PullOptions{Key: sign.Key("own")}); err != nil {
+	if _, err := Pull(ctx, c, mustDest(t, "file://"+dir+"/f", ""),
+		PullOptions{Key: sign.Key("own")}); err != nil {
 		t.Fatal(err)
 	}
 	o := testOptions()
@@ -169,7 +180,8 @@ func TestPullSigns(t *testing.T) {
 		t.Errorf("signed anew: %v", err)
 	}
 	// A store's image has no signature: the public one is made, and said to be that.
-	s := Cargo{Image: mustOpen(t, registrytest.Ref(t, "store:"+c.Image.Manifest().ID.Hex()).InStore(registrytest.Fixtures+"/store"), testOptions()), Index: c.Index}
+	s := Cargo{Image: mustOpen(t, registrytest.Ref(t,
+		"store:"+c.Image.Manifest().ID.Hex()).InStore(registrytest.Fixtures+"/store"), testOptions()), Index: c.Index}
 	r, err := Pull(ctx, s, mustDest(t, "oci-layout:"+dir+"/l", ""), PullOptions{})
 	if err != nil || len(r.Warnings) != 1 {
 		t.Errorf("from a store: %+v, %v", r, err)
@@ -217,7 +229,8 @@ func TestPullFailures(t *testing.T) {
 			f.Answer(nil)
 			for path, content := range files(t, dir) {
 				var b registrytest.Buffer
-				if err := newTestDecoder(t, []byte(content), &b); err != nil || !strings.Contains(path, strings.TrimPrefix(registrytest.DigestOf(b.Bytes()), "sha256:")) {
+				if err := newTestDecoder(t, []byte(content), &b); err != nil ||
+					!strings.Contains(path, strings.TrimPrefix(registrytest.DigestOf(b.Bytes()), "sha256:")) {
 					t.Errorf("%s: %v", path, err)
 				}
 			}
@@ -230,7 +243,8 @@ func TestPullFailures(t *testing.T) {
 			for _, e := range left {
 				names = append(names, e.Name())
 			}
-			if want := []string{"blobs", "manifest.json", "manifest.json.sig"}; err != nil || !slices.Equal(names, want) {
+			if want := []string{"blobs", "manifest.json", "manifest.json.sig"}; err != nil ||
+				!slices.Equal(names, want) {
 				t.Errorf("left %q (%v), want %q", names, err, want)
 			}
 		})

@@ -25,11 +25,12 @@ import (
 func openCargo(t *testing.T, ref string) Cargo {
 	t.Helper()
 	im := mustOpen(t, registrytest.Ref(t, ref), testOptions())
-	ix, err := pfimg.Build(context.Background(), im.Manifest(), func(ctx context.Context, d pfimg.Digest) (io.ReadCloser, error) {
-		var b registrytest.Buffer
-		err := im.Blob(ctx, d, -1, &b)
-		return io.NopCloser(&b), err
-	})
+	ix, err := pfimg.Build(context.Background(), im.Manifest(),
+		func(ctx context.Context, d pfimg.Digest) (io.ReadCloser, error) {
+			var b registrytest.Buffer
+			err := im.Blob(ctx, d, -1, &b)
+			return io.NopCloser(&b), err
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func openCargo(t *testing.T, ref string) Cargo {
 
 func push(t *testing.T, s *registrytest.Destination, c Cargo, key string) (Report, error) {
 	t.Helper()
-	return Push(context.Background(), c, s.Ref(t), PushOptions{Registry: testOptions().Registry, Key: sign.Key(key)})
+	return Push(context.Background(), c, s.Ref(t),
+		PushOptions{Registry: testOptions().Registry, Key: sign.Key(key)})
 }
 
 func TestPushIsTheReferences(t *testing.T) {
@@ -63,7 +65,8 @@ func TestPushIsTheReferences(t *testing.T) {
 		if !strings.HasPrefix(s.Query, "state=a%2Fb%3D&digest=sha256:") {
 			t.Errorf("query of a PUT: %q", s.Query)
 		}
-		if r, err = push(t, s, c, ""); err != nil || r.Copied != 0 || r.Skipped != r.Blobs || s.Count("POST upload") != len(s.Blobs) {
+		if r, err = push(t, s, c, ""); err != nil || r.Copied != 0 || r.Skipped != r.Blobs ||
+			s.Count("POST upload") != len(s.Blobs) {
 			t.Errorf("%s: a second push: %+v, %v, %d POST", tag, r, err, s.Count("POST upload"))
 		}
 	}
@@ -88,7 +91,8 @@ func TestWriteManifest(t *testing.T) {
 
 func TestPushAnnotates(t *testing.T) {
 	s := registrytest.NewDestination(t)
-	if _, err := push(t, s, openCargo(t, "file://"+mustAbs(t, registrytest.Fixtures+"/file-registry")), "a key"); err != nil {
+	if _, err := push(t, s, openCargo(t, "file://"+mustAbs(t,
+		registrytest.Fixtures+"/file-registry")), "a key"); err != nil {
 		t.Fatal(err)
 	}
 	m, err := artifact.ParseManifest(bytes.NewReader(s.Manifests["v1"]), "")
@@ -109,7 +113,8 @@ func TestPushAnnotates(t *testing.T) {
 	if annotated < 7 || annotated > 8 {
 		t.Errorf("%d layers are annotated, want those of the top level", annotated)
 	}
-	if _, err := (sign.Policy{Keys: []sign.Key{sign.Key("a key")}, Require: true}).Verify(s.Blobs[m.Config.Wire.String()], s.Blobs[m.Signatures[0].Wire.String()]); err != nil {
+	if _, err := (sign.Policy{Keys: []sign.Key{sign.Key("a key")},
+		Require: true}).Verify(s.Blobs[m.Config.Wire.String()], s.Blobs[m.Signatures[0].Wire.String()]); err != nil {
 		t.Errorf("the new signature: %v", err)
 	}
 }
@@ -148,7 +153,8 @@ func TestPushManyAtOnce(t *testing.T) {
 	}
 	o := testOptions()
 	o.Registry.StallTimeout = 2 * time.Minute
-	_, err := Push(context.Background(), openCargo(t, "oci-layout:"+registrytest.Fixtures+"/layout:basic"), s.Ref(t), PushOptions{Registry: o.Registry})
+	_, err := Push(context.Background(), openCargo(t,
+		"oci-layout:"+registrytest.Fixtures+"/layout:basic"), s.Ref(t), PushOptions{Registry: o.Registry})
 	if err != nil || s.Peak < minWorkers {
 		t.Errorf("%v, at most %d requests at once", err, s.Peak)
 	}
@@ -204,7 +210,8 @@ func TestPushFailures(t *testing.T) {
 			s := registrytest.NewDestination(t)
 			s.Answer = tt.answer
 			_, err := push(t, s, c, "")
-			if !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "secret") {
+			if !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) ||
+				strings.Contains(err.Error(), "secret") {
 				t.Errorf("got %v, want %v with %q", err, tt.is, tt.says)
 			}
 			if len(s.Manifests) > 0 {
@@ -261,14 +268,17 @@ func TestExists(t *testing.T) {
 		there bool
 	}{
 		{host + "/a", true}, {host + "/a:none", false}, {host + "/b", false},
-		{"oci-layout:" + registrytest.Fixtures + "/layout:basic", true}, {"oci-layout:" + registrytest.Fixtures + "/layout:nix", false},
+		{"oci-layout:" + registrytest.Fixtures + "/layout:basic", true},
+		{"oci-layout:" + registrytest.Fixtures + "/layout:nix", false},
 		{"file://" + mustAbs(t, registrytest.Fixtures+"/file-registry"), true}, {"file:///nowhere", false},
 	} {
-		if got, err := Exists(context.Background(), registrytest.Ref(t, tt.ref), testOptions()); got != tt.there || err != nil {
+		if got, err := Exists(context.Background(), registrytest.Ref(t, tt.ref),
+			testOptions()); got != tt.there || err != nil {
 			t.Errorf("%s: got %t, %v", tt.ref, got, err)
 		}
 	}
-	for code, want := range map[int]error{401: registry.ErrDenied, 403: registry.ErrDenied, 500: registry.ErrRegistry, 418: registry.ErrRegistry} {
+	for code, want := range map[int]error{401: registry.ErrDenied, 403: registry.ErrDenied,
+		500: registry.ErrRegistry, 418: registry.ErrRegistry} {
 		f.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(code); return true })
 		if got, err := Exists(context.Background(), f.Ref(t), testOptions()); got || !errors.Is(err, want) {
 			t.Errorf("%d: got %t, %v, want %v", code, got, err, want)

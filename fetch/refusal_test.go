@@ -16,14 +16,16 @@ import (
 
 // refusing answers requests of a method, whose path holds part, with a status and one error of a
 // registry.
-func refusing(method, part string, status int, code, message string) func(http.ResponseWriter, *http.Request) bool {
+func refusing(method, part string, status int, code,
+	message string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != method || !strings.Contains(r.URL.Path, part) {
 			return false
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code,
+			"message": message}}})
 		return true
 	}
 }
@@ -41,27 +43,45 @@ func TestPushRefused(t *testing.T) {
 		says   []string
 		puts   int // of the manifest
 	}{
-		{"413", refusing("PUT", "manifests", 413, "", ""), []error{registry.ErrTooLarge, registry.ErrRegistry}, nil, large, 1},
-		{"400, too large", refusing("PUT", "manifests", 400, "MANIFEST_INVALID", "manifest too large"), []error{registry.ErrTooLarge}, nil, append(large, "manifest too large"), 1},
-		{"400, body too large", refusing("PUT", "manifests", 400, "MANIFEST_INVALID", "http: request body too large"), []error{registry.ErrTooLarge}, nil, append(large, "request body too large"), 1},
+		{"413", refusing("PUT", "manifests", 413, "", ""),
+			[]error{registry.ErrTooLarge, registry.ErrRegistry}, nil, large, 1},
+		{"400, too large", refusing("PUT", "manifests", 400, "MANIFEST_INVALID",
+			"manifest too large"), []error{registry.ErrTooLarge}, nil,
+			append(large, "manifest too large"), 1},
+		{"400, body too large", refusing("PUT", "manifests", 400, "MANIFEST_INVALID",
+			"http: request body too large"), []error{registry.ErrTooLarge}, nil,
+			append(large, "request body too large"), 1},
 		{
-			"405, layers", refusing("PUT", "manifests", 405, "UNSUPPORTED", "Invalid parameter: the number of layers exceeds the limit of 500"),
+			"405, layers", refusing("PUT", "manifests", 405, "UNSUPPORTED",
+				"Invalid parameter: the number of layers exceeds the limit of 500"),
 			[]error{registry.ErrTooLarge}, nil, append(large, "limit of 500"), 1,
 		},
-		{"405, something else", refusing("PUT", "manifests", 405, "UNSUPPORTED", "read-only"), []error{registry.ErrRegistry}, registry.ErrTooLarge, []string{"read-only"}, 1},
+		{"405, something else", refusing("PUT", "manifests", 405, "UNSUPPORTED", "read-only"),
+			[]error{registry.ErrRegistry}, registry.ErrTooLarge, []string{"read-only"}, 1},
 		{
-			"400, Quay", refusing("PUT", "manifests", 400, "MANIFEST_INVALID", "manifest schema version not supported"),
-			[]error{registry.ErrRegistry}, registry.ErrTooLarge, []string{"schema version", artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT", "ALLOWED_OCI_ARTIFACT_TYPES", artifact.MediaTypeLayer}, 1,
+			"400, Quay", refusing("PUT", "manifests", 400, "MANIFEST_INVALID",
+				"manifest schema version not supported"),
+			[]error{registry.ErrRegistry}, registry.ErrTooLarge,
+			[]string{"schema version", artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT",
+				"ALLOWED_OCI_ARTIFACT_TYPES", artifact.MediaTypeLayer}, 1,
 		},
-		{"415", refusing("PUT", "manifests", 415, "", ""), []error{registry.ErrRegistry}, registry.ErrTooLarge, []string{artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT"}, 1},
+		{"415", refusing("PUT", "manifests", 415, "", ""), []error{registry.ErrRegistry},
+			registry.ErrTooLarge, []string{artifact.MediaTypeConfig, "FEATURE_GENERAL_OCI_SUPPORT"}, 1},
 		{
-			"no such repository", refusing("POST", "uploads", 404, "NAME_UNKNOWN", "The repository with name 'a' does not exist"),
-			[]error{artifact.ErrNotFound}, registry.ErrTooLarge, []string{"does not exist", "create the repository a first", "aws ecr create-repository"}, 0,
+			"no such repository", refusing("POST", "uploads", 404, "NAME_UNKNOWN",
+				"The repository with name 'a' does not exist"),
+			[]error{artifact.ErrNotFound}, registry.ErrTooLarge,
+			[]string{"does not exist", "create the repository a first", "aws ecr create-repository"}, 0,
 		},
-		{"no such repository, at the manifest", refusing("PUT", "manifests", 404, "NAME_UNKNOWN", "gone"), []error{artifact.ErrNotFound}, nil, []string{"create the repository"}, 1},
-		{"range", refusing("PUT", "manifests", 416, "RANGE", "no"), []error{registry.ErrRegistry}, nil, []string{"416"}, 1},
-		{"range of a blob", refusing("PUT", "uploads", 416, "RANGE", "no"), []error{registry.ErrRegistry}, nil, []string{"416"}, 0},
-		{"busy", refusing("PUT", "manifests", 503, "BUSY", "later"), []error{registry.ErrRegistry}, registry.ErrTooLarge, []string{"later", "after 5 tries"}, 5},
+		{"no such repository, at the manifest",
+			refusing("PUT", "manifests", 404, "NAME_UNKNOWN", "gone"),
+			[]error{artifact.ErrNotFound}, nil, []string{"create the repository"}, 1},
+		{"range", refusing("PUT", "manifests", 416, "RANGE", "no"), []error{registry.ErrRegistry},
+			nil, []string{"416"}, 1},
+		{"range of a blob", refusing("PUT", "uploads", 416, "RANGE", "no"),
+			[]error{registry.ErrRegistry}, nil, []string{"416"}, 0},
+		{"busy", refusing("PUT", "manifests", 503, "BUSY", "later"), []error{registry.ErrRegistry},
+			registry.ErrTooLarge, []string{"later", "after 5 tries"}, 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := registrytest.NewDestination(t)
@@ -101,11 +121,13 @@ func TestPushMaxManifest(t *testing.T) {
 		is    error
 	}{{size / 2, registry.ErrTooLarge}, {size - 1, registry.ErrTooLarge}, {size, nil}, {0, nil}} {
 		s := registrytest.NewDestination(t)
-		_, err := Push(context.Background(), c, s.Ref(t), PushOptions{Registry: testOptions().Registry, MaxManifest: tt.limit})
+		_, err := Push(context.Background(), c, s.Ref(t),
+			PushOptions{Registry: testOptions().Registry, MaxManifest: tt.limit})
 		if !errors.Is(err, tt.is) || err == nil != (tt.is == nil) || err != nil && len(s.Seen) > 0 {
 			t.Errorf("limit %d: got %v after %v, want %v", tt.limit, err, s.Seen, tt.is)
 		}
-		if err != nil && (!strings.Contains(err.Error(), "--max-manifest-size") || !strings.Contains(err.Error(), fmt.Sprint(c.Index.Stats().Blobs, " blobs"))) {
+		if err != nil && (!strings.Contains(err.Error(), "--max-manifest-size") ||
+			!strings.Contains(err.Error(), fmt.Sprint(c.Index.Stats().Blobs, " blobs"))) {
 			t.Errorf("limit %d: %v", tt.limit, err)
 		}
 	}

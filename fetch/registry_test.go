@@ -22,7 +22,8 @@ import (
 func fixtureFake(t *testing.T, tag string) *registrytest.Server {
 	t.Helper()
 	f := registrytest.NewServer(t)
-	im := mustOpen(t, registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag), Options{Policy: sign.Policy{Insecure: true}})
+	im := mustOpen(t, registrytest.Ref(t, "oci-layout:"+registrytest.Fixtures+"/layout:"+tag),
+		Options{Policy: sign.Policy{Insecure: true}})
 	load := func(d string) []byte {
 		return registrytest.Fixture(t, "layout", "blobs", "sha256", strings.TrimPrefix(d, "sha256:"))
 	}
@@ -61,7 +62,8 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("User-Agent: got %q", got)
 		}
 	}
-	if got := f.Requests()[0].Header.Get("Accept"); !strings.Contains(got, artifact.MediaTypeIndex) || !strings.Contains(got, artifact.MediaTypeDocker) {
+	if got := f.Requests()[0].Header.Get("Accept"); !strings.Contains(got,
+		artifact.MediaTypeIndex) || !strings.Contains(got, artifact.MediaTypeDocker) {
 		t.Errorf("Accept: got %q", got)
 	}
 }
@@ -89,14 +91,20 @@ func TestManifestAnswers(t *testing.T) {
 		max    int // requests
 	}{
 		{"web page", body("text/html; charset=utf-8", "<html>"), registry.ErrRegistry, "web page", 1},
-		{"index", body(artifact.MediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`), pfimg.ErrUnsupported, "index", 1},
-		{"docker image", body(artifact.MediaTypeDocker, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
+		{"index", body(artifact.MediaTypeIndex, `{"schemaVersion":2,"manifests":[]}`),
+			pfimg.ErrUnsupported, "index", 1},
+		{"docker image", body(artifact.MediaTypeDocker,
+			`{"schemaVersion":2,"config":{"mediaType":"application/vnd.docker.container.image.v1+json"},"layers":[]}`), pfimg.ErrUnsupported, "docker image", 1},
 		{"not JSON", body(artifact.MediaTypeManifest, `hello`), pfimg.ErrIntegrity, "JSON", 1},
 		{"401", status(401, ``), registry.ErrDenied, "no credentials", 1},
-		{"403 with words", status(403, `{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), registry.ErrDenied, `DENIED: not \x1b[31m you`, 1},
+		{"403 with words", status(403,
+			`{"errors":[{"code":"DENIED","message":"not \u001b[31m you"}]}`), registry.ErrDenied,
+			`DENIED: not \x1b[31m you`, 1},
 		{"404", status(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`), artifact.ErrNotFound, "MANIFEST_UNKNOWN", 1},
 		{"501", status(501, ``), registry.ErrRegistry, "501", 1},
-		{"429 for ever", status(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), registry.ErrRegistry, "slow down", 5},
+		{"429 for ever", status(429,
+			`{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`), registry.ErrRegistry,
+			"slow down", 5},
 		{"500 for ever", status(500, ``), registry.ErrRegistry, "after 5 tries", 5},
 		{"gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
@@ -135,7 +143,8 @@ func TestManifestAnswers(t *testing.T) {
 				return true
 			})
 			_, err := Open(context.Background(), f.Ref(t), testOptions())
-			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), f.Host()) {
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) ||
+				!strings.Contains(err.Error(), f.Host()) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.text)
 			}
 			if n := f.Count("*"); n > tt.max {
@@ -151,7 +160,8 @@ func TestManifestTooLong(t *testing.T) {
 		name   string
 		length string
 		digest string
-	}{{"endless", "", ""}, {"endless with digest", "", "sha256:" + hexA}, {"20 GB", "20000000000", ""}, {"20 GB with digest", "20000000000", "sha256:" + hexA}} {
+	}{{"endless", "", ""}, {"endless with digest", "", "sha256:" + hexA}, {"20 GB", "20000000000",
+		""}, {"20 GB with digest", "20000000000", "sha256:" + hexA}} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := registrytest.NewServer(t)
 			f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -246,7 +256,8 @@ func TestSignatureLayers(t *testing.T) {
 		return err
 	}
 	one := func(b []byte, size int) string {
-		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, artifact.MediaTypeSignature, registrytest.DigestOf(b), size)
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, artifact.MediaTypeSignature,
+			registrytest.DigestOf(b), size)
 	}
 	tests := []struct {
 		name, layers string
@@ -257,17 +268,21 @@ func TestSignatureLayers(t *testing.T) {
 		{"one", one(sig, len(sig)), sign.Policy{}, nil, ""},
 		{"none", "", sign.Policy{}, sign.ErrSignature, "no signature"},
 		{"none, insecure", "", sign.Policy{Insecure: true}, nil, ""},
-		{"two", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{}, pfimg.ErrIntegrity, "two signature"},
-		{"two, insecure", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{Insecure: true}, pfimg.ErrIntegrity, "two signature"},
+		{"two", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{}, pfimg.ErrIntegrity,
+			"two signature"},
+		{"two, insecure", one(sig, len(sig)) + "," + one(pf, len(pf)), sign.Policy{Insecure: true},
+			pfimg.ErrIntegrity, "two signature"},
 		{"not one", one(pf, len(pf)), sign.Policy{}, sign.ErrSignature, ""},
 		{"2 MiB", one(sig, 2<<20), sign.Policy{}, pfimg.ErrIntegrity, "limit"},
 		{"of another size", one(sig, len(sig)+1), sign.Policy{}, pfimg.ErrIntegrity, "bytes"},
 		{"missing", one([]byte("x"), 1), sign.Policy{}, artifact.ErrMissing, "404"},
-		{"other key", one(sig, len(sig)), sign.Policy{Keys: []sign.Key{sign.Key("k")}}, sign.ErrSignature, ""},
+		{"other key", one(sig, len(sig)), sign.Policy{Keys: []sign.Key{sign.Key("k")}},
+			sign.ErrSignature, ""},
 		{"key required", one(sig, len(sig)), sign.Policy{Require: true}, sign.ErrKey, ""},
 	}
 	for _, tt := range tests {
-		if err := open(t, tt.policy, tt.layers); !errors.Is(err, tt.want) || tt.want != nil && !strings.Contains(err.Error(), tt.text) {
+		if err := open(t, tt.policy, tt.layers); !errors.Is(err, tt.want) ||
+			tt.want != nil && !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.text)
 		}
 	}

@@ -48,10 +48,12 @@ func TestOffline(t *testing.T) {
 	n := f.Count("*")
 	for _, image := range []ref.Ref{f.Ref(t), registrytest.Ref(t, f.Host()+"/a@"+first.Digest())} {
 		im := mustOpen(t, image, offline)
-		if !im.Stale() || im.Digest() != first.Digest() || !strings.Contains(strings.Join(im.Warnings(), " "), "offline") {
+		if !im.Stale() || im.Digest() != first.Digest() ||
+			!strings.Contains(strings.Join(im.Warnings(), " "), "offline") {
 			t.Errorf("%s: stale %v, digest %s, warnings %q", image, im.Stale(), im.Digest(), im.Warnings())
 		}
-		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrOffline) {
+		if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1,
+			&registrytest.Buffer{}); !errors.Is(err, registry.ErrOffline) {
 			t.Errorf("%s: a blob: got %v, want ErrOffline", image, err)
 		}
 	}
@@ -80,7 +82,8 @@ func TestStale(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		want   error // nil: stale
-	}{{503, nil}, {500, nil}, {401, registry.ErrDenied}, {403, registry.ErrDenied}, {404, artifact.ErrNotFound}, {429, registry.ErrRegistry}, {501, registry.ErrRegistry}} {
+	}{{503, nil}, {500, nil}, {401, registry.ErrDenied}, {403, registry.ErrDenied}, {404,
+		artifact.ErrNotFound}, {429, registry.ErrRegistry}, {501, registry.ErrRegistry}} {
 		status = tt.status
 		im, err := Open(context.Background(), f.Ref(t), o)
 		if !errors.Is(err, tt.want) {
@@ -100,11 +103,13 @@ func TestStale(t *testing.T) {
 	if w := strings.Join(im.Warnings(), " "); !im.Stale() || !strings.Contains(w, "refused") {
 		t.Errorf("down: stale %v, warnings %q", im.Stale(), w)
 	}
-	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1, &registrytest.Buffer{}); !errors.Is(err, registry.ErrRegistry) {
+	if err := im.Blob(context.Background(), im.Manifest().TopLevel()[0].Digest, -1,
+		&registrytest.Buffer{}); !errors.Is(err, registry.ErrRegistry) {
 		t.Errorf("a blob of a stale image: got %v, want ErrRegistry (it was asked for)", err)
 	}
 	o.Meta = registrytest.NewCache()
-	if _, err := Open(context.Background(), url, o); !errors.Is(err, registry.ErrRegistry) || !strings.Contains(err.Error(), "refused") {
+	if _, err := Open(context.Background(), url, o); !errors.Is(err, registry.ErrRegistry) ||
+		!strings.Contains(err.Error(), "refused") {
 		t.Errorf("down and no record: got %v", err)
 	}
 }

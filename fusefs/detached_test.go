@@ -69,7 +69,8 @@ func TestDetached(t *testing.T) {
 	})
 	t.Run("copied", func(t *testing.T) { // not in parallel: it copies every mount there is
 		m := testMount(t, newImage(t, file("a", "x")), Options{})
-		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 600")
+		cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
+			"echo ready; exec sleep 600")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -88,7 +89,8 @@ func TestDetached(t *testing.T) {
 		if m.detachedWithin(time.Second) {
 			t.Fatal("detached although another namespace has a copy")
 		}
-		for until := time.Now().Add(time.Minute); m.log.with("a copy of the mount", m.dir) == nil; time.Sleep(10 * time.Millisecond) {
+		for until := time.Now().Add(time.Minute); m.log.with("a copy of the mount",
+			m.dir) == nil; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(until) {
 				t.Fatal("nothing in the log says so")
 			}

@@ -31,7 +31,8 @@ func getdents(t testing.TB, fd, size int) (entries []dirent) {
 		length := binary.NativeEndian.Uint16(buf[16:])
 		name, _, _ := strings.Cut(string(buf[19:length]), "\x00")
 		entries = append(entries, dirent{
-			name: name, ino: binary.NativeEndian.Uint64(buf), next: int64(binary.NativeEndian.Uint64(buf[8:])), kind: buf[18],
+			name: name, ino: binary.NativeEndian.Uint64(buf),
+			next: int64(binary.NativeEndian.Uint64(buf[8:])), kind: buf[18],
 		})
 		buf = buf[length:]
 	}
@@ -80,7 +81,8 @@ func checkSeek(t *testing.T, fd int, off int64, want []dirent) {
 	}
 }
 
-// TestLargeDirectory lists 50,000 names, whole, in pieces, from the kernel's cache and from every place again.
+// TestLargeDirectory lists 50,000 names, whole, in pieces, from the kernel's cache and from every
+// place again.
 func TestLargeDirectory(t *testing.T) {
 	const names = 50_000
 	entries := []entry{dir("big"), dir("big/sub"), link("big/symlink", "x")}
@@ -107,7 +109,8 @@ func TestLargeDirectory(t *testing.T) {
 			want = unix.DT_LNK
 		}
 		if seen[e.name] || e.kind != want || e.next != int64(i)+1 {
-			t.Fatalf("entry %d: %+v, want kind %d and the next at %d; seen before: %v", i, e, want, i+1, seen[e.name])
+			t.Fatalf("entry %d: %+v, want kind %d and the next at %d; seen before: %v", i, e, want,
+				i+1, seen[e.name])
 		}
 		seen[e.name] = true
 	}

@@ -40,13 +40,17 @@ func TestFailuresReport(t *testing.T) {
 		want  []string
 		level string
 	}{
-		{syscall.EIO, errors.New("registry down"), []string{"read failed", "image=reg/img:tag", "path=world/fs/a", "digest=sha256:01", "registry down", "input/output error"}, "ERROR"},
+		{syscall.EIO, errors.New("registry down"),
+			[]string{"read failed", "image=reg/img:tag", "path=world/fs/a", "digest=sha256:01",
+				"registry down", "input/output error"}, "ERROR"},
 		{syscall.ENOSPC, syscall.ENOSPC, []string{"no space left"}, "ERROR"},
 		{syscall.EINTR, errKilled, []string{"killed"}, "DEBUG"},
 	} {
 		log := new(lines)
-		f := newFailures(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), "reg/img:tag")
-		f.report(failure{op: "read", row: 7, path: func(r pfimg.Row) string { return map[pfimg.Row]string{7: "world/fs/a"}[r] }, digest: pfimg.Digest{1}, errno: test.errno, err: test.err})
+		f := newFailures(slog.New(slog.NewTextHandler(log,
+			&slog.HandlerOptions{Level: slog.LevelDebug})), "reg/img:tag")
+		f.report(failure{op: "read", row: 7,
+			path: func(r pfimg.Row) string { return map[pfimg.Row]string{7: "world/fs/a"}[r] }, digest: pfimg.Digest{1}, errno: test.errno, err: test.err})
 		if len(log.with(append(test.want, "level="+test.level)...)) != 1 {
 			t.Errorf("%v: the log is %q, want one line with %q", test.err, log.with(""), test.want)
 		}

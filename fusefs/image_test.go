@@ -38,7 +38,8 @@ func file(path, content string) entry {
 func dir(path string) entry { return entry{Path: path, Mode: "0755", Kind: "dir"} }
 
 func link(path, target string) entry {
-	return entry{Path: path, Mode: "0777", Kind: "symlink", Size: len(target), content: target, Target: &target}
+	return entry{Path: path, Mode: "0777", Kind: "symlink", Size: len(target), content: target,
+		Target: &target}
 }
 
 func (e entry) mode(m string) entry { e.Mode = m; return e }
@@ -76,8 +77,10 @@ func newImageAt(t testing.TB, created string, entries ...entry) *image {
 		t.Fatal(err)
 	}
 	top := map[string]string{
-		"model.base": "base:test", "model.diff": testDiff, "cache.manifest": `{"layout":"paged-batchinvariant-v1","pages":[]}`,
-		"world.fs": string(tree), "world.env": `{"kind":"env.v1","cwd":"/","vars":{}}`, "world.procs": `{"kind":"procs.unsupported.v1"}`,
+		"model.base": "base:test", "model.diff": testDiff,
+		"cache.manifest": `{"layout":"paged-batchinvariant-v1","pages":[]}`,
+		"world.fs":       string(tree), "world.env": `{"kind":"env.v1","cwd":"/","vars":{}}`,
+		"world.procs":    `{"kind":"procs.unsupported.v1"}`,
 		"effects.ledger": "{\"entries\":0,\"kind\":\"effects.ledger.v1\"}\n", "trace.messages": testTrace,
 	}
 	root := map[string]any{
@@ -218,7 +221,8 @@ func (b *fakeBlobs) reset() {
 // wait waits until n opens wait.
 func (b *fakeBlobs) wait(t testing.TB, n int32) {
 	t.Helper()
-	eventually(t, 20*time.Second, fmt.Sprintf("%d waiting opens", n), func() bool { return b.waiting.Load() == n })
+	eventually(t, 20*time.Second, fmt.Sprintf("%d waiting opens", n),
+		func() bool { return b.waiting.Load() == n })
 }
 
 type fakeFile struct {

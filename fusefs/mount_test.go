@@ -18,7 +18,8 @@ import (
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
-// TestMain lets the test binary be its own reader: a page fault on the mount would block the thread that has to answer it.
+// TestMain lets the test binary be its own reader: a page fault on the mount would block the thread
+// that has to answer it.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("FUSEFS_TEST_MMAP"); name != "" {
 		os.Exit(mmapChild(name))
@@ -139,7 +140,8 @@ next:
 }
 
 func TestMountTable(t *testing.T) {
-	for _, name := range []string{"", "localhost:5000/a/b:tag", `odd, name\with "all", of=it`, "with space\tand tab"} {
+	for _, name := range []string{"", "localhost:5000/a/b:tag", `odd, name\with "all", of=it`,
+		"with space\tand tab"} {
 		t.Run(name, func(t *testing.T) {
 			m := testMount(t, newImage(t), Options{Mount: mounts.Options{Source: name}})
 			info := mountLine(t, m.dir)
@@ -211,7 +213,8 @@ func TestOverlay(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
-	out, err := exec.Command("sh", "-ec", `cd "$1"; cat l; echo more >>d/a; rm d/b; echo new >d/c; mv d e; cat e/a e/c; ls e`, "sh", merged).CombinedOutput()
+	out, err := exec.Command("sh", "-ec",
+		`cd "$1"; cat l; echo more >>d/a; rm d/b; echo new >d/c; mv d e; cat e/a e/c; ls e`, "sh", merged).CombinedOutput()
 	if want := "lowerlowermore\nnew\na\nc\n"; err != nil || string(out) != want {
 		t.Errorf("on the overlay: %q, %v, want %q", out, err, want)
 	}

@@ -9,8 +9,8 @@ import (
 
 // These look at answers that the kernel would hide.
 
-// TestReadDirPlus lists with attributes that hold for ever, except for "." and "..", which the kernel does not want, and
-// the file whose size is not known.
+// TestReadDirPlus lists with attributes that hold for ever, except for "." and "..", which the
+// kernel does not want, and the file whose size is not known.
 func TestReadDirPlus(t *testing.T) {
 	im := newImage(t, file("a", "12345"), dir("d"), link("l", "a"))
 	f := New(im.ix, im.blobs, Options{})
@@ -31,14 +31,16 @@ func TestReadDirPlus(t *testing.T) {
 			got := attrs[i]
 			if full := got.NodeId != 0; full != want[e.Name] {
 				t.Errorf("%s/%s: node id %d, want attributes: %v", name, e.Name, got.NodeId, want[e.Name])
-			} else if full && (got.NodeId != e.Ino || got.Ino != e.Ino || got.AttrValid != forever || got.EntryValid != forever || got.Mode&unix.S_IFMT != e.Mode) {
+			} else if full && (got.NodeId != e.Ino || got.Ino != e.Ino ||
+				got.AttrValid != forever || got.EntryValid != forever || got.Mode&unix.S_IFMT != e.Mode) {
 				t.Errorf("%s/%s: %+v beside %+v", name, e.Name, got, e)
 			}
 		}
 	}
 }
 
-// TestLookupValidity has the kernel keep names for ever, those that are not there too, and sizes only when they are known.
+// TestLookupValidity has the kernel keep names for ever, those that are not there too, and sizes
+// only when they are known.
 func TestLookupValidity(t *testing.T) {
 	im := newImage(t, file("a", "x"))
 	f := New(im.ix, im.blobs, Options{})
@@ -54,8 +56,10 @@ func TestLookupValidity(t *testing.T) {
 	} {
 		var out fuse.EntryOut
 		code := f.Lookup(nil, &fuse.InHeader{NodeId: uint64(im.find(t, test.dir))}, test.name, &out)
-		if !code.Ok() || (out.NodeId != 0) != test.there || out.EntryValid != forever || out.AttrValid != test.attr {
-			t.Errorf("%s/%s: %v, %+v, want there: %v, attributes for %d s", test.dir, test.name, code, out, test.there, test.attr)
+		if !code.Ok() || (out.NodeId != 0) != test.there || out.EntryValid != forever ||
+			out.AttrValid != test.attr {
+			t.Errorf("%s/%s: %v, %+v, want there: %v, attributes for %d s", test.dir, test.name,
+				code, out, test.there, test.attr)
 		}
 	}
 }
@@ -83,7 +87,8 @@ func TestForgedNodes(t *testing.T) {
 		{0, ".", 0},
 	} {
 		var out fuse.EntryOut
-		if code := f.Lookup(nil, &fuse.InHeader{NodeId: test.node}, test.name, &out); !code.Ok() || out.NodeId != test.want {
+		if code := f.Lookup(nil, &fuse.InHeader{NodeId: test.node}, test.name, &out); !code.Ok() ||
+			out.NodeId != test.want {
 			t.Errorf("%q of node %d: %v, node %d, want %d", test.name, test.node, code, out.NodeId, test.want)
 		}
 	}
@@ -97,7 +102,8 @@ func TestForgedNodes(t *testing.T) {
 	if _, code := f.Readlink(nil, &none); code != fuse.EINVAL {
 		t.Errorf("readlink of no row: %v", code)
 	}
-	if code := f.ReadDir(nil, &fuse.ReadIn{InHeader: none}, fuse.NewDirEntryList(make([]byte, 100), 0)); code != fuse.ENOTDIR {
+	if code := f.ReadDir(nil, &fuse.ReadIn{InHeader: none},
+		fuse.NewDirEntryList(make([]byte, 100), 0)); code != fuse.ENOTDIR {
 		t.Errorf("readdir of no row: %v", code)
 	}
 }

@@ -177,13 +177,16 @@ func TestReadAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, at := range [][2]int{{0, 1}, {0, 10}, {3, 4093}, {4095, 2}, {131071, 3}, {size - 5, 10}, {size - 1, 1}, {size, 10}, {size + 100_000, 5}, {100, 300_000}, {0, size + 1}} {
+			for _, at := range [][2]int{{0, 1}, {0, 10}, {3, 4093}, {4095, 2}, {131071, 3},
+				{size - 5, 10}, {size - 1, 1}, {size, 10}, {size + 100_000, 5}, {100, 300_000}, {0,
+					size + 1}} {
 				off, n := at[0], at[1]
 				buf := make([]byte, n)
 				got, err := unix.Pread(fd, buf, int64(off))
 				expect := want[min(off, len(want)):min(off+n, len(want))]
 				if err != nil || string(buf[:max(got, 0)]) != expect {
-					t.Errorf("%s: flags %o: %d bytes at %d: got %d, %v, want %d", name, flags, n, off, got, err, len(expect))
+					t.Errorf("%s: flags %o: %d bytes at %d: got %d, %v, want %d", name, flags, n,
+						off, got, err, len(expect))
 				}
 			}
 			unix.Close(fd)
@@ -239,13 +242,17 @@ func TestDamage(t *testing.T) {
 			return whole(p, off)
 		}, size: 10, good: true, opens: 2},
 		{name: "always short", read: func(p []byte, off int64, _ int) (int, error) { return whole(p[:4], off) }, size: 10},
-		{name: "always damaged", read: func([]byte, int64, int) (int, error) { return 0, errors.New("chunk 0: damaged") }, size: 10},
-		{name: "shorter than signed", read: func(p []byte, off int64, _ int) (int, error) { return whole(p, off) }, size: 9},
-		{name: "longer than signed", read: func(p []byte, off int64, _ int) (int, error) { return whole(p, off) }, size: 11},
+		{name: "always damaged",
+			read: func([]byte, int64, int) (int, error) { return 0, errors.New("chunk 0: damaged") }, size: 10},
+		{name: "shorter than signed",
+			read: func(p []byte, off int64, _ int) (int, error) { return whole(p, off) }, size: 9},
+		{name: "longer than signed",
+			read: func(p []byte, off int64, _ int) (int, error) { return whole(p, off) }, size: 11},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			im := newImage(t, file("a", content))
-			im.blobs.change(content, func(b *fakeBlob) { b.read, b.size = test.read, func() int64 { return test.size } })
+			im.blobs.change(content,
+				func(b *fakeBlob) { b.read, b.size = test.read, func() int64 { return test.size } })
 			m := testMount(t, im, Options{})
 			got, err := os.ReadFile(m.path("world/fs/a"))
 			if test.good && (err != nil || string(got) != content) {
@@ -312,7 +319,8 @@ func TestIoctl(t *testing.T) {
 		}
 		f.Close()
 	}
-	if _, err := unix.Lgetxattr(m.path("world/fs/a"), "user.x", make([]byte, 10)); !errors.Is(err, unix.EOPNOTSUPP) {
+	if _, err := unix.Lgetxattr(m.path("world/fs/a"), "user.x", make([]byte, 10)); !errors.Is(err,
+		unix.EOPNOTSUPP) {
 		t.Errorf("getxattr: %v, want EOPNOTSUPP", err)
 	}
 }

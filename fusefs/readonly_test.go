@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changes are the system calls that would change something, on the names a (a file), d and h (directories, h is empty).
+// changes are the system calls that would change something, on the names a (a file), d and h
+// (directories, h is empty).
 func changes(m *mount) map[string]func() error {
 	p := func(name string) string { return m.path("world/fs/" + name) }
 	open := func(name string, flags int) func() error {
@@ -50,7 +51,8 @@ func changes(m *mount) map[string]func() error {
 
 // TestReadOnly tries every change as root, which also gets EROFS where it has made the mount writable.
 func TestReadOnly(t *testing.T) {
-	entries := []entry{file("a", "content"), file("b", "other"), dir("d"), file("d/x", "y"), dir("h"), link("l", "a")}
+	entries := []entry{file("a", "content"), file("b", "other"), dir("d"), file("d/x", "y"),
+		dir("h"), link("l", "a")}
 	m := testMount(t, newImage(t, entries...), Options{})
 	check := func(how string) {
 		for name, change := range changes(m) {
@@ -72,7 +74,8 @@ func TestReadOnly(t *testing.T) {
 
 // TestPermissions has the kernel check modes. Root passes all but the right to execute what nobody may.
 func TestPermissions(t *testing.T) {
-	m := testMount(t, newImage(t, file("x", "#!/bin/sh\n").mode("0755"), file("plain", "#!/bin/sh\n")), Options{})
+	m := testMount(t, newImage(t, file("x", "#!/bin/sh\n").mode("0755"),
+		file("plain", "#!/bin/sh\n")), Options{})
 	for name, want := range map[string]error{"world/fs/x": nil, "world/fs/plain": unix.EACCES} {
 		if err := unix.Access(m.path(name), unix.X_OK); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", name, err, want)

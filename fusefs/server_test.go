@@ -114,11 +114,12 @@ func TestUnmountCovered(t *testing.T) {
 	m.checkGone(t, time.Minute)
 }
 
-// TestUnmountStacked has an older mount moved over this one, so that the table lists the cover first: it is left alone. Once
-// it is gone this mount is moved, and unmounted where it is then.
+// TestUnmountStacked has an older mount moved over this one, so that the table lists the cover
+// first: it is left alone. Once it is gone this mount is moved, and unmounted where it is then.
 func TestUnmountStacked(t *testing.T) {
 	base := t.TempDir() // private: what lies on a shared mount cannot be moved
-	if err := errors.Join(unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m"), unix.Mount("", base, "", unix.MS_PRIVATE, "")); err != nil {
+	if err := errors.Join(unix.Mount("tmpfs", base, "tmpfs", 0, "size=1m"),
+		unix.Mount("", base, "", unix.MS_PRIVATE, "")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) })
@@ -171,11 +172,12 @@ func mountTop(t *testing.T, dir string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestStopReads ends a mount with readers: one waits and gets its bytes within the grace, one gets EIO after it, nobody new
-// begins to wait, and what is at hand is read.
+// TestStopReads ends a mount with readers: one waits and gets its bytes within the grace, one gets
+// EIO after it, nobody new begins to wait, and what is at hand is read.
 func TestStopReads(t *testing.T) {
 	t.Parallel()
-	m := testMount(t, newImage(t, file("soon", "in time"), file("never", "too late"), file("next", "not begun"), file("here", "at hand")), Options{})
+	m := testMount(t, newImage(t, file("soon", "in time"), file("never", "too late"),
+		file("next", "not begun"), file("here", "at hand")), Options{})
 	soon := m.blobs.stall(t, "in time")
 	m.blobs.stall(t, "too late")
 	m.blobs.stall(t, "not begun")
@@ -196,7 +198,8 @@ func TestStopReads(t *testing.T) {
 	if got := <-results["soon"]; got != "in timefalse" {
 		t.Errorf("the reader whose bytes come in time: %s", got)
 	}
-	if _, err := os.ReadFile(m.path("world/fs/next")); !errors.Is(err, unix.EIO) || time.Since(start) > grace {
+	if _, err := os.ReadFile(m.path("world/fs/next")); !errors.Is(err, unix.EIO) ||
+		time.Since(start) > grace {
 		t.Errorf("a new reader: %v after %v, want EIO at once", err, time.Since(start))
 	}
 	if got := m.read(t, "world/fs/here"); got != "at hand" {
@@ -248,7 +251,8 @@ func TestAbort(t *testing.T) {
 // TestLeaks mounts, reads, fails, waits and unmounts: nothing stays behind.
 func TestLeaks(t *testing.T) {
 	round := func() {
-		m := testMount(t, newImage(t, file("a", "content"), file("bad", "fails"), file("slow", "at last")), Options{})
+		m := testMount(t, newImage(t, file("a", "content"), file("bad", "fails"),
+			file("slow", "at last")), Options{})
 		m.read(t, "world/fs/a")
 		m.blobs.change("fails", func(b *fakeBlob) { b.fail = errors.New("down") })
 		os.ReadFile(m.path("world/fs/bad"))
@@ -268,8 +272,10 @@ func TestLeaks(t *testing.T) {
 	for range 5 {
 		round()
 	}
-	eventually(t, 5*time.Second, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= goroutines })
-	eventually(t, 5*time.Second, "as many open files as before", func() bool { return countFiles(t) <= files })
+	eventually(t, 5*time.Second, "as many goroutines as before",
+		func() bool { return runtime.NumGoroutine() <= goroutines })
+	eventually(t, 5*time.Second, "as many open files as before",
+		func() bool { return countFiles(t) <= files })
 }
 
 func countFiles(t *testing.T) int {
@@ -307,8 +313,11 @@ type handy struct{ blob *fakeBlob }
 
 func (h *handy) Open(context.Context, pfimg.Digest, int64) (File, error) { return h, nil }
 func (h *handy) Size() int64                                             { return int64(len(h.blob.content)) }
-func (h *handy) ReadAt(p []byte, off int64) (int, error)                 { return copy(p, h.blob.content[off:]), nil }
-func (h *handy) Close() error                                            { return nil }
+func (h *handy) ReadAt(p []byte, off int64) (int,
+	error) {
+	return copy(p, h.blob.content[off:]), nil
+}
+func (h *handy) Close() error { return nil }
 
 // mustBlob returns the digest of a file's content.
 func mustBlob(t *testing.T, im *image, path string) pfimg.Digest {

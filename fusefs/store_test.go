@@ -15,17 +15,19 @@ import (
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
-// TestStore: what was stored is read without a question, whole and to the byte, also at the end of a page; what the kernel
-// does not know is an error, and afterwards all is as before.
+// TestStore: what was stored is read without a question, whole and to the byte, also at the end of
+// a page; what the kernel does not know is an error, and afterwards all is as before.
 func TestStore(t *testing.T) {
-	contents := map[string]string{"one": "x", "page": strings.Repeat("0123456789abcdef", 256), "long": strings.Repeat("line\n", 20_001)}
+	contents := map[string]string{"one": "x", "page": strings.Repeat("0123456789abcdef", 256),
+		"long": strings.Repeat("line\n", 20_001)}
 	var entries []entry
 	for name, content := range contents {
 		entries = append(entries, file(name, content), file("unknown/"+name, content+"!"))
 	}
 	m := testMount(t, newImage(t, entries...), Options{})
 	for name, content := range contents {
-		if err := m.Store(m.find(t, "world/fs/unknown/"+name), []byte(content+"!")); !errors.Is(err, ErrUnknown) {
+		if err := m.Store(m.find(t, "world/fs/unknown/"+name), []byte(content+"!")); !errors.Is(err,
+			ErrUnknown) {
 			t.Errorf("%s: stored for a file that the kernel has not heard of: %v", name, err)
 		}
 		m.lstat(t, "world/fs/"+name)
@@ -47,8 +49,9 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreBesideRead: a file that a reader waits for is not stored. Where the kernel has sent his question and it was not
-// taken up yet, which is no more than a moment, the reader goes first, and gets his bytes.
+// TestStoreBesideRead: a file that a reader waits for is not stored. Where the kernel has sent his
+// question and it was not taken up yet, which is no more than a moment, the reader goes first, and
+// gets his bytes.
 func TestStoreBesideRead(t *testing.T) {
 	content := strings.Repeat("waiting\n", 1000)
 	m := testMount(t, newImage(t, file("f", content)), Options{})
@@ -113,8 +116,8 @@ func (childTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 func (childTB) Error(args ...any)         { panic(fmt.Sprint(args...)) }
 func (childTB) Errorf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 
-// TestAbortStore: a process that is killed while the kernel has it wait in a Store stays, and its reader with it, until the
-// connection is aborted.
+// TestAbortStore: a process that is killed while the kernel has it wait in a Store stays, and its
+// reader with it, until the connection is aborted.
 func TestAbortStore(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0])
@@ -161,8 +164,10 @@ func TestAbortStore(t *testing.T) {
 		if err := mounts.Abort(m); err != nil {
 			t.Fatal(err)
 		}
-		// The Store goes on when the reader's question has failed, and may be in time for him to find its bytes.
-		if err := <-read; err != nil && !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
+		// The Store goes on when the reader's question has failed, and may be in time for him to
+		// find its bytes.
+		if err := <-read; err != nil && !errors.Is(err, unix.ENOTCONN) &&
+			!errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
 			t.Errorf("the reader got %v", err)
 		}
 	}

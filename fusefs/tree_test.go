@@ -39,7 +39,8 @@ func (m *mount) see(t testing.TB, name string) map[string]shape {
 		if err := unix.Lstat(p, &st); err != nil {
 			return err
 		}
-		if kind := d.Type(); kind.IsDir() != (st.Mode&unix.S_IFMT == unix.S_IFDIR) || kind&fs.ModeSymlink != 0 != (st.Mode&unix.S_IFMT == unix.S_IFLNK) {
+		if kind := d.Type(); kind.IsDir() != (st.Mode&unix.S_IFMT == unix.S_IFDIR) ||
+			kind&fs.ModeSymlink != 0 != (st.Mode&unix.S_IFMT == unix.S_IFLNK) {
 			return fmt.Errorf("%s: listed as %v, mode %o", p, kind, st.Mode)
 		}
 		s := shape{Mode: st.Mode, Size: st.Size, Blocks: st.Blocks, Nlink: uint64(st.Nlink)}
@@ -71,7 +72,8 @@ func shapes(entries []entry) map[string]shape {
 	for _, e := range entries {
 		var mode uint32
 		fmt.Sscanf(e.Mode, "%o", &mode)
-		s := shape{Mode: mode &^ 0o6000, Size: int64(e.Size), Blocks: (int64(e.Size) + 511) / 512, Nlink: 1, Content: e.content}
+		s := shape{Mode: mode &^ 0o6000, Size: int64(e.Size), Blocks: (int64(e.Size) + 511) / 512,
+			Nlink: 1, Content: e.content}
 		switch e.Kind {
 		case "dir":
 			s.Mode |= unix.S_IFDIR
@@ -107,10 +109,13 @@ func checkSame(t *testing.T, got, want map[string]shape) {
 
 func TestTree(t *testing.T) {
 	entries := []entry{
-		file("a", "hello"), file("empty", ""), file("block", strings.Repeat("x", 512)), file("more", strings.Repeat("x", 513)),
-		file("exec", "#!/bin/sh\n").mode("0755"), file("setuid", "root").mode("4755"), file("none", "secret").mode("0000"),
+		file("a", "hello"), file("empty", ""), file("block", strings.Repeat("x", 512)),
+		file("more", strings.Repeat("x", 513)),
+		file("exec", "#!/bin/sh\n").mode("0755"), file("setuid", "root").mode("4755"),
+		file("none", "secret").mode("0000"),
 		dir("d"), dir("d/e"), file("d/e/f", "deep"), dir("hollow").mode("0700"), dir("sticky").mode("1777"),
-		link("rel", "d/e/f"), link("abs", "/etc/passwd"), link("out", "../../../up"), link("broken", "nowhere"),
+		link("rel", "d/e/f"), link("abs", "/etc/passwd"), link("out", "../../../up"),
+		link("broken", "nowhere"),
 		file("ünï", "utf-8"), file(strings.Repeat("n", 255), "long"), file("new\nline", "odd"),
 	}
 	m := testMount(t, newImage(t, entries...), Options{UID: 12, GID: 34})
@@ -138,7 +143,8 @@ func TestTree(t *testing.T) {
 }
 
 func TestTimes(t *testing.T) {
-	for _, created := range []string{testEpoch, "1965-02-03T04:05:06.000000007Z", "2038-01-19T03:14:09.999999999Z", "2199-12-31T23:59:59.5Z", "1970-01-01T00:00:00Z"} {
+	for _, created := range []string{testEpoch, "1965-02-03T04:05:06.000000007Z",
+		"2038-01-19T03:14:09.999999999Z", "2199-12-31T23:59:59.5Z", "1970-01-01T00:00:00Z"} {
 		want, err := time.Parse(time.RFC3339Nano, created)
 		if err != nil {
 			t.Fatal(err)
@@ -146,7 +152,8 @@ func TestTimes(t *testing.T) {
 		m := testMount(t, newImageAt(t, created, file("a", "x"), link("l", "a")), Options{})
 		for _, name := range []string{".", "world/fs", "world/fs/a", "world/fs/l", "manifest.json"} {
 			st := m.lstat(t, name)
-			for which, ts := range map[string]unix.Timespec{"mtime": st.Mtim, "ctime": st.Ctim, "atime": st.Atim} {
+			for which, ts := range map[string]unix.Timespec{"mtime": st.Mtim, "ctime": st.Ctim,
+				"atime": st.Atim} {
 				if got := time.Unix(ts.Unix()); !got.Equal(want) {
 					t.Errorf("%s of %s: %v, want %v", which, name, got.UTC(), created)
 				}
@@ -155,7 +162,8 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// inodes returns the inode number of everything below name; "." of the mount itself is left out where sub is another.
+// inodes returns the inode number of everything below name; "." of the mount itself is left out
+// where sub is another.
 func (m *mount) inodes(t *testing.T, name string) map[string]uint64 {
 	t.Helper()
 	all := make(map[string]uint64)
@@ -167,7 +175,8 @@ func (m *mount) inodes(t *testing.T, name string) map[string]uint64 {
 
 // TestInodes has the same numbers at every mount, whichever directory is its root, and the same in listings.
 func TestInodes(t *testing.T) {
-	entries := []entry{file("a", "1"), dir("d"), file("d/b", "2"), link("d/c", "b"), dir("d/e"), file("d/e/f", "3")}
+	entries := []entry{file("a", "1"), dir("d"), file("d/b", "2"), link("d/c", "b"), dir("d/e"),
+		file("d/e/f", "3")}
 	first := testMount(t, newImage(t, entries...), Options{})
 	whole := first.inodes(t, ".")
 	used := make(map[uint64]string)
@@ -207,7 +216,8 @@ func TestInodes(t *testing.T) {
 }
 
 func TestSubdir(t *testing.T) {
-	entries := []entry{file("top", "above"), dir("d"), file("d/a", "below"), dir("d/e"), link("d/up", "../top")}
+	entries := []entry{file("top", "above"), dir("d"), file("d/a", "below"), dir("d/e"),
+		link("d/up", "../top")}
 	im := newImage(t, entries...)
 	m := testMount(t, im, Options{Root: im.find(t, "world/fs/d")})
 	checkSame(t, m.see(t, "."), map[string]shape{
@@ -243,7 +253,8 @@ func TestStatfs(t *testing.T) {
 		if err := unix.Statfs(m.dir, &st); err != nil {
 			t.Fatal(err)
 		}
-		if st.Blocks != test.blocks || st.Bsize != 4096 || st.Frsize != 4096 || st.Bfree != 0 || st.Bavail != 0 || st.Namelen != 255 {
+		if st.Blocks != test.blocks || st.Bsize != 4096 || st.Frsize != 4096 || st.Bfree != 0 ||
+			st.Bavail != 0 || st.Namelen != 255 {
 			t.Errorf("%s: %+v, want %d blocks of 4096", test.name, st, test.blocks)
 		}
 		if rows := uint64(len(m.see(t, "."))); st.Files != rows || st.Ffree != 0 {
@@ -268,7 +279,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestFileHandle opens a file by a handle from an earlier mount, as NFS and overlayfs do: the kernel has never heard of it.
+// TestFileHandle opens a file by a handle from an earlier mount, as NFS and overlayfs do: the
+// kernel has never heard of it.
 func TestFileHandle(t *testing.T) {
 	entries := []entry{dir("d"), file("d/a", "by handle")}
 	m := testMount(t, newImage(t, entries...), Options{})

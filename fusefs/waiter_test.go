@@ -92,7 +92,8 @@ func TestManyStalled(t *testing.T) {
 	}
 }
 
-// TestKilled kills one of two readers of a blob that does not come: it is gone, and the other one gets the blob.
+// TestKilled kills one of two readers of a blob that does not come: it is gone, and the other one
+// gets the blob.
 func TestKilled(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -186,7 +187,8 @@ func TestSignalHandled(t *testing.T) {
 	}
 }
 
-// TestKilledAfterSignal kills a reader that has handled another signal in the same read: the kernel says so once only.
+// TestKilledAfterSignal kills a reader that has handled another signal in the same read: the kernel
+// says so once only.
 func TestKilledAfterSignal(t *testing.T) {
 	m := testMount(t, newImage(t, file("a", "content")), Options{})
 	m.blobs.stall(t, "content")
@@ -260,15 +262,20 @@ func TestWaiter(t *testing.T) {
 		why    error
 	}{
 		{"limit", func(g *drain) *waiter { return &waiter{drain: g, pid: self, limit: 10 * time.Millisecond} }, nil, context.DeadlineExceeded, errSizeWait},
-		{"killed", func(g *drain) *waiter { return &waiter{drain: g, cancel: closed} }, nil, context.Canceled, errKilled},
+		{"killed", func(g *drain) *waiter { return &waiter{drain: g, cancel: closed} }, nil,
+			context.Canceled, errKilled},
 		{"dead", func(g *drain) *waiter {
 			g.dead = func() bool { return true }
 			return &waiter{drain: g, pid: self, cancel: closed}
 		}, nil, context.Canceled, errKilled},
-		{"stopped", func(g *drain) *waiter { return &waiter{drain: g, pid: self} }, func(g *drain) { g.stop(10 * time.Millisecond) }, context.Canceled, errStopping},
-		{"stopped at once", func(g *drain) *waiter { return &waiter{drain: g, pid: self} }, func(g *drain) { g.stop(time.Hour); g.stop(0) }, context.Canceled, errStopping},
+		{"stopped", func(g *drain) *waiter { return &waiter{drain: g, pid: self} },
+			func(g *drain) { g.stop(10 * time.Millisecond) }, context.Canceled, errStopping},
+		{"stopped at once", func(g *drain) *waiter { return &waiter{drain: g, pid: self} },
+			func(g *drain) { g.stop(time.Hour); g.stop(0) }, context.Canceled, errStopping},
 		{"stopped before", func(g *drain) *waiter { g.stop(time.Hour); return &waiter{drain: g, pid: self} }, nil, context.Canceled, errStopping},
-		{"stopped, after a signal", func(g *drain) *waiter { return &waiter{drain: g, pid: self, cancel: closed} }, func(g *drain) { g.stop(0) }, context.Canceled, errStopping},
+		{"stopped, after a signal",
+			func(g *drain) *waiter { return &waiter{drain: g, pid: self, cancel: closed} },
+			func(g *drain) { g.stop(0) }, context.Canceled, errStopping},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := newDrain()

@@ -79,7 +79,8 @@ func TestKeyIsNeverShown(t *testing.T) {
 		}
 		out.Write(text)
 	}
-	for _, bad := range []string{secret, "dmVyeS1zZWNyZXQ", fmt.Sprintf("%x", secret), fmt.Sprintf("%d", []byte(secret)), fmt.Sprintf("%#v", []byte(secret))} {
+	for _, bad := range []string{secret, "dmVyeS1zZWNyZXQ", fmt.Sprintf("%x", secret),
+		fmt.Sprintf("%d", []byte(secret)), fmt.Sprintf("%#v", []byte(secret))} {
 		if strings.Contains(strings.ToLower(out.String()), strings.ToLower(bad)) {
 			t.Errorf("%q is in the output:\n%s", bad, out.String())
 		}

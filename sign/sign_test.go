@@ -9,10 +9,12 @@ import (
 	"testing"
 )
 
-// fixtures are manifests and signatures that the reference tool 1.0.15 wrote, and the keys it wrote them with.
+// fixtures are manifests and signatures that the reference tool 1.0.15 wrote, and the keys it wrote
+// them with.
 var fixtures = map[string]Key{
 	"basic": Key(DefaultKey), "fork-a": Key(DefaultKey), "fork-b": Key(DefaultKey), "many": Key(DefaultKey),
-	"merged": Key(DefaultKey), "minimal": Key(DefaultKey), "nothing": Key(DefaultKey), "pages": Key(DefaultKey),
+	"merged": Key(DefaultKey), "minimal": Key(DefaultKey), "nothing": Key(DefaultKey),
+	"pages": Key(DefaultKey),
 	"keyed": Key("bike-team-key"),
 }
 
@@ -84,7 +86,8 @@ func TestVerifiedKeepsWhatWasChecked(t *testing.T) {
 
 func TestUnverified(t *testing.T) {
 	v := Unverified([]byte("m"), nil, "a store has no signature")
-	if v.Signer() != SignerNone || v.Why() != "a store has no signature" || v.Signature() != nil || string(v.Bytes()) != "m" {
+	if v.Signer() != SignerNone || v.Why() != "a store has no signature" || v.Signature() != nil ||
+		string(v.Bytes()) != "m" {
 		t.Errorf("got %q %q %q %q", v.Signer(), v.Why(), v.Signature(), v.Bytes())
 	}
 	if got := (Verified{}).Signer(); got != SignerNone {

@@ -80,7 +80,8 @@ func TestUsedSinceScan(t *testing.T) {
 	f, err := d.use()
 	must(t, err)
 	defer d.done(f)
-	_, n, err := d.quota.evict(t.Context(), f, eviction{goal: func(used int64) int64 { return used - 2*8192 }})
+	_, n, err := d.quota.evict(t.Context(), f,
+		eviction{goal: func(used int64) int64 { return used - 2*8192 }})
 	var left []int
 	for i, key := range keys {
 		if d.Has(key) {
@@ -164,7 +165,8 @@ func TestWarner(t *testing.T) {
 		}
 		w.warn("two")
 		if strings.Count(log.String(), "one") != 1 || strings.Count(log.String(), "two") != 1 {
-			t.Errorf("%d and %d lines", strings.Count(log.String(), "one"), strings.Count(log.String(), "two"))
+			t.Errorf("%d and %d lines", strings.Count(log.String(), "one"),
+				strings.Count(log.String(), "two"))
 		}
 		time.Sleep(60 * time.Millisecond)
 		w.warn("one")

@@ -14,15 +14,22 @@ func TestArrangeHelper(t *testing.T) {
 		in   []string
 		want []string
 	}{
-		{"as mount(8) calls it", []string{"reg/x:1", "/m", "-n", "-v", "-o", "rw,_netdev,subdir=a"}, []string{"mount", "--subdir=a", "--", "reg/x:1", "/m"}},
+		{"as mount(8) calls it", []string{"reg/x:1", "/m", "-n", "-v", "-o", "rw,_netdev,subdir=a"},
+			[]string{"mount", "--subdir=a", "--", "reg/x:1", "/m"}},
 		{"-f is fake", []string{"reg/x:1", "/m", "-f"}, []string{"mount", "--fake", "--", "reg/x:1", "/m"}},
-		{"letters together", []string{"reg/x:1", "/m", "-sfnv"}, []string{"mount", "--fake", "--", "reg/x:1", "/m"}},
-		{"a value after letters", []string{"-noallow_other", "reg/x:1", "/m"}, []string{"mount", "--allow-other", "--", "reg/x:1", "/m"}},
+		{"letters together", []string{"reg/x:1", "/m", "-sfnv"},
+			[]string{"mount", "--fake", "--", "reg/x:1", "/m"}},
+		{"a value after letters", []string{"-noallow_other", "reg/x:1", "/m"},
+			[]string{"mount", "--allow-other", "--", "reg/x:1", "/m"}},
 		{"a type", []string{"reg/x:1", "/m", "-t", "fuse.pfmount"}, []string{"mount", "--", "reg/x:1", "/m"}},
-		{"options twice", []string{"reg/x:1", "/m", "-o", "uid=5", "-o", "gid=6"}, []string{"mount", "--uid=5", "--gid=6", "--", "reg/x:1", "/m"}},
+		{"options twice", []string{"reg/x:1", "/m", "-o", "uid=5", "-o", "gid=6"},
+			[]string{"mount", "--uid=5", "--gid=6", "--", "reg/x:1", "/m"}},
 		{"-- ends options", []string{"-f", "--", "-x", "/m"}, []string{"mount", "--fake", "--", "-x", "/m"}},
-		{"noexec holds", []string{"reg/x:1", "/m", "-o", "noexec,nosuid,nodev,user=me"}, []string{"mount", "--noexec", "--", "reg/x:1", "/m"}},
-		{"comments", []string{"reg/x:1", "/m", "-o", "comment=x y,x-gvfs-show,X-mount.mkdir,x-systemd.idle-timeout=1min"}, []string{"mount", "--", "reg/x:1", "/m"}},
+		{"noexec holds", []string{"reg/x:1", "/m", "-o", "noexec,nosuid,nodev,user=me"},
+			[]string{"mount", "--noexec", "--", "reg/x:1", "/m"}},
+		{"comments", []string{"reg/x:1", "/m", "-o",
+			"comment=x y,x-gvfs-show,X-mount.mkdir,x-systemd.idle-timeout=1min"},
+			[]string{"mount", "--", "reg/x:1", "/m"}},
 		{"help", []string{"reg/x:1", "/m", "-h"}, []string{"mount", "--help"}},
 		{"version", []string{"-nV", "reg/x:1"}, []string{"--version"}},
 	} {
@@ -47,19 +54,22 @@ func TestArrangeHelperRefuses(t *testing.T) {
 		{"reg/x:1", "/m", "-x"},
 		{"reg/x:1", "/m", "--offline"},
 	} {
-		if got, err := cmdline.ArrangeHelper(newApp(), append([]string{"mount.pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
+		if got, err := cmdline.ArrangeHelper(newApp(),
+			append([]string{"mount.pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
 			t.Errorf("%q: got %q, %v, want a usage error", in, got, err)
 		}
 	}
 }
 
 func TestHelperCode(t *testing.T) {
-	for code, want := range map[int]int{exitOK: 0, exitUsage: 1, exitUnsupported: 32, exitIntegrity: 32, exitRegistry: 32, exitMount: 32, exitDisk: 32, exitInterrupted: 32} {
+	for code, want := range map[int]int{exitOK: 0, exitUsage: 1, exitUnsupported: 32,
+		exitIntegrity: 32, exitRegistry: 32, exitMount: 32, exitDisk: 32, exitInterrupted: 32} {
 		if got := helperCode(code); got != want {
 			t.Errorf("%d: got %d, want %d", code, got, want)
 		}
 	}
-	for name, want := range map[string]bool{"/sbin/mount.pfmount": true, "mount.fuse.pfmount": true, "pfmount": false, "/usr/mount.d/pfmount": false} {
+	for name, want := range map[string]bool{"/sbin/mount.pfmount": true, "mount.fuse.pfmount": true,
+		"pfmount": false, "/usr/mount.d/pfmount": false} {
 		if got := cmdline.IsMountHelper(name); got != want {
 			t.Errorf("%q: got %v, want %v", name, got, want)
 		}

@@ -56,7 +56,8 @@ func grow(paths ...string) *toy {
 
 func (t *toy) add(parent pfimg.Row, name, path string, k pfimg.Kind) {
 	t.paths[path] = pfimg.Row(len(t.names))
-	t.parent, t.names, t.kinds, t.kids = append(t.parent, parent), append(t.names, name), append(t.kinds, k), append(t.kids, nil)
+	t.parent, t.names, t.kinds, t.kids = append(t.parent, parent), append(t.names,
+		name), append(t.kinds, k), append(t.kids, nil)
 }
 
 func (t *toy) Parent(r pfimg.Row) pfimg.Row {
@@ -115,7 +116,8 @@ func folders(n, m int) (paths []string) {
 }
 
 func name(prefix string, n int) string {
-	return prefix + string([]byte{'0' + byte(n/1000%10), '0' + byte(n/100%10), '0' + byte(n/10%10), '0' + byte(n%10)})
+	return prefix + string([]byte{'0' + byte(n/1000%10), '0' + byte(n/100%10), '0' + byte(n/10%10),
+		'0' + byte(n%10)})
 }
 
 // project is a tree with directories between files, links, empty files and directories.
@@ -123,7 +125,8 @@ func project() *toy {
 	paths := folders(20, 13)
 	for d := range 20 {
 		dir := name("d", d)
-		paths = append(paths, dir+"/f0003.d/inner/one", dir+"/f0003.d/inner/two", dir+"/f0003.d/last", dir+"/link@", dir+"/none/", dir+"/empty", dir+"/zz")
+		paths = append(paths, dir+"/f0003.d/inner/one", dir+"/f0003.d/inner/two",
+			dir+"/f0003.d/last", dir+"/link@", dir+"/none/", dir+"/empty", dir+"/zz")
 	}
 	return grow(append(paths, "README", "d0004.txt", "z")...)
 }
@@ -233,10 +236,12 @@ func TestReads(t *testing.T) {
 		{"a walk of one directory", wide, all[300:400], 3, 64},
 		{"the same, again and again", wide, interleave(all[300:400], all[300:400]), 3, 64},
 		{"two readers in two directories", wide, interleave(all[:1000], all[5000:6000]), 6, 128},
-		{"eight readers in eight directories", wide, interleave(all[:500], all[1000:1500], all[2000:2500], all[3000:3500],
-			all[4000:4500], all[5000:5500], all[6000:6500], all[7000:7500]), 24, 256},
+		{"eight readers in eight directories", wide,
+			interleave(all[:500], all[1000:1500], all[2000:2500], all[3000:3500],
+				all[4000:4500], all[5000:5500], all[6000:6500], all[7000:7500]), 24, 256},
 		{"several processes that share a list", wide, jumbled, 8, 64},
-		{"two of three files", wide, slices.DeleteFunc(slices.Clone(all[:1000]), func(r pfimg.Row) bool { return r%3 == 0 }), 700, 400},
+		{"two of three files", wide, slices.DeleteFunc(slices.Clone(all[:1000]),
+			func(r pfimg.Row) bool { return r%3 == 0 }), 700, 400},
 		{"one of four files", wide, every(4, all[:4000]), 1000, 50},
 		{"backwards", wide, backwards, 500, 0},
 		{"at random", wide, shuffled[:1000], 1000, 100},
@@ -252,15 +257,18 @@ func TestReads(t *testing.T) {
 				read[r] = true
 			}
 			wasted := len(have) - len(read)
-			t.Logf("%d reads: %d waited, %d fetched ahead, %d in vain, at most %d ahead", len(tt.reads), o.waited, o.fetched, wasted, o.most)
+			t.Logf("%d reads: %d waited, %d fetched ahead, %d in vain, at most %d ahead",
+				len(tt.reads), o.waited, o.fetched, wasted, o.most)
 			if o.waited > tt.waited || wasted > tt.wasted {
-				t.Errorf("%d waited and %d were fetched in vain, want at most %d and %d", o.waited, wasted, tt.waited, tt.wasted)
+				t.Errorf("%d waited and %d were fetched in vain, want at most %d and %d", o.waited,
+					wasted, tt.waited, tt.wasted)
 			}
 		})
 	}
 }
 
-// TestBounds: what is ahead of all readers stays within the bounds, in files and in bytes, and every window goes.
+// TestBounds: what is ahead of all readers stays within the bounds, in files and in bytes, and
+// every window goes.
 func TestBounds(t *testing.T) {
 	tree := grow(folders(110, 100)...)
 	all := tree.walk(false, pfimg.Root)
@@ -276,7 +284,8 @@ func TestBounds(t *testing.T) {
 			for _, next := range ahead {
 				have[next.Row] = true
 			}
-			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows || len(p.at) > maxWindows*(4*8+2*slack+1) {
+			if p.out.files > 32 || p.out.bytes > bytes || len(p.windows) > maxWindows ||
+				len(p.at) > maxWindows*(4*8+2*slack+1) {
 				t.Fatalf("ahead: %+v, %d windows, %d rows", p.out, len(p.windows), len(p.at))
 			}
 		}
@@ -310,7 +319,8 @@ func TestStart(t *testing.T) {
 	if got, _ := p.Read(tree.paths["d0006/f0000"], 0); len(got) != 0 {
 		t.Errorf("%d fetched for nobody", len(got))
 	}
-	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"], tree.paths["d0012/f0000"]}); o.fetched != 0 {
+	if o := play(p, have, []pfimg.Row{tree.paths["d0003/f0001"], tree.paths["d0004/zz"],
+		tree.paths["d0012/f0000"]}); o.fetched != 0 {
 		t.Errorf("%d fetched after other files", o.fetched)
 	}
 	if o := play(p, have, []pfimg.Row{tree.paths["d0007/f0000"]}); o.fetched != 0 {
@@ -340,8 +350,9 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestShown: who reads in order what is at hand is asked after now and then only, however many walk at once, and no more is
-// shown ahead than may be; where files were read that had not been shown yet, the window goes on.
+// TestShown: who reads in order what is at hand is asked after now and then only, however many walk
+// at once, and no more is shown ahead than may be; where files were read that had not been shown
+// yet, the window goes on.
 func TestShown(t *testing.T) {
 	tree := grow(folders(40, 50)...)
 	all := tree.walk(false, pfimg.Root)
@@ -351,7 +362,8 @@ func TestShown(t *testing.T) {
 	} {
 		for _, late := range []int{1, 3} { // each n-th file is read before it was shown
 			shown := map[pfimg.Row]bool{}
-			p := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 20, Want: func(r pfimg.Row) (int64, Plan) { return 1000, Show }})
+			p := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 20,
+				Want: func(r pfimg.Row) (int64, Plan) { return 1000, Show }})
 			asked, most := 0, 0
 			var unseen []pfimg.Row
 			for i, r := range reads {
@@ -369,11 +381,15 @@ func TestShown(t *testing.T) {
 				}
 				most = max(most, p.out.files)
 			}
-			if want := 200 + len(reads)/late*(late/3); asked > want || most > 128 || len(shown) < len(reads)*4/5 {
-				t.Errorf("%s, %d: %d of %d reads were seen, want at most %d; %d shown, %d ahead", name, late, asked, len(reads), want, len(shown), most)
+			if want := 200 + len(reads)/late*(late/3); asked > want || most > 128 ||
+				len(shown) < len(reads)*4/5 {
+				t.Errorf("%s, %d: %d of %d reads were seen, want at most %d; %d shown, %d ahead",
+					name, late, asked, len(reads), want, len(shown), most)
 			}
-			if n := len(reads) - asked; name == "one reader" && (len(unseen) > n || len(unseen) < n-64 || !slices.IsSorted(unseen)) {
-				t.Errorf("%s, %d: told of %d reads that were not seen, of %d, or out of order", name, late, len(unseen), n)
+			if n := len(reads) - asked; name == "one reader" &&
+				(len(unseen) > n || len(unseen) < n-64 || !slices.IsSorted(unseen)) {
+				t.Errorf("%s, %d: told of %d reads that were not seen, of %d, or out of order",
+					name, late, len(unseen), n)
 			}
 			if s := p.Stats(); s != (Stats{}) {
 				t.Errorf("%s: %+v, and nothing was fetched", name, s)
@@ -382,8 +398,9 @@ func TestShown(t *testing.T) {
 	}
 }
 
-// TestFetchShow: who has read many files and left out none is shown what is fetched, and is seen now and then only; when he
-// begins to leave files out then, not much more is fetched in vain than when he is seen.
+// TestFetchShow: who has read many files and left out none is shown what is fetched, and is seen
+// now and then only; when he begins to leave files out then, not much more is fetched in vain than
+// when he is seen.
 func TestFetchShow(t *testing.T) {
 	tree := grow(folders(40, 50)...)
 	all := tree.walk(false, pfimg.Root)
@@ -417,13 +434,15 @@ func TestFetchShow(t *testing.T) {
 		}
 		wasted := len(have) - len(read)
 		want := map[string][3]int{ // asked, waited, wasted at most
-			"straight": {250, 3, 0}, "then some": {700, 400, 150}, "some": {len(reads), len(reads), 20}, "too few": {straight, 3, 64},
+			"straight": {250, 3, 0}, "then some": {700, 400, 150},
+			"some": {len(reads), len(reads), 20}, "too few": {straight, 3, 64},
 			"out of turn": {400, 6, 0},
 		}[name]
 		if asked > want[0] || waited > want[1] || wasted > want[2] {
 			t.Errorf("%s: of %d reads %d were seen, %d waited, %d were fetched in vain; want at most %v", name, len(reads), asked, waited, wasted, want)
 		}
-		t.Logf("%s: of %d reads %d were seen, %d waited, %d were fetched in vain; %+v", name, len(reads), asked, waited, wasted, p.Stats())
+		t.Logf("%s: of %d reads %d were seen, %d waited, %d were fetched in vain; %+v", name,
+			len(reads), asked, waited, wasted, p.Stats())
 	}
 }
 
@@ -441,19 +460,21 @@ func TestLargeFilesBeside(t *testing.T) {
 	}
 }
 
-// TestBooks: whatever is read, each row that leads to a window is one that it expects, and the sums are right.
+// TestBooks: whatever is read, each row that leads to a window is one that it expects, and the sums
+// are right.
 func TestBooks(t *testing.T) {
 	tree := project()
 	lists := [][]pfimg.Row{tree.walk(false, pfimg.Root), tree.walk(true, pfimg.Root)}
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		have := map[pfimg.Row]bool{}
-		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Shown: 1000, Bytes: 20_000, Want: func(r pfimg.Row) (int64, Plan) {
-			if have[r] {
-				return 0, Leave
-			}
-			return int64(rng.IntN(2000)), Plan(rng.IntN(3))
-		}})
+		p := New(Config{Orders: Walks(tree), Files: 1 + rng.IntN(32), Shown: 1000, Bytes: 20_000,
+			Want: func(r pfimg.Row) (int64, Plan) {
+				if have[r] {
+					return 0, Leave
+				}
+				return int64(rng.IntN(2000)), Plan(rng.IntN(3))
+			}})
 		at := make([]int, 20) // readers, in one list or the other
 		for range 2000 {
 			i := rng.IntN(len(at))
@@ -506,7 +527,8 @@ func TestGrowth(t *testing.T) {
 	if want := []int{0, 0, 8, 16, 32, 64, 64, 64, 64}; !slices.Equal(ks, want) {
 		t.Errorf("k was %v, want %v", ks, want)
 	}
-	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30, Want: func(pfimg.Row) (int64, Plan) { return firstBytes / 2, Fetch }})
+	large := New(Config{Orders: Walks(tree), Files: 64, Bytes: 1 << 30,
+		Want: func(pfimg.Row) (int64, Plan) { return firstBytes / 2, Fetch }})
 	for i, r := range all[:6] {
 		next, _ := large.Read(r, 1)
 		got := len(next)

@@ -49,7 +49,8 @@ func TestBlobName(t *testing.T) {
 
 func TestDecodeManifest(t *testing.T) {
 	config := `"config":{"mediaType":"` + MediaTypeConfig + `","digest":"sha256:` + hexA + `","size":3}`
-	layer := `{"mediaType":"` + MediaTypeLayer + `","digest":"sha256:` + hexA + `","size":5,"annotations":{"` + PathAnnotation +
+	layer := `{"mediaType":"` + MediaTypeLayer + `","digest":"sha256:` + hexA +
+		`","size":5,"annotations":{"` + PathAnnotation +
 		`":"blobs/sha256/aa/` + hexA + `.zst","` + DecodedSizeAnnotation + `":"9"}}`
 	with := func(layers string) string { return `{"schemaVersion":2,` + config + `,"layers":[` + layers + `]}` }
 	tests := []struct {
@@ -64,13 +65,20 @@ func TestDecodeManifest(t *testing.T) {
 		{"the same layer twice", with(layer + "," + layer), nil, "", 1},
 		{"escaped names", strings.ReplaceAll(with(layer), `"digest"`, `"\u0064igest"`), nil, "", 1},
 		{"unknown fields", `{"x":{"y":[1,{"z":null}]},` + config + `,"layers":[` + layer + `]}`, nil, "", 1},
-		{"null annotations", with(strings.Replace(layer, `"annotations":{`, `"annotations":null,"x":{`, 1)), nil, "", 0},
-		{"foreign layer with odd fields", with(`{"mediaType":"text/plain","digest":"sha512:ab","size":-7}`), nil, "", 0},
-		{"wrong case", strings.ReplaceAll(with(layer), `"layers"`, `"Layers"`), pfimg.ErrUnsupported, "without config and layers", 0},
-		{"index", `{"schemaVersion":2,"mediaType":"` + MediaTypeIndex + `","manifests":[]}`, pfimg.ErrUnsupported, "index", 0},
-		{"docker list", `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerList + `","manifests":[{}]}`, pfimg.ErrUnsupported, "index", 0},
-		{"docker image", `{"schemaVersion":2,"mediaType":"` + MediaTypeDocker + `","config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":1,"digest":"x"},"layers":[]}`, pfimg.ErrUnsupported, "a docker image", 0},
-		{"docker schema 1", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, pfimg.ErrUnsupported, "schema 1", 0},
+		{"null annotations", with(strings.Replace(layer, `"annotations":{`,
+			`"annotations":null,"x":{`, 1)), nil, "", 0},
+		{"foreign layer with odd fields",
+			with(`{"mediaType":"text/plain","digest":"sha512:ab","size":-7}`), nil, "", 0},
+		{"wrong case", strings.ReplaceAll(with(layer), `"layers"`, `"Layers"`),
+			pfimg.ErrUnsupported, "without config and layers", 0},
+		{"index", `{"schemaVersion":2,"mediaType":"` + MediaTypeIndex + `","manifests":[]}`,
+			pfimg.ErrUnsupported, "index", 0},
+		{"docker list", `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerList +
+			`","manifests":[{}]}`, pfimg.ErrUnsupported, "index", 0},
+		{"docker image", `{"schemaVersion":2,"mediaType":"` + MediaTypeDocker +
+			`","config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":1,"digest":"x"},"layers":[]}`, pfimg.ErrUnsupported, "a docker image", 0},
+		{"docker schema 1", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, pfimg.ErrUnsupported,
+			"schema 1", 0},
 		{"container image", `{"config":{"mediaType":"application/vnd.oci.image.config.v1+json"},"layers":[]}`, pfimg.ErrUnsupported, "application/vnd.oci.image.config.v1+json", 0},
 		{"artifact", `{"artifactType":"application/x.y","config":{"mediaType":"application/vnd.oci.empty.v1+json"},"layers":[]}`, pfimg.ErrUnsupported, "application/x.y", 0},
 		{"schema 3", strings.Replace(with(layer), "2", "3", 1), pfimg.ErrUnsupported, "3", 0},
@@ -81,20 +89,29 @@ func TestDecodeManifest(t *testing.T) {
 		{"cut", with(layer)[:60], pfimg.ErrIntegrity, "bad JSON", 0},
 		{"something follows", with(layer) + `{}`, pfimg.ErrIntegrity, "bytes after", 0},
 		{"duplicate name", `{` + config + `,` + config + `,"layers":[]}`, pfimg.ErrIntegrity, "duplicate", 0},
-		{"duplicate name in a layer", with(strings.Replace(layer, `"size":5`, `"size":5,"size":6`, 1)), pfimg.ErrIntegrity, "duplicate", 0},
+		{"duplicate name in a layer",
+			with(strings.Replace(layer, `"size":5`, `"size":5,"size":6`, 1)), pfimg.ErrIntegrity,
+			"duplicate", 0},
 		{"invalid UTF-8", strings.Replace(with(layer), "zst", "z\xfft", 1), pfimg.ErrIntegrity, "UTF-8", 0},
 		{"negative size", with(strings.Replace(layer, ":5", ":-5", 1)), pfimg.ErrIntegrity, "-5", 0},
-		{"absurd size", with(strings.Replace(layer, ":5", ":9223372036854775807", 1)), pfimg.ErrIntegrity, "absurd", 0},
-		{"size over int64", with(strings.Replace(layer, ":5", ":99999999999999999999", 1)), pfimg.ErrIntegrity, "whole number", 0},
-		{"size with a fraction", with(strings.Replace(layer, ":5", ":5.5", 1)), pfimg.ErrIntegrity, "whole number", 0},
-		{"size as text", with(strings.Replace(layer, ":5", `:"5"`, 1)), pfimg.ErrIntegrity, "want a number", 0},
+		{"absurd size", with(strings.Replace(layer, ":5", ":9223372036854775807", 1)),
+			pfimg.ErrIntegrity, "absurd", 0},
+		{"size over int64", with(strings.Replace(layer, ":5", ":99999999999999999999", 1)),
+			pfimg.ErrIntegrity, "whole number", 0},
+		{"size with a fraction", with(strings.Replace(layer, ":5", ":5.5", 1)), pfimg.ErrIntegrity,
+			"whole number", 0},
+		{"size as text", with(strings.Replace(layer, ":5", `:"5"`, 1)), pfimg.ErrIntegrity,
+			"want a number", 0},
 		{"no size", with(strings.Replace(layer, `"size":5,`, "", 1)), pfimg.ErrIntegrity, "missing", 0},
 		{"bad digest", with(strings.Replace(layer, hexA, "zz", 1)), pfimg.ErrIntegrity, "64 hex", 0},
 		{"bad config digest", strings.Replace(with(layer), hexA, "zz", 1), pfimg.ErrIntegrity, "config", 0},
 		{"layers is an object", `{` + config + `,"layers":{}}`, pfimg.ErrIntegrity, "want an array", 0},
-		{"deep", `{"x":` + strings.Repeat("[", 200000) + strings.Repeat("]", 200000) + `}`, pfimg.ErrIntegrity, "nested more than", 0},
-		{"a long string", `{"x":"` + strings.Repeat("a", 3<<20) + `"}`, pfimg.ErrIntegrity, "a token or white space of more than", 0},
-		{"a long gap", `{` + strings.Repeat(" ", 3<<20) + `}`, pfimg.ErrIntegrity, "a token or white space of more than", 0},
+		{"deep", `{"x":` + strings.Repeat("[", 200000) + strings.Repeat("]", 200000) + `}`,
+			pfimg.ErrIntegrity, "nested more than", 0},
+		{"a long string", `{"x":"` + strings.Repeat("a", 3<<20) + `"}`, pfimg.ErrIntegrity,
+			"a token or white space of more than", 0},
+		{"a long gap", `{` + strings.Repeat(" ", 3<<20) + `}`, pfimg.ErrIntegrity,
+			"a token or white space of more than", 0},
 	}
 	for _, tt := range tests {
 		m, err := ParseManifest(strings.NewReader(tt.doc), "")
@@ -140,7 +157,8 @@ func TestHugeManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := m.Named.Find(d); len(l) != 1 || l[0].Wire.Hex() != fmt.Sprintf("%064x", layers-1) || m.Layers != layers {
+	if l := m.Named.Find(d); len(l) != 1 || l[0].Wire.Hex() != fmt.Sprintf("%064x", layers-1) ||
+		m.Layers != layers {
 		t.Errorf("got %v of %d layers", l, m.Layers)
 	}
 }
@@ -168,8 +186,10 @@ func FuzzManifest(f *testing.F) {
 			}
 			return
 		}
-		if len(m.Named)+len(m.Unlabelled)+len(m.Signatures) > m.Layers || m.Config.Size < 0 || m.WireBytes < 0 {
-			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.Named), len(m.Unlabelled), len(m.Signatures), m.Layers, m.WireBytes)
+		if len(m.Named)+len(m.Unlabelled)+len(m.Signatures) > m.Layers || m.Config.Size < 0 ||
+			m.WireBytes < 0 {
+			t.Fatalf("%d+%d+%d layers of %d, %d bytes", len(m.Named), len(m.Unlabelled),
+				len(m.Signatures), m.Layers, m.WireBytes)
 		}
 		for _, l := range m.Named {
 			if found := m.Named.Find(l.Logical); len(found) == 0 || l.Size < 0 || l.Size > maxSize {

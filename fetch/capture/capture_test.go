@@ -15,21 +15,26 @@ import (
 
 const fixtureStore = "../../test/testdata/fixtures/store"
 
-// minimal is the id of a fixture that the reference tool captured: an agent named langgraph, one file, no engine.
+// minimal is the id of a fixture that the reference tool captured: an agent named langgraph, one
+// file, no engine.
 const minimal = "42a5aded9060d459a290a989c19e46a8ba37a77663c3cfdf43da7c52341cb7dd"
 
 // TestManifest is the manifest, byte by byte.
 func TestManifest(t *testing.T) {
 	ref := string(must(os.ReadFile(filepath.Join(fixtureStore, "images", minimal+".json")))(t))
 	parents := []pfimg.Digest{{1}, {2}}
-	c := good(t, put(t), Options{Agent: "langgraph", Name: "a \"b\" \u2028\xff", Version: "0.1.0", Parents: parents})
+	c := good(t, put(t), Options{Agent: "langgraph", Name: "a \"b\" \u2028\xff", Version: "0.1.0",
+		Parents: parents})
 	// The constants are those of the fixture, and so their digests.
 	head, _, _ := strings.Cut(ref, `"world":`)
 	head = strings.NewReplacer("1.0.15", "0.1.0", "pf-cli", `a \"b\" `+"\u2028\ufffd").Replace(head)
 	procs := ref[strings.Index(ref, `"procs":`):strings.Index(ref, `},"effects"`)]
-	want := head + `"world":{"fs":"` + sum(`{"kind":"fs.tree.v1","entries":[]}`) + `","env":"` + c.m.World.Env.String() + `",` + procs +
-		`},"effects":{"ledger":"` + sum(`{"entries":0,"kind":"effects.ledger.v1"}`+"\n") + `"},"trace":{"messages":"` + sum("") +
-		`"},"created_at":"2026-05-05T14:11:00.120Z","parents":["` + parents[0].String() + `","` + parents[1].String() + `"]}`
+	want := head + `"world":{"fs":"` + sum(`{"kind":"fs.tree.v1","entries":[]}`) + `","env":"` +
+		c.m.World.Env.String() + `",` + procs +
+		`},"effects":{"ledger":"` + sum(`{"entries":0,"kind":"effects.ledger.v1"}`+"\n") +
+		`"},"trace":{"messages":"` + sum("") +
+		`"},"created_at":"2026-05-05T14:11:00.120Z","parents":["` + parents[0].String() + `","` +
+		parents[1].String() + `"]}`
 	if got := string(c.m.Raw); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -42,7 +47,8 @@ func TestManifest(t *testing.T) {
 }
 
 func TestTimestamp(t *testing.T) {
-	for nano, want := range map[int]string{0: "00Z", 120_000_000: "00.120Z", 1_000: "00.000001Z", 100_000: "00.000100Z", 1: "00.000000001Z", 123_456_780: "00.123456780Z"} {
+	for nano, want := range map[int]string{0: "00Z", 120_000_000: "00.120Z", 1_000: "00.000001Z",
+		100_000: "00.000100Z", 1: "00.000000001Z", 123_456_780: "00.123456780Z"} {
 		at := time.Date(2026, 5, 5, 16, 11, 0, nano, time.FixedZone("", 7200))
 		if got := timestamp(at); got != "2026-05-05T14:11:"+want {
 			t.Errorf("%d: got %s", nano, got)
@@ -71,7 +77,8 @@ func TestLossy(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	environ := []string{"x=1", "EMPTY=", "B=\xff=\"", "a_TOKEN=s", "KEY=s", "MY_KEY=s", "OPENAI_API_KEY=s", "AWS_SECRET_ACCESS_KEY=s",
+	environ := []string{"x=1", "EMPTY=", "B=\xff=\"", "a_TOKEN=s", "KEY=s", "MY_KEY=s",
+		"OPENAI_API_KEY=s", "AWS_SECRET_ACCESS_KEY=s",
 		"auth=s", "FOO_PWD=s", "APIKEY=s", "Z_BEARER=s", "Passwd=s", "DB_PASSWORD_2=s", "MONKEY=m", "AUTHOR=a", "x=2", "=odd"}
 	want := `{"kind":"env.v1","cwd":"/a\"b","vars":{"APIKEY":"<redacted>","AUTHOR":"a","AWS_SECRET_ACCESS_KEY":"<redacted>","B":"` + "\ufffd" + `=\"",` +
 		`"DB_PASSWORD_2":"<redacted>","EMPTY":"","FOO_PWD":"<redacted>","KEY":"<redacted>","MONKEY":"m","MY_KEY":"<redacted>","OPENAI_API_KEY":"<redacted>",` +
@@ -115,14 +122,21 @@ func TestLedger(t *testing.T) {
 	const header = `{"entries":2,"kind":"effects.ledger.v1"}` + "\n"
 	args := sum("args")
 	entry := func(ts, tool, args, key, rest string) string {
-		return `{"ts":"` + ts + `","tool_id":"` + tool + `","args_hash":"` + args + `","idempotency_key":"` + key + `","result_hash":"` + noDigest + `","side_effect_class":` + rest + "\n"
+		return `{"ts":"` + ts + `","tool_id":"` + tool + `","args_hash":"` + args +
+			`","idempotency_key":"` + key + `","result_hash":"` + noDigest +
+			`","side_effect_class":` + rest + "\n"
 	}
 	headed := `{"kind":"effects.ledger.v1","session_secret_hex":"00"}` + "\n" + `{"any":"thing"}`
 	tests := []struct{ in, want, wantErr string }{
 		{"", `{"entries":0,"kind":"effects.ledger.v1"}` + "\n", ""},
-		{`{"x":{"a":1},"tool_id":"b\u00e9","args_hash":"` + args + `","timestamp":"T","session_hmac":"no"}` + "\n\n" + `{"ts":"U","tool_id":"t","idempotency_key":"k","side_effect_class":"idempotent"}`,
-			header + entry("T", "bé", args, "", `"irreversible","x":{"a":1}}`) + entry("U", "t", noDigest, "k", `"idempotent"}`), ""},
-		{`{"tool_id":"t"}` + "\n" + `{"tool_id":"t"}`, header + strings.Repeat(entry("2026-05-05T14:11:00.120Z", "t", noDigest, "", `"irreversible"}`), 2), ""},
+		{`{"x":{"a":1},"tool_id":"b\u00e9","args_hash":"` + args +
+			`","timestamp":"T","session_hmac":"no"}` + "\n\n" +
+			`{"ts":"U","tool_id":"t","idempotency_key":"k","side_effect_class":"idempotent"}`,
+			header + entry("T", "bé", args, "", `"irreversible","x":{"a":1}}`) + entry("U", "t",
+				noDigest, "k", `"idempotent"}`), ""},
+		{`{"tool_id":"t"}` + "\n" + `{"tool_id":"t"}`,
+			header + strings.Repeat(entry("2026-05-05T14:11:00.120Z", "t", noDigest, "",
+				`"irreversible"}`), 2), ""},
 		{headed, headed, ""},
 		{`{"kind":"effects.merged.v1","parent_a":"x"}`, `{"kind":"effects.merged.v1","parent_a":"x"}`, ""},
 		{`{"args_hash":"` + args + `"}`, "", `line 1: no string "tool_id"`},
@@ -145,7 +159,8 @@ func TestLedger(t *testing.T) {
 }
 
 func TestParseLevel(t *testing.T) {
-	for in, want := range map[string]zstd.EncoderLevel{"fastest": zstd.SpeedFastest, "better": zstd.SpeedBetterCompression, "Best": zstd.SpeedBestCompression,
+	for in, want := range map[string]zstd.EncoderLevel{"fastest": zstd.SpeedFastest,
+		"better": zstd.SpeedBetterCompression, "Best": zstd.SpeedBestCompression,
 		"1": zstd.SpeedFastest, "3": zstd.SpeedDefault, "19": zstd.SpeedBestCompression} {
 		if got, err := ParseLevel(in); got != want || err != nil {
 			t.Errorf("%s: got %v, %v", in, got, err)
@@ -158,7 +173,8 @@ func TestParseLevel(t *testing.T) {
 	}
 }
 
-// TestStored looks at the frames: a window that every reader takes, at every level, and the same bytes each time.
+// TestStored looks at the frames: a window that every reader takes, at every level, and the same
+// bytes each time.
 func TestStored(t *testing.T) {
 	t.Parallel()
 	large := make([]byte, 10<<20)
@@ -181,7 +197,8 @@ func TestStored(t *testing.T) {
 					t.Errorf("%s is stored in two ways", filepath.Base(path))
 				}
 				var h zstd.Header
-				if err := h.Decode(stored); err != nil || h.WindowSize > maxWindow || h.HasCheckSum || h.Skippable {
+				if err := h.Decode(stored); err != nil || h.WindowSize > maxWindow ||
+					h.HasCheckSum || h.Skippable {
 					t.Errorf("%s: %+v, %v", filepath.Base(path), h, err)
 				}
 			}

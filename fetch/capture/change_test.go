@@ -28,7 +28,8 @@ func TestChange(t *testing.T) {
 		{"nothing", 100, nil, nil},
 		{"nothing, large", smallFile + 1, nil, nil},
 		{"appended", 100, func(p string) error { return write(p, os.O_APPEND, "x") }, errChanged},
-		{"appended, large", smallFile + 1, func(p string) error { return write(p, os.O_APPEND, "x") }, errChanged},
+		{"appended, large", smallFile + 1,
+			func(p string) error { return write(p, os.O_APPEND, "x") }, errChanged},
 		{"appended to nothing", 0, func(p string) error { return write(p, os.O_APPEND, "x") }, errChanged},
 		{"cut", 100, func(p string) error { return os.Truncate(p, 99) }, errChanged},
 		{"cut, large", smallFile + 1, func(p string) error { return os.Truncate(p, 10) }, errChanged},
@@ -57,7 +58,8 @@ func TestChange(t *testing.T) {
 			s := must(newStore(t.TempDir(), Options{}.level(), 1))(t)
 			defer s.close()
 			_, err := r.store(t.Context(), s, make([]byte, smallFile+1))
-			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || err != nil && !strings.Contains(err.Error(), dir+"/file") {
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) ||
+				err != nil && !strings.Contains(err.Error(), dir+"/file") {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if left := must(filepath.Glob(s.dir + "/blob-*"))(t); len(left) > 0 {
@@ -159,7 +161,8 @@ func TestUnreadable(t *testing.T) {
 			}
 		}
 		os.Chmod(path, 0o755)
-		if !errors.Is(err, ErrSource) || !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), path) {
+		if !errors.Is(err, ErrSource) || !errors.Is(err, os.ErrPermission) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -170,11 +173,13 @@ func TestMemory(t *testing.T) {
 	const bound = 160 << 20 // bytes; 8,000 files and 256 MiB are there to capture
 	dir := t.TempDir()
 	for i := range 8_000 {
-		if err := os.WriteFile(dir+"/a-long-enough-name-"+strconv.Itoa(i), []byte(strconv.Itoa(i%1000)), 0o644); err != nil {
+		if err := os.WriteFile(dir+"/a-long-enough-name-"+strconv.Itoa(i),
+			[]byte(strconv.Itoa(i%1000)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(write(dir+"/zeros", os.O_CREATE, ""), os.Truncate(dir+"/zeros", 256<<20)); err != nil {
+	if err := errors.Join(write(dir+"/zeros", os.O_CREATE, ""),
+		os.Truncate(dir+"/zeros", 256<<20)); err != nil {
 		t.Fatal(err)
 	}
 	var peak atomic.Uint64

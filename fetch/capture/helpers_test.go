@@ -125,8 +125,8 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// put writes files into a new folder: name and content in turn; a name that ends in / is a folder, a content that
-// begins with -> a symlink.
+// put writes files into a new folder: name and content in turn; a name that ends in / is a folder,
+// a content that begins with -> a symlink.
 func put(t *testing.T, namesAndContents ...string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -31,16 +31,20 @@ func TestTree(t *testing.T) {
 		return fmt.Sprintf(`{"path":"%s","mode":"%s","size":0,"kind":"dir"}`, path, mode)
 	}
 	file := func(path, mode, content string) string {
-		return fmt.Sprintf(`{"path":"%s","mode":"%s","size":%d,"kind":"file","blob":"%s"}`, path, mode, len(content), sum(content))
+		return fmt.Sprintf(`{"path":"%s","mode":"%s","size":%d,"kind":"file","blob":"%s"}`, path,
+			mode, len(content), sum(content))
 	}
 	link := func(path, to string) string {
 		return fmt.Sprintf(`{"path":"%s","mode":"0777","size":%d,"kind":"symlink","blob":"%s","link_target":"%s"}`, path, len(to), sum(to), to)
 	}
 	want := `{"kind":"fs.tree.v1","entries":[` + strings.Join([]string{
-		folder(".git", "0755"), file(".git/HEAD", "0644", "ref"), folder(".git/objects", "0755"), folder(".git/objects/aa", "0755"),
+		folder(".git", "0755"), file(".git/HEAD", "0644", "ref"), folder(".git/objects", "0755"),
+		folder(".git/objects/aa", "0755"),
 		link("abs", "/nowhere"), file("a\U0001f600", "0644", "m"), file("a\ufffd\ufffdb", "0644", "n"),
-		folder("foo", "0755"), file("foo/bar", "0644", "x"), file("foo-bar", "0644", "y"), file("foo.c", "0644", ""),
-		link("link\ufffd", "bad\ufffdt"), link("loop", "loop"), file(`new\nline\"\\\u0001`+"\x7f\u2028<&>", "0644", "p"),
+		folder("foo", "0755"), file("foo/bar", "0644", "x"), file("foo-bar", "0644", "y"),
+		file("foo.c", "0644", ""),
+		link("link\ufffd", "bad\ufffdt"), link("loop", "loop"),
+		file(`new\nline\"\\\u0001`+"\x7f\u2028<&>", "0644", "p"),
 		file("none", none, "q"), link("rel", "foo/bar"), folder("sg", "2750"), folder("st", "1777"),
 		file("suid", "4755", "s"), file("z\ufffdx", "0644", "o"),
 	}, ",") + "]}"
@@ -49,7 +53,8 @@ func TestTree(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	r := c.report
-	if r.Files != 10 || r.Dirs != 6 || r.Symlinks != 4 || r.Skipped != 0 || r.Bytes != 11+8+7+4+7 || c.log != "" {
+	if r.Files != 10 || r.Dirs != 6 || r.Symlinks != 4 || r.Skipped != 0 || r.Bytes != 11+8+7+4+7 ||
+		c.log != "" {
 		t.Errorf("%+v, log %q", r, c.log)
 	}
 }
@@ -76,7 +81,8 @@ func TestSpecialFiles(t *testing.T) {
 			t.Errorf("log %q does not name %q", c.log, s)
 		}
 	}
-	if tree := c.blob(c.m.World.FS); strings.Contains(tree, "fifo") || strings.Contains(tree, "sock") || strings.Contains(tree, "null") {
+	if tree := c.blob(c.m.World.FS); strings.Contains(tree, "fifo") ||
+		strings.Contains(tree, "sock") || strings.Contains(tree, "null") {
 		t.Errorf("recorded: %s", tree)
 	}
 }
@@ -110,7 +116,8 @@ func TestEntries(t *testing.T) {
 		tr := newTree(s, Options{}.logger())
 		tr.most = most
 		_, err := tr.capture(t.Context(), dir)
-		if (err == nil) != fine || !fine && (!errors.Is(err, ErrSource) || !strings.Contains(err.Error(), dir+"/c")) {
+		if (err == nil) != fine || !fine && (!errors.Is(err, ErrSource) ||
+			!strings.Contains(err.Error(), dir+"/c")) {
 			t.Errorf("at most %d: got %v", most, err)
 		}
 		s.close()
@@ -122,11 +129,13 @@ func TestFolders(t *testing.T) {
 	bad(t, dir+"/a", Options{}, "no folder")
 	bad(t, dir+"/b", Options{}, "/b")
 	for _, into := range []string{dir, dir + "/into"} {
-		if _, err := Capture(t.Context(), dir, into, Options{}); err == nil || !strings.Contains(err.Error(), "into") {
+		if _, err := Capture(t.Context(), dir, into, Options{}); err == nil ||
+			!strings.Contains(err.Error(), "into") {
 			t.Errorf("into %s: got %v", into, err)
 		}
 	}
-	if _, err := Capture(t.Context(), dir, put(t, "full", ""), Options{}); err == nil || !strings.Contains(err.Error(), "empty") {
+	if _, err := Capture(t.Context(), dir, put(t, "full", ""), Options{}); err == nil ||
+		!strings.Contains(err.Error(), "empty") {
 		t.Errorf("into a full folder: got %v", err)
 	}
 	if err := os.Symlink(dir, dir+"-link"); err != nil {

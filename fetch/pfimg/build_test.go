@@ -38,15 +38,21 @@ func TestBuildPassesErrorsOn(t *testing.T) {
 		closed        int
 	}{
 		{"all well", strings.NewReader(tree), strings.NewReader(table), nil, nil, nil, "", 2},
-		{"one byte at a time", iotest.OneByteReader(strings.NewReader(tree)), iotest.DataErrReader(strings.NewReader(table)), nil, nil, nil, "", 2},
-		{"open fails", nil, strings.NewReader(table), nil, errNetwork, ErrIntegrity, "world.fs: open sha256:", 0},
-		{"open of the table fails", strings.NewReader(tree), nil, nil, errNetwork, ErrIntegrity, "cache.manifest: open sha256:", 1},
-		{"read fails at once", iotest.ErrReader(errNetwork), nil, nil, errNetwork, ErrIntegrity, "world.fs: read", 1},
+		{"one byte at a time", iotest.OneByteReader(strings.NewReader(tree)),
+			iotest.DataErrReader(strings.NewReader(table)), nil, nil, nil, "", 2},
+		{"open fails", nil, strings.NewReader(table), nil, errNetwork, ErrIntegrity,
+			"world.fs: open sha256:", 0},
+		{"open of the table fails", strings.NewReader(tree), nil, nil, errNetwork, ErrIntegrity,
+			"cache.manifest: open sha256:", 1},
+		{"read fails at once", iotest.ErrReader(errNetwork), nil, nil, errNetwork, ErrIntegrity,
+			"world.fs: read", 1},
 		{"read fails midway", half, nil, nil, errNetwork, ErrIntegrity, "world.fs: read", 1},
 		{"read is cut midway", cut, nil, nil, io.ErrUnexpectedEOF, ErrIntegrity, "world.fs: read", 1},
 		{"read fails after the value", late, nil, nil, errNetwork, ErrIntegrity, "world.fs: read", 1},
-		{"close fails", strings.NewReader(tree), nil, errNetwork, errNetwork, ErrIntegrity, "world.fs: close", 1},
-		{"the bytes end early", strings.NewReader(tree[:40]), nil, nil, ErrIntegrity, errNetwork, "world.fs: bad JSON: offset", 1},
+		{"close fails", strings.NewReader(tree), nil, errNetwork, errNetwork, ErrIntegrity,
+			"world.fs: close", 1},
+		{"the bytes end early", strings.NewReader(tree[:40]), nil, nil, ErrIntegrity, errNetwork,
+			"world.fs: bad JSON: offset", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -76,11 +82,12 @@ func TestBuildPassesErrorsOn(t *testing.T) {
 func TestBuildEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m, closed := testManifest("", ""), 0
-	endless := &repeat{head: `{"kind":"fs.tree.v1","entries":[`, unit: "{" + dir("a") + "},", count: 1 << 40, each: func(n int) {
-		if n == 1000 {
-			cancel()
-		}
-	}}
+	endless := &repeat{head: `{"kind":"fs.tree.v1","entries":[`, unit: "{" + dir("a") + "},",
+		count: 1 << 40, each: func(n int) {
+			if n == 1000 {
+				cancel()
+			}
+		}}
 	_, err := Build(ctx, m, func(context.Context, Digest) (io.ReadCloser, error) { return stream{endless, nil, &closed}, nil })
 	wantError(t, err, context.Canceled, "world.fs")
 	if closed != 1 {
@@ -126,18 +133,29 @@ func TestEndlessTrees(t *testing.T) {
 		wantErr error
 		says    string
 	}{
-		{"10 million entries", &repeat{head: open, unit: `{"path":"a","kind":"dir"},`, count: 10_000_000}, ErrUnsupported, "more than 4000000 entries"},
-		{"1 GB in a string", &repeat{head: open + `{"path":"`, unit: strings.Repeat("a", 1000), count: 1_000_000}, ErrIntegrity, "token"},
-		{"1 GB in a number", &repeat{head: open + `{"size":1`, unit: strings.Repeat("0", 1000), count: 1_000_000}, ErrIntegrity, "token"},
-		{"1 GB of white space", &repeat{head: open, unit: strings.Repeat(" ", 1000), count: 1_000_000}, ErrIntegrity, "token"},
-		{"1 GB of white space behind", &repeat{head: treeOf(), unit: strings.Repeat("\n", 1000), count: 1_000_000}, ErrIntegrity, "token"},
-		{"1 GB of brackets", &repeat{head: `{"x":`, unit: strings.Repeat("[", 1000), count: 1_000_000}, ErrIntegrity, "deep"},
-		{"1 GB in a name", &repeat{head: `{"`, unit: strings.Repeat("a", 1000), count: 1_000_000}, ErrIntegrity, "token"},
+		{"10 million entries", &repeat{head: open, unit: `{"path":"a","kind":"dir"},`,
+			count: 10_000_000}, ErrUnsupported, "more than 4000000 entries"},
+		{"1 GB in a string", &repeat{head: open + `{"path":"`, unit: strings.Repeat("a", 1000),
+			count: 1_000_000}, ErrIntegrity, "token"},
+		{"1 GB in a number", &repeat{head: open + `{"size":1`, unit: strings.Repeat("0", 1000),
+			count: 1_000_000}, ErrIntegrity, "token"},
+		{"1 GB of white space", &repeat{head: open, unit: strings.Repeat(" ", 1000),
+			count: 1_000_000}, ErrIntegrity, "token"},
+		{"1 GB of white space behind", &repeat{head: treeOf(), unit: strings.Repeat("\n", 1000),
+			count: 1_000_000}, ErrIntegrity, "token"},
+		{"1 GB of brackets", &repeat{head: `{"x":`, unit: strings.Repeat("[", 1000),
+			count: 1_000_000}, ErrIntegrity, "deep"},
+		{"1 GB in a name", &repeat{head: `{"`, unit: strings.Repeat("a", 1000), count: 1_000_000},
+			ErrIntegrity, "token"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m, closed := testManifest("", ""), 0
-			_, err := Build(context.Background(), m, func(context.Context, Digest) (io.ReadCloser, error) { return stream{tt.r, nil, &closed}, nil })
+			_, err := Build(context.Background(), m,
+				func(context.Context, Digest) (io.ReadCloser,
+					error) {
+					return stream{tt.r, nil, &closed}, nil
+				})
 			wantError(t, err, tt.wantErr, tt.says)
 			if tt.r.done > tt.r.count/2 {
 				t.Errorf("%d of %d pieces were read", tt.r.done, tt.r.count)

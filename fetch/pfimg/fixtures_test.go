@@ -91,11 +91,13 @@ func TestLayout(t *testing.T) {
 	m := testManifest(treeOf(), emptyTable)
 	want := map[string]string{
 		"manifest.json": "file 0444 2", "manifest.json.sig": "file 0444 5",
-		"world": "dir 0755 nlink 3", "world/fs": "dir 0755 nlink 2", "world/env.json": "file 0444 -1", "world/procs.json": "file 0444 -1",
+		"world": "dir 0755 nlink 3", "world/fs": "dir 0755 nlink 2",
+		"world/env.json": "file 0444 -1", "world/procs.json": "file 0444 -1",
 		"trace": "dir 0755 nlink 2", "trace/messages.jsonl": "file 0444 -1",
 		"effects": "dir 0755 nlink 2", "effects/ledger.jsonl": "file 0444 -1",
 		"model": "dir 0755 nlink 2", "model/base": "file 0444 -1", "model/diff.json": "file 0444 -1",
-		"cache": "dir 0755 nlink 3", "cache/manifest.json": fmt.Sprintf("file 0444 %d", len(emptyTable)), "cache/pages": "dir 0755 nlink 2",
+		"cache": "dir 0755 nlink 3", "cache/manifest.json": fmt.Sprintf("file 0444 %d",
+			len(emptyTable)), "cache/pages": "dir 0755 nlink 2",
 		"blobs": "dir 0755 nlink 3",
 	}
 	folders := make(map[string]bool)
@@ -142,7 +144,8 @@ func TestInline(t *testing.T) {
 		if got, there := x.Inline(row); ok != signed || there != signed || signed && string(got) != "{sig}" {
 			t.Errorf("signed %v: manifest.json.sig %v: %q %v", signed, ok, got, there)
 		}
-		for _, path := range []string{"", "world", "model/base", "blobs/sha256", "blobs/sha256/" + hash("env").Hex()[:2]} {
+		for _, path := range []string{"", "world", "model/base", "blobs/sha256",
+			"blobs/sha256/" + hash("env").Hex()[:2]} {
 			row, ok := x.Find(path)
 			if _, inline := x.Inline(row); !ok || inline {
 				t.Errorf("%q: found %v, inline %v", path, ok, inline)

@@ -57,8 +57,8 @@ func checkIndex(t *testing.T, x *Index) {
 	}
 }
 
-// pieces cuts the list of a fixture into at most 16 documents of n elements. The fuzzer minimizes what it finds,
-// for up to a minute each: with seeds of 25 KB it made 9 executions in 20 seconds.
+// pieces cuts the list of a fixture into at most 16 documents of n elements. The fuzzer minimizes
+// what it finds, for up to a minute each: with seeds of 25 KB it made 9 executions in 20 seconds.
 func pieces(f *testing.F, data []byte, list string, n int) (seeds [][]byte) {
 	f.Helper()
 	var whole map[string]json.RawMessage
@@ -94,7 +94,8 @@ func FuzzTree(f *testing.F) {
 		}
 	}
 	f.Add([]byte(treeOf()))
-	f.Add([]byte(treeOf(file("a/b", 1), file("a/b", 2), ln("l", "x"), dir("d"), `"path":"old","size":3,"blob":"`+hash("xxx").String()+`"`)))
+	f.Add([]byte(treeOf(file("a/b", 1), file("a/b", 2), ln("l", "x"), dir("d"),
+		`"path":"old","size":3,"blob":"`+hash("xxx").String()+`"`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := buildFrom(string(data), emptyTable, 200)
 		if err != nil {
@@ -128,7 +129,8 @@ func FuzzPages(f *testing.F) {
 	}
 	f.Add([]byte(emptyTable))
 	f.Add([]byte(tableOf(`"page_size_bytes":7`, []string{page(0, "a", "b")}, `"note":[{}]`)))
-	f.Add([]byte(tableOf(`"dtype":"f32","n_layers":1,"n_heads":1,"page_size_tokens":1`, []string{page(7, "a", "b")}, `"head_dim":4294967296`)))
+	f.Add([]byte(tableOf(`"dtype":"f32","n_layers":1,"n_heads":1,"page_size_tokens":1`,
+		[]string{page(7, "a", "b")}, `"head_dim":4294967296`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := buildFrom(treeOf(file("f", 1)), string(data), 200)
 		if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/pfmount/pfmount/sign"
 )
 
-// tags are the images in testdata: manifests, signatures, trees and page tables that the reference tool wrote.
-// A ninth, signed with a key of its own, has the manifest of basic.
+// tags are the images in testdata: manifests, signatures, trees and page tables that the reference
+// tool wrote. A ninth, signed with a key of its own, has the manifest of basic.
 var tags = []string{"basic", "fork-a", "fork-b", "merged", "minimal", "nothing", "pages", "many"}
 
 func read(t testing.TB, parts ...string) []byte {
@@ -75,7 +75,8 @@ func testManifest(tree, table string) *Manifest {
 }
 
 func buildFrom(tree, table string, maxEntries int) (*Index, error) {
-	return build(context.Background(), testManifest(tree, table), serve([]byte(tree), []byte(table)), maxEntries)
+	return build(context.Background(), testManifest(tree, table),
+		serve([]byte(tree), []byte(table)), maxEntries)
 }
 
 // treeOf makes a tree of entries, each the inside of its braces.
@@ -98,7 +99,8 @@ func text(s string) string {
 
 // file, dir and ln are insides of entries; the content of a file is its size in x.
 func file(path string, size int) string {
-	return fmt.Sprintf(`"path":%s,"mode":"0644","size":%d,"kind":"file","blob":"%s"`, text(path), size, hash(strings.Repeat("x", size)))
+	return fmt.Sprintf(`"path":%s,"mode":"0644","size":%d,"kind":"file","blob":"%s"`, text(path),
+		size, hash(strings.Repeat("x", size)))
 }
 
 func dir(path string) string {

@@ -101,8 +101,10 @@ func TestFind(t *testing.T) {
 		path string
 		want string // Path of what is found, "-" for nothing
 	}{
-		{"", ""}, {"/", ""}, {"world", "world"}, {"/world/", "world"}, {"world/fs/a/b", "world/fs/a/b"}, {"/world/fs/a/b/", "world/fs/a/b"},
-		{"world//fs", "-"}, {"//world", "-"}, {"world/./fs", "-"}, {"world/..", "-"}, {"world/fs/a/b/c", "-"}, {"world/fs/l/b", "-"}, {"World", "-"},
+		{"", ""}, {"/", ""}, {"world", "world"}, {"/world/", "world"},
+		{"world/fs/a/b", "world/fs/a/b"}, {"/world/fs/a/b/", "world/fs/a/b"},
+		{"world//fs", "-"}, {"//world", "-"}, {"world/./fs", "-"}, {"world/..", "-"},
+		{"world/fs/a/b/c", "-"}, {"world/fs/l/b", "-"}, {"World", "-"},
 		{"manifest.json/x", "-"}, {"manifest.json.sig", "manifest.json.sig"}, {"manifest.json.sig/x", "-"},
 		{"world/manifest.json.sig", "-"}, {"blobs/sha256", "blobs/sha256"}, {"blobs/sha512", "-"},
 		{"blobs/sha256/" + d.Hex()[:2], "blobs/sha256/" + d.Hex()[:2]},
@@ -138,7 +140,8 @@ func TestNoSuchRow(t *testing.T) {
 		_, look := x.Lookup(r, "f")
 		_, _, child := x.Child(r, 0)
 		if attr || link || blob || inline || look || child || x.Parent(r) != 0 || x.Path(r) != "" {
-			t.Errorf("row %d answers: %v %v %v %v %v %v %d %q", r, attr, link, blob, inline, look, child, x.Parent(r), x.Path(r))
+			t.Errorf("row %d answers: %v %v %v %v %v %v %d %q", r, attr, link, blob, inline, look,
+				child, x.Parent(r), x.Path(r))
 		}
 	}
 	for r := Root; r <= last; r++ {

@@ -70,7 +70,8 @@ func TestIndexBytesPerFile(t *testing.T) {
 }
 
 func TestReadersDoNotAllocate(t *testing.T) {
-	x := mustBuild(t, strings.Replace(synthetic(3000), `"entries":[`, `"entries":[{`+ln("link", "src")+`},`, 1), emptyTable)
+	x := mustBuild(t, strings.Replace(synthetic(3000), `"entries":[`,
+		`"entries":[{`+ln("link", "src")+`},`, 1), emptyTable)
 	dir := mustFind(t, x, "world/fs/src/pkg-00001/mod")
 	file := mustFind(t, x, "world/fs/src/pkg-00001/mod/file_0001500.py")
 	link := mustFind(t, x, "world/fs/link")
@@ -88,8 +89,10 @@ func TestReadersDoNotAllocate(t *testing.T) {
 		{"Attr of a directory", 0, func() bool { a, ok := x.Attr(dir); return ok && a.Nlink == 2 }},
 		{"Attr of a folder of blobs", 0, func() bool { _, ok := x.Attr(folder); return ok }},
 		{"Child", 0, func() bool { r, name, ok := x.Child(dir, 500); return ok && r == file && name == "file_0001500.py" }},
-		{"Child of blobs/sha256", 0, func() bool { _, name, ok := x.Child(x.algorithm, 0); return ok && len(name) == 2 }},
-		{"Child of a folder of blobs", 2, func() bool { _, name, ok := x.Child(folder, 0); return ok && len(name) == 64 }},
+		{"Child of blobs/sha256", 0,
+			func() bool { _, name, ok := x.Child(x.algorithm, 0); return ok && len(name) == 2 }},
+		{"Child of a folder of blobs", 2,
+			func() bool { _, name, ok := x.Child(folder, 0); return ok && len(name) == 64 }},
 		{"Blob", 0, func() bool { _, size, ok := x.Blob(file); return ok && size == 1500 }},
 		{"Link", 0, func() bool { target, ok := x.Link(link); return ok && target == "src" }},
 		{"Parent", 0, func() bool { return x.Parent(file) == dir }},

@@ -25,7 +25,8 @@ func (e modelEntry) json() string {
 	case Symlink:
 		return ln(e.path, e.target)
 	}
-	return fmt.Sprintf(`"path":%s,"mode":"%04o","size":%d,"blob":"%s"`, text(e.path), e.mode, e.size, hash(strings.Repeat("x", e.size)))
+	return fmt.Sprintf(`"path":%s,"mode":"%04o","size":%d,"blob":"%s"`, text(e.path), e.mode,
+		e.size, hash(strings.Repeat("x", e.size)))
 }
 
 // model is what the rules say of a tree, in the plainest way: a map from path to what is there.
@@ -63,7 +64,8 @@ func modelLines(shown map[string]modelEntry) map[string]string {
 		case Dir:
 			subdirs := 0
 			for other, o := range shown {
-				if rest, below := strings.CutPrefix(other, path+"/"); below && o.kind == Dir && !strings.Contains(rest, "/") {
+				if rest, below := strings.CutPrefix(other, path+"/"); below && o.kind == Dir &&
+					!strings.Contains(rest, "/") {
 					subdirs++
 				}
 			}
@@ -86,7 +88,8 @@ func randomTree(rng *rand.Rand) []modelEntry {
 		for j := range parts {
 			parts[j] = names[rng.IntN(len(names))]
 		}
-		e := modelEntry{path: strings.Join(parts, "/"), mode: uint32(rng.IntN(0o10000)), size: rng.IntN(4), kind: Kind(1 + rng.IntN(3))}
+		e := modelEntry{path: strings.Join(parts, "/"), mode: uint32(rng.IntN(0o10000)),
+			size: rng.IntN(4), kind: Kind(1 + rng.IntN(3))}
 		if e.kind == Symlink {
 			e.target = "t" + strings.Repeat("/", rng.IntN(3))
 		}
@@ -118,8 +121,10 @@ func TestBuildAgainstModel(t *testing.T) {
 			t.Fatalf("seed %d: %v for %v", seed, err, insides)
 		}
 		warned += min(warnings, 1)
-		if got, want := list(t, x, "world/fs"), modelLines(shown); !maps.Equal(got, want) || len(x.Warnings()) != warnings {
-			t.Fatalf("seed %d: got %v and %q, want %v and %d warnings", seed, got, x.Warnings(), want, warnings)
+		if got, want := list(t, x, "world/fs"), modelLines(shown); !maps.Equal(got, want) ||
+			len(x.Warnings()) != warnings {
+			t.Fatalf("seed %d: got %v and %q, want %v and %d warnings", seed, got, x.Warnings(),
+				want, warnings)
 		}
 	}
 	if refused < 100 || refused > 3900 || warned < 100 {
@@ -129,7 +134,8 @@ func TestBuildAgainstModel(t *testing.T) {
 
 // Rows follow from the names, not from the order of the entries.
 func TestRowsDoNotDependOnTheOrder(t *testing.T) {
-	entries := []string{dir("d"), file("d/a", 1), file("d/b", 2), dir("d/e"), file("d/e/x", 3), file("d-e", 1), ln("l", "d"), file("z", 0), file("B", 2), file("é", 1)}
+	entries := []string{dir("d"), file("d/a", 1), file("d/b", 2), dir("d/e"), file("d/e/x", 3),
+		file("d-e", 1), ln("l", "d"), file("z", 0), file("B", 2), file("é", 1)}
 	want := rowsOf(t, mustBuild(t, treeOf(entries...), emptyTable))
 	for seed := range uint64(50) {
 		shuffled := slices.Clone(entries)
@@ -142,8 +148,8 @@ func TestRowsDoNotDependOnTheOrder(t *testing.T) {
 	}
 }
 
-// rowsOf maps the paths of an image to their rows and what is there, but for blobs/, which holds the tree's own
-// digest.
+// rowsOf maps the paths of an image to their rows and what is there, but for blobs/, which holds
+// the tree's own digest.
 func rowsOf(t *testing.T, x *Index) map[string]string {
 	t.Helper()
 	rows := make(map[string]string)

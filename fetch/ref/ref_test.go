@@ -175,7 +175,8 @@ func TestRefKinds(t *testing.T) {
 func TestIsLoopback(t *testing.T) {
 	tests := map[string]bool{
 		"localhost": true, "localhost:5000": true, "127.0.0.1": true, "127.9.9.9:1": true, "[::1]:5000": true,
-		"[::ffff:127.0.0.1]": true, "127.0.0.1.evil.example": false, "localhost.example": false, "127.1": false,
+		"[::ffff:127.0.0.1]": true, "127.0.0.1.evil.example": false, "localhost.example": false,
+		"127.1":         false,
 		"10.0.0.1:5000": false, "[2001:db8::1]": false, "": false,
 	}
 	for host, want := range tests {
@@ -186,7 +187,8 @@ func TestIsLoopback(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"ghcr.io/org/repo:v1@sha256:" + hexDigest, "oci-layout:/l:t", "file:///d", "store:" + hexDigest, "[::1]:5000/a", "docker.io/x"} {
+	for _, s := range []string{"ghcr.io/org/repo:v1@sha256:" + hexDigest, "oci-layout:/l:t",
+		"file:///d", "store:" + hexDigest, "[::1]:5000/a", "docker.io/x"} {
 		f.Add(s)
 	}
 	f.Setenv("PF_STORE", "/s")

@@ -33,7 +33,8 @@ type chunkRegistry struct {
 type up struct{ got []byte }
 
 func newChunkRegistry(t *testing.T) *chunkRegistry {
-	p := &chunkRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{}, n: map[string]int{}}
+	p := &chunkRegistry{Destination: registrytest.NewDestination(t), ups: map[string]*up{},
+		n: map[string]int{}}
 	p.Answer = p.serve
 	return p
 }
@@ -167,7 +168,8 @@ func TestChunks(t *testing.T) {
 		{name: "503 is about the moment", blob: big, fault: whole(1, 503), log: [][]string{failed, failed}},
 		{name: "403 is final", blob: big, fault: whole(1, 403), log: [][]string{failed}, says: "403"},
 		{name: "a short blob with 502", blob: small, fault: whole(1, 502), log: [][]string{failed, failed}},
-		{name: "a short blob with 413", blob: small, fault: whole(1, 413), log: [][]string{failed}, says: "client_max_body_size"},
+		{name: "a short blob with 413", blob: small, fault: whole(1, 413), log: [][]string{failed},
+			says: "client_max_body_size"},
 		{
 			name: "longer pieces wanted", blob: big, least: 20 << 20, fault: whole(1, 413),
 			log: [][]string{failed, {"HEAD", "POST", "PATCH 0-20971519", "PATCH 20971520-33555431", "PUT"}},
@@ -264,7 +266,8 @@ func TestChunks(t *testing.T) {
 				}
 				return r.Method == http.MethodPatch && n%2 == 0
 			}),
-			log:  [][]string{failed, {"HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2}},
+			log: [][]string{failed, {"HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2, "HEAD",
+				"POST", p1, p2, "HEAD", "POST", p1, p2, "HEAD", "POST", p1, p2}},
 			says: "after 5 tries",
 		},
 	} {
@@ -312,7 +315,8 @@ func TestChunksLastAnswer(t *testing.T) {
 	if err := p.Upload(context.Background(), bytesUpload(blob)); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"HEAD", "POST", "PUT", "HEAD", "POST", "PATCH 0-16777215", "PATCH 16777216-20971519", "PUT", "GET", "HEAD"}
+	want := []string{"HEAD", "POST", "PUT", "HEAD", "POST", "PATCH 0-16777215",
+		"PATCH 16777216-20971519", "PUT", "GET", "HEAD"}
 	if !slices.Equal(s.log, want) {
 		t.Errorf("requests %q, want %q", s.log, want)
 	}
@@ -326,12 +330,14 @@ func TestChunksAreRemembered(t *testing.T) {
 	s := newChunkRegistry(t)
 	s.fault = whole(1, http.StatusRequestEntityTooLarge)
 	p, _ := s.uploader(t)
-	for _, b := range [][]byte{bytes.Repeat([]byte("a"), chunkSize+1), bytes.Repeat([]byte("b"), chunkSize+1), []byte("c")} {
+	for _, b := range [][]byte{bytes.Repeat([]byte("a"), chunkSize+1),
+		bytes.Repeat([]byte("b"), chunkSize+1), []byte("c")} {
 		if err := p.Upload(context.Background(), bytesUpload(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	last := []string{"HEAD", "POST", "PATCH 0-16777215", "PATCH 16777216-16777216", "PUT", "HEAD", "POST", "PUT"}
+	last := []string{"HEAD", "POST", "PATCH 0-16777215", "PATCH 16777216-16777216", "PUT", "HEAD",
+		"POST", "PUT"}
 	if got := s.log[len(s.log)-len(last):]; !slices.Equal(got, last) {
 		t.Errorf("the last requests %q, want %q", got, last)
 	}
@@ -352,7 +358,8 @@ func TestChunksOfBrokenSource(t *testing.T) {
 
 func TestRangeEnd(t *testing.T) {
 	for value, want := range map[string]int64{
-		"0-0": 0, "0-1": 2, "0-16777215": chunkSize, "bytes=0-9": 10, "": -1, "1-5": -1, "0--5": -1, "0-": -1, "x-y": -1,
+		"0-0": 0, "0-1": 2, "0-16777215": chunkSize, "bytes=0-9": 10, "": -1, "1-5": -1, "0--5": -1,
+		"0-": -1, "x-y": -1,
 		"0-9223372036854775807": -1,
 	} {
 		n, said := rangeEnd(http.Header{"Range": {value}})

@@ -37,7 +37,8 @@ func TestIdleConnectionsDie(t *testing.T) {
 	})
 	for _, p := range parts {
 		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+				&registrytest.Buffer{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -55,7 +56,8 @@ func TestIdleConnectionsDie(t *testing.T) {
 	}
 	before := im.traffic.Requests.Load()
 	dead(1 << 30)
-	err := im.Blob(context.Background(), parts[0].Logical(), int64(len(parts[0].Content)), &registrytest.Buffer{})
+	err := im.Blob(context.Background(), parts[0].Logical(), int64(len(parts[0].Content)),
+		&registrytest.Buffer{})
 	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") {
 		t.Errorf("got %v", err)
 	}
@@ -66,7 +68,8 @@ func TestIdleConnectionsDie(t *testing.T) {
 		t.Errorf("%d requests counted, %d sent", n, sent.Load())
 	}
 	dead(0)
-	if err := im.Blob(context.Background(), parts[1].Logical(), int64(len(parts[1].Content)), &registrytest.Buffer{}); err != nil {
+	if err := im.Blob(context.Background(), parts[1].Logical(), int64(len(parts[1].Content)),
+		&registrytest.Buffer{}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -81,7 +84,8 @@ func TestTokenRetryAfter(t *testing.T) {
 		text     string
 	}{
 		{429, "1", 2, time.Second, ""}, {503, "1", 2, time.Second, ""}, {500, "", 2, 0, ""},
-		{429, "86400", 1, 0, "24h0m0s"}, {503, "86400", 1, 0, "24h0m0s"}, {400, "1", 1, 0, "400"}, {501, "1", 1, 0, "501"},
+		{429, "86400", 1, 0, "24h0m0s"}, {503, "86400", 1, 0, "24h0m0s"}, {400, "1", 1, 0, "400"},
+		{501, "1", 1, 0, "501"},
 	} {
 		f := registrytest.NewServer(t)
 		f.Serve(t)
@@ -103,11 +107,14 @@ func TestTokenRetryAfter(t *testing.T) {
 		if err == nil {
 			im.Close()
 		}
-		if (err == nil) != (tt.text == "") || err != nil && (!strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), "SLOW")) {
+		if (err == nil) != (tt.text == "") ||
+			err != nil && (!strings.Contains(err.Error(), tt.text) ||
+				!strings.Contains(err.Error(), "SLOW")) {
 			t.Errorf("%d: got %v, want %q", tt.status, err, tt.text)
 		}
 		if time.Since(start) < tt.least || asked.Load() != tt.requests {
-			t.Errorf("%d: %d requests in %s, want %d in at least %s", tt.status, asked.Load(), time.Since(start), tt.requests, tt.least)
+			t.Errorf("%d: %d requests in %s, want %d in at least %s", tt.status, asked.Load(),
+				time.Since(start), tt.requests, tt.least)
 		}
 	}
 }
@@ -123,7 +130,8 @@ func TestExpiredRedirect(t *testing.T) {
 			f.Answer(func(n int, w http.ResponseWriter, r *http.Request) bool {
 				path, signed := strings.CutPrefix(r.URL.Path, "/signed")
 				if !signed {
-					http.Redirect(w, r, fmt.Sprintf("/signed%s?n=%d", r.URL.Path, n), http.StatusTemporaryRedirect)
+					http.Redirect(w, r, fmt.Sprintf("/signed%s?n=%d", r.URL.Path, n),
+						http.StatusTemporaryRedirect)
 					return true
 				}
 				seen[r.Method+path]++
@@ -184,7 +192,8 @@ func TestHops(t *testing.T) {
 		if err == nil {
 			im.Close()
 		}
-		if (err == nil) != (hops <= maxHops) || err != nil && !strings.Contains(err.Error(), "more than 5 redirects") {
+		if (err == nil) != (hops <= maxHops) ||
+			err != nil && !strings.Contains(err.Error(), "more than 5 redirects") {
 			t.Errorf("%d redirects: %v", hops, err)
 		}
 	}
@@ -225,7 +234,8 @@ func TestHTTP2(t *testing.T) {
 	if f.Count(p.BlobPath()) != 3 || over1.Load() != 0 {
 		t.Errorf("%d requests for the blob, %d not over HTTP/2", f.Count(p.BlobPath()), over1.Load())
 	}
-	if r := f.Requests()[len(f.Requests())-1]; !strings.HasPrefix(r.Header.Get("Range"), "bytes=") || r.Header.Get("Range") == "bytes=0-" {
+	if r := f.Requests()[len(f.Requests())-1]; !strings.HasPrefix(r.Header.Get("Range"),
+		"bytes=") || r.Header.Get("Range") == "bytes=0-" {
 		t.Errorf("the last part was asked for with Range %q", r.Header.Get("Range"))
 	}
 }

@@ -83,14 +83,17 @@ func TestChallengeBounds(t *testing.T) {
 	}{
 		{"32 parameters", []string{realm + strings.Repeat(", a=b", 31)}, true},
 		{"33 parameters", []string{realm + strings.Repeat(", a=b", 32)}, false},
-		{"33 parameters of two", []string{realm + strings.Repeat(", a=b", 20), "Basic realm=x" + strings.Repeat(", a=b", 11)}, false},
+		{"33 parameters of two", []string{realm + strings.Repeat(", a=b", 20),
+			"Basic realm=x" + strings.Repeat(", a=b", 11)}, false},
 		{"16 KiB", []string{realm + `, a="` + strings.Repeat("x", maxChallenge-len(realm)-6) + `"`}, true},
-		{"a byte more", []string{realm + `, a="` + strings.Repeat("x", maxChallenge-len(realm)-5) + `"`}, false},
+		{"a byte more", []string{realm + `, a="` + strings.Repeat("x", maxChallenge-len(realm)-5) +
+			`"`}, false},
 		{"a byte more in another", []string{realm, strings.Repeat(",", maxChallenge-len(realm)+1)}, false},
 		{"8 MB", []string{realm + strings.Repeat(", a=b", 1<<20)}, false},
 	} {
 		err := pickChallenge(denial(tt.values...))
-		if (err == nil) != tt.ok || err != nil && (!errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "16384 bytes or 32 parameters")) {
+		if (err == nil) != tt.ok || err != nil &&
+			(!errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "16384 bytes or 32 parameters")) {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
@@ -105,7 +108,8 @@ func TestHeaderBound(t *testing.T) {
 		}
 		w.WriteHeader(code)
 	}
-	for name, to := range map[string]string{"registry": "/huge", "token server": "/token", "redirect": "/redirect"} {
+	for name, to := range map[string]string{"registry": "/huge", "token server": "/token",
+		"redirect": "/redirect"} {
 		for _, special := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, special), func(t *testing.T) {
 				var srv *httptest.Server
@@ -125,13 +129,16 @@ func TestHeaderBound(t *testing.T) {
 				defer srv.Close()
 				o := quickOptions()
 				if special {
-					o.TLS.HostsDir = writeHosts(t, "_default", "server = \""+srv.URL+"\"\ndial_timeout = \"5s\"\n")
+					o.TLS.HostsDir = writeHosts(t, "_default",
+						"server = \""+srv.URL+"\"\ndial_timeout = \"5s\"\n")
 				}
-				c, _, err := dialTo(t, strings.TrimPrefix(srv.URL, "http://")+"/a", srv.Listener.Addr().String(), o, nil)
+				c, _, err := dialTo(t, strings.TrimPrefix(srv.URL, "http://")+"/a",
+					srv.Listener.Addr().String(), o, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := asks(c, 1); !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "headers exceeded 262144 bytes") {
+				if err := asks(c, 1); !errors.Is(err, ErrRegistry) ||
+					!strings.Contains(err.Error(), "headers exceeded 262144 bytes") {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -142,7 +149,8 @@ func TestHeaderBound(t *testing.T) {
 // TestHostsCost: a hosts.toml costs in proportion to its size, or is refused.
 func TestHostsCost(t *testing.T) {
 	for name, piece := range map[string]string{
-		"keys": "k%d = 1\n", "hosts": "[host.\"https://h%d.test\"]\n", "a key of many parts": "a.", "tables in a line": "{a=", "lists": "[",
+		"keys": "k%d = 1\n", "hosts": "[host.\"https://h%d.test\"]\n", "a key of many parts": "a.",
+		"tables in a line": "{a=", "lists": "[",
 		"a host of many lines": "a\n",
 	} {
 		t.Run(name, func(t *testing.T) {

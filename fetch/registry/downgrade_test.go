@@ -61,7 +61,8 @@ func TestNeverDowngraded(t *testing.T) {
 		{"--ca-file on loopback", "localhost:5000", "", caFile, "--plain-http"},
 		{"header", "registry.test:5000", "[header]\nx-secret = \"S3CRET\"\n", "", "--plain-http"},
 		{"named https", "registry.test:5000", "server = \"https://registry.test:5000\"\n", "", "hosts.toml"},
-		{"named https, on loopback", "localhost:5000", "server = \"https://localhost:5000\"\n[header]\nx-secret = \"S3CRET\"\n", "", "hosts.toml"},
+		{"named https, on loopback", "localhost:5000",
+			"server = \"https://localhost:5000\"\n[header]\nx-secret = \"S3CRET\"\n", "", "hosts.toml"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := quickOptions()
@@ -74,7 +75,9 @@ func TestNeverDowngraded(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = asks(c, 2)
-			if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "answered with plain HTTP") || !strings.Contains(err.Error(), tt.says) {
+			if !errors.Is(err, ErrRegistry) ||
+				!strings.Contains(err.Error(), "answered with plain HTTP") ||
+				!strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want ErrRegistry with %q", err, tt.says)
 			}
 			if n := plain.Swap(0); n != 0 {
@@ -94,7 +97,8 @@ func TestNamedPlain(t *testing.T) {
 	defer server.Close()
 	o := quickOptions()
 	o.Login.Getenv = registrytest.Env("OCI_BEARER", "S3CRET")
-	o.TLS.HostsDir = writeHosts(t, "registry.test:5000", "server = \"http://registry.test:5000\"\n[header]\nx-site = \"berlin\"\n")
+	o.TLS.HostsDir = writeHosts(t, "registry.test:5000",
+		"server = \"http://registry.test:5000\"\n[header]\nx-site = \"berlin\"\n")
 	c, _, err := dialTo(t, "registry.test:5000/a", server.Listener.Addr().String(), o, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -170,27 +174,31 @@ func TestLoopbackTLS(t *testing.T) {
 	}{
 		{"a login is wanted", challenge("Basic realm=x"), nil, ErrDenied, "docker login"},
 		{"a token is wanted, from nowhere", challenge("Bearer"), nil, ErrDenied, "no token server"},
-		{"a token is wanted, and its server is down", challenge(`Bearer realm="https://` + dead.Addr().String() + `/t"`), nil, ErrRegistry, "refused"},
-		{"a client certificate is wanted", challenge(""), func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, ErrRegistry, "--client-cert"},
+		{"a token is wanted, and its server is down",
+			challenge(`Bearer realm="https://` + dead.Addr().String() + `/t"`), nil, ErrRegistry, "refused"},
+		{"a client certificate is wanted", challenge(""),
+			func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }, ErrRegistry, "--client-cert"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			srv, _ := quietTLS(t, tt.h, tt.mod)
-			c, _, err := dialTo(t, "localhost:5000/a", srv.Listener.Addr().String(), quickOptions(), func(tr *transport) func(string) {
-				base := tr.base.(*http.Transport)
-				trust(srv)(base)
-				base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-					if addr != dead.Addr().String() {
-						addr = srv.Listener.Addr().String()
+			c, _, err := dialTo(t, "localhost:5000/a", srv.Listener.Addr().String(), quickOptions(),
+				func(tr *transport) func(string) {
+					base := tr.base.(*http.Transport)
+					trust(srv)(base)
+					base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+						if addr != dead.Addr().String() {
+							addr = srv.Listener.Addr().String()
+						}
+						return new(net.Dialer).DialContext(ctx, network, addr)
 					}
-					return new(net.Dialer).DialContext(ctx, network, addr)
-				}
-				return func(string) {}
-			})
+					return func(string) {}
+				})
 			if err != nil {
 				t.Fatal(err)
 			}
 			err = asks(c, 1)
-			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "400") {
+			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) ||
+				strings.Contains(err.Error(), "400") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
 		})

@@ -132,9 +132,11 @@ func TestStatuses(t *testing.T) {
 		want          error // nil: it reads in the end
 		requests      int
 	}{
-		{408, 2, nil, 3}, {429, 2, nil, 3}, {500, 2, nil, 3}, {502, 2, nil, 3}, {503, 4, nil, 5}, {504, 2, nil, 3},
+		{408, 2, nil, 3}, {429, 2, nil, 3}, {500, 2, nil, 3}, {502, 2, nil, 3}, {503, 4, nil, 5},
+		{504, 2, nil, 3},
 		{503, 9, ErrRegistry, 5}, {429, 9, ErrRegistry, 5},
-		{400, 9, ErrRegistry, 1}, {401, 9, ErrDenied, 1}, {403, 9, ErrDenied, 1}, {404, 9, artifact.ErrMissing, 1}, {501, 9, ErrRegistry, 1},
+		{400, 9, ErrRegistry, 1}, {401, 9, ErrDenied, 1}, {403, 9, ErrDenied, 1},
+		{404, 9, artifact.ErrMissing, 1}, {501, 9, ErrRegistry, 1},
 		{410, 9, ErrRegistry, 1}, {304, 9, ErrRegistry, 1}, {206, 9, ErrRegistry, 1},
 	}
 	for _, tt := range tests {
@@ -183,7 +185,8 @@ func TestRetryAfter(t *testing.T) {
 			return n == 1
 		})
 		start := time.Now()
-		if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || time.Since(start) < 900*time.Millisecond {
+		if err := im.Blob(context.Background(), p.Logical(), 7,
+			&registrytest.Buffer{}); err != nil || time.Since(start) < 900*time.Millisecond {
 			t.Errorf("%s: %v after %s", after, err, time.Since(start))
 		}
 	}
@@ -194,7 +197,8 @@ func TestRetryAfter(t *testing.T) {
 		return true
 	})
 	err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{})
-	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "24h0m0s") || f.Count(p.BlobPath()) != 1 {
+	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "24h0m0s") ||
+		f.Count(p.BlobPath()) != 1 {
 		t.Errorf("too long: got %v after %d requests", err, f.Count(p.BlobPath()))
 	}
 }
@@ -214,7 +218,8 @@ func TestProgressResetsTries(t *testing.T) {
 		return partial(t, w, r, wire, 300<<10)
 	})
 	var b registrytest.Buffer
-	if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b); err != nil || !bytes.Equal(b.Bytes(), p.Content) {
+	if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &b); err != nil ||
+		!bytes.Equal(b.Bytes(), p.Content) {
 		t.Errorf("got %d bytes, %v", b.Len(), err)
 	}
 	if n := f.Count(p.BlobPath()); n < 8 {
@@ -226,7 +231,8 @@ func TestProgressResetsTries(t *testing.T) {
 	})
 	before := f.Count(p.BlobPath())
 	err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{})
-	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") || f.Count(p.BlobPath())-before != 5 {
+	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "after 5 tries") ||
+		f.Count(p.BlobPath())-before != 5 {
 		t.Errorf("always cut: got %v after %d requests", err, f.Count(p.BlobPath())-before)
 	}
 }
@@ -234,7 +240,8 @@ func TestProgressResetsTries(t *testing.T) {
 // TestWrongBytes changes stored bytes on the way: once is mended past the caches, always is an
 // integrity error.
 func TestWrongBytes(t *testing.T) {
-	for _, content := range [][]byte{[]byte("content"), registrytest.Noise(2 << 20), registrytest.Noise(5 << 20)} {
+	for _, content := range [][]byte{[]byte("content"), registrytest.Noise(2 << 20),
+		registrytest.Noise(5 << 20)} {
 		for _, at := range []int{2, -1} { // the magic; the last byte
 			p := registrytest.Layer{Content: content}
 			wire := bytes.Clone(p.Stored())
@@ -257,10 +264,13 @@ func TestWrongBytes(t *testing.T) {
 				return true
 			})
 			var b registrytest.Buffer
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(content)), &b); err != nil || !bytes.Equal(b.Bytes(), content) || b.Resets != 1 {
-				t.Errorf("%d bytes, changed at %d: got %d bytes, %d resets, %v", len(content), at, b.Len(), b.Resets, err)
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(content)),
+				&b); err != nil || !bytes.Equal(b.Bytes(), content) || b.Resets != 1 {
+				t.Errorf("%d bytes, changed at %d: got %d bytes, %d resets, %v", len(content), at,
+					b.Len(), b.Resets, err)
 			}
-			for _, want := range []string{"badproxy", "Age=77", f.Host(), p.WireDigest(), p.Logical().String()} {
+			for _, want := range []string{"badproxy", "Age=77", f.Host(), p.WireDigest(),
+				p.Logical().String()} {
 				if !strings.Contains(log.String(), want) {
 					t.Errorf("the log does not name %q: %s", want, &log)
 				}
@@ -268,7 +278,8 @@ func TestWrongBytes(t *testing.T) {
 			always.Store(true)
 			before := f.Count(p.BlobPath())
 			err := im.Blob(context.Background(), p.Logical(), int64(len(content)), &b)
-			if !errors.Is(err, pfimg.ErrIntegrity) || !strings.Contains(err.Error(), p.WireDigest()) || f.Count(p.BlobPath())-before != 2 {
+			if !errors.Is(err, pfimg.ErrIntegrity) ||
+				!strings.Contains(err.Error(), p.WireDigest()) || f.Count(p.BlobPath())-before != 2 {
 				t.Errorf("always wrong: got %v after %d requests", err, f.Count(p.BlobPath())-before)
 			}
 		}
@@ -284,7 +295,8 @@ func TestLyingLength(t *testing.T) {
 		fmt.Fprint(w, "abc")
 		return true
 	})
-	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err, pfimg.ErrIntegrity) || f.Count(p.BlobPath()) != 2 {
+	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err,
+		pfimg.ErrIntegrity) || f.Count(p.BlobPath()) != 2 {
 		t.Errorf("shorter: got %v after %d requests", err, f.Count(p.BlobPath()))
 	}
 	f.OnBlob(p, func(n int, w http.ResponseWriter, r *http.Request) bool {

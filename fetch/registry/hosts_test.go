@@ -61,32 +61,44 @@ func TestHostsToml(t *testing.T) {
 		{"comment", "registry.test:5000", "# nothing\n", []string{"? registry.test:5000 /v2 7 "}},
 		{"a mirror", "registry.test:5000", "[host.\"http://10.0.0.1:5001\"]\n", []string{
 			"http 10.0.0.1:5001 /v2 7 registry.test:5000", "? registry.test:5000 /v2 7 "}},
-		{"docker.io", "docker.io", "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"Resolve\"]\n", []string{
-			"https mirror.test /v2 3 docker.io", "https registry-1.docker.io /v2 7 "}},
-		{"docker.io by its own name", "docker.io", "server = \"https://docker.io\"\n", []string{"https registry-1.docker.io /v2 7 "}},
-		{"order, not the alphabet's", "registry.test", "[host.\"https://z.test\"]\n[host.\"https://a.test\"]\n[host.\"https://m.test\".header]\nx = \"y\"\n", []string{
-			"https z.test /v2 7 registry.test", "https a.test /v2 7 registry.test", "https m.test /v2 7 registry.test", "? registry.test /v2 7 "}},
-		{"listed twice", "registry.test", "server = \"https://registry.test\"\n[host.\"https://registry.test\"]\ncapabilities = [\"pull\"]\n", []string{
-			"https registry.test /v2 1 "}},
-		{"listed with its port", "registry.test", "server = \"https://registry.test\"\n[host.\"https://registry.test:443\"]\n", []string{
-			"https registry.test /v2 7 "}},
-		{"listed without server", "registry.test", "[host.\"https://registry.test\"]\n", []string{"https registry.test /v2 7 "}},
+		{"docker.io", "docker.io",
+			"server = \"https://registry-1.docker.io\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"Resolve\"]\n", []string{
+				"https mirror.test /v2 3 docker.io", "https registry-1.docker.io /v2 7 "}},
+		{"docker.io by its own name", "docker.io", "server = \"https://docker.io\"\n",
+			[]string{"https registry-1.docker.io /v2 7 "}},
+		{"order, not the alphabet's", "registry.test",
+			"[host.\"https://z.test\"]\n[host.\"https://a.test\"]\n[host.\"https://m.test\".header]\nx = \"y\"\n", []string{
+				"https z.test /v2 7 registry.test", "https a.test /v2 7 registry.test",
+				"https m.test /v2 7 registry.test", "? registry.test /v2 7 "}},
+		{"listed twice", "registry.test",
+			"server = \"https://registry.test\"\n[host.\"https://registry.test\"]\ncapabilities = [\"pull\"]\n", []string{
+				"https registry.test /v2 1 "}},
+		{"listed with its port", "registry.test",
+			"server = \"https://registry.test\"\n[host.\"https://registry.test:443\"]\n", []string{
+				"https registry.test /v2 7 "}},
+		{"listed without server", "registry.test", "[host.\"https://registry.test\"]\n",
+			[]string{"https registry.test /v2 7 "}},
 		{"path", "registry.test", "[host.\"https://h.test/proxy/cache/\"]\n", []string{
 			"https h.test /proxy/cache/v2 7 registry.test", "? registry.test /v2 7 "}},
 		{"path with v2", "registry.test", "[host.\"https://h.test/v2/\"]\n", []string{
 			"https h.test /v2 7 registry.test", "? registry.test /v2 7 "}},
-		{"override_path", "registry.test", "[host.\"https://h.test/v2/proxy\"]\noverride_path = true\n", []string{
-			"https h.test /v2/proxy 7 registry.test", "? registry.test /v2 7 "}},
-		{"override_path without a path", "registry.test", "[host.\"https://h.test\"]\noverride_path = true\n", []string{
-			"https h.test  7 registry.test", "? registry.test /v2 7 "}},
+		{"override_path", "registry.test",
+			"[host.\"https://h.test/v2/proxy\"]\noverride_path = true\n", []string{
+				"https h.test /v2/proxy 7 registry.test", "? registry.test /v2 7 "}},
+		{"override_path without a path", "registry.test",
+			"[host.\"https://h.test\"]\noverride_path = true\n", []string{
+				"https h.test  7 registry.test", "? registry.test /v2 7 "}},
 		{"no scheme", "registry.test", "server = \"registry.test\"\n[host.\"h.test:8080\"]\n", []string{
 			"https h.test:8080 /v2 7 registry.test", "https registry.test /v2 7 "}},
-		{"another server", "registry.test", "server = \"https://other.test\"\ncapabilities = [\"pull\"]\n", []string{
-			"https other.test /v2 1 registry.test"}},
-		{"no capabilities are all", "registry.test", "[host.\"https://h.test\"]\ncapabilities = []\n", []string{
-			"https h.test /v2 7 registry.test", "? registry.test /v2 7 "}},
-		{"registry's own", "registry.test", "capabilities = [\"resolve\"]\n[host.\"https://h.test\"]\ncapabilities = [\"pull\"]\n", []string{
-			"https h.test /v2 1 registry.test", "? registry.test /v2 2 "}},
+		{"another server", "registry.test",
+			"server = \"https://other.test\"\ncapabilities = [\"pull\"]\n", []string{
+				"https other.test /v2 1 registry.test"}},
+		{"no capabilities are all", "registry.test",
+			"[host.\"https://h.test\"]\ncapabilities = []\n", []string{
+				"https h.test /v2 7 registry.test", "? registry.test /v2 7 "}},
+		{"registry's own", "registry.test",
+			"capabilities = [\"resolve\"]\n[host.\"https://h.test\"]\ncapabilities = [\"pull\"]\n", []string{
+				"https h.test /v2 1 registry.test", "? registry.test /v2 2 "}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -100,7 +112,8 @@ func TestHostsToml(t *testing.T) {
 				if scheme == "" {
 					scheme = "?"
 				}
-				got = append(got, strings.Join([]string{scheme, e.host, e.path, string('0' + byte(e.can)), e.ns}, " "))
+				got = append(got, strings.Join([]string{scheme, e.host, e.path,
+					string('0' + byte(e.can)), e.ns}, " "))
 			}
 			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
@@ -158,7 +171,8 @@ func TestHostsTomlBroken(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, err := planOf(t, "registry.test", writeHosts(t, "registry.test", tt.text))
-			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "hosts.toml") && !strings.Contains(err.Error(), "none.") {
+			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.want) ||
+				!strings.Contains(err.Error(), "hosts.toml") && !strings.Contains(err.Error(), "none.") {
 				t.Fatalf("got %v, want ErrConfig with %q", err, tt.want)
 			}
 			if strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "\n") {
@@ -184,7 +198,8 @@ func TestHostsTomlUnknown(t *testing.T) {
 		t.Fatalf("got %v, %v", r, err)
 	}
 	all := strings.Join(warnings, "\n")
-	if len(warnings) != 2 || !strings.Contains(all, "line 2: \"colour\"") || !strings.Contains(all, "line 4: \"speed\"") {
+	if len(warnings) != 2 || !strings.Contains(all, "line 2: \"colour\"") ||
+		!strings.Contains(all, "line 4: \"speed\"") {
 		t.Errorf("got %q", warnings)
 	}
 }
@@ -199,12 +214,14 @@ func TestHostsTomlFiles(t *testing.T) {
 		{"ca = [\"a.pem\", \"/x/b.pem\"]", certs{roots: []string{"/d/a.pem", "/x/b.pem"}}},
 		{"client = \"c.pem\"", certs{clients: []keyPair{{"/d/c.pem", ""}}}},
 		{"client = [\"c.pem\", \"d.pem\"]", certs{clients: []keyPair{{"/d/c.pem", ""}, {"/d/d.pem", ""}}}},
-		{"client = [[\"c.cert\", \"/x/c.key\"], [\"d.pem\"]]", certs{clients: []keyPair{{"/d/c.cert", "/x/c.key"}, {"/d/d.pem", ""}}}},
+		{"client = [[\"c.cert\", \"/x/c.key\"], [\"d.pem\"]]",
+			certs{clients: []keyPair{{"/d/c.cert", "/x/c.key"}, {"/d/d.pem", ""}}}},
 		{"client = [[\"c.cert\", \"\"]]", certs{clients: []keyPair{{"/d/c.cert", ""}}}},
 		{"skip_verify = true", certs{open: true}},
 	}
 	for _, tt := range tests {
-		f, err := readHosts(filepath.Join(writeHosts(t, "x", tt.text+"\ndial_timeout = \"1m2s\"\n[header]\nx-a = [\"1\", \"2\"]\n"), "x"), nil)
+		f, err := readHosts(filepath.Join(writeHosts(t, "x",
+			tt.text+"\ndial_timeout = \"1m2s\"\n[header]\nx-a = [\"1\", \"2\"]\n"), "x"), nil)
 		if err != nil {
 			t.Errorf("%s: %v", tt.text, err)
 			continue
@@ -212,7 +229,8 @@ func TestHostsTomlFiles(t *testing.T) {
 		if got := f.certs("/d"); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: got %+v, want %+v", tt.text, got, tt.want)
 		}
-		if time.Duration(f.DialTimeout) != 62*time.Second || !reflect.DeepEqual(http.Header(f.Header), http.Header{"X-A": {"1", "2"}}) {
+		if time.Duration(f.DialTimeout) != 62*time.Second ||
+			!reflect.DeepEqual(http.Header(f.Header), http.Header{"X-A": {"1", "2"}}) {
 			t.Errorf("got %v and %v", f.DialTimeout, f.Header)
 		}
 	}

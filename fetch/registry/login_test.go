@@ -53,10 +53,12 @@ func withTokens(t *testing.T, f *registrytest.Server, basic string) *tokenAuth {
 	}))
 	t.Cleanup(a.Close)
 	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		if r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", a.valid.Load()) && a.valid.Load() > 0 {
+		if r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", a.valid.Load()) &&
+			a.valid.Load() > 0 {
 			return false
 		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="%s"`, a.URL, a.scope))
+		w.Header().Set("WWW-Authenticate",
+			fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="%s"`, a.URL, a.scope))
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
 	})
@@ -83,7 +85,8 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %d tokens, %d requests, want 1 and 4", tt.name, a.issued.Load(), f.Count("*"))
 		}
 		a.valid.Store(99) // the token expires
-		if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || a.issued.Load() != 2 {
+		if err := im.Blob(context.Background(), p.Logical(), 7,
+			&registrytest.Buffer{}); err != nil || a.issued.Load() != 2 {
 			t.Errorf("%s: after expiry: %v, %d tokens", tt.name, err, a.issued.Load())
 		}
 	}
@@ -103,7 +106,8 @@ func TestTokenRefused(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"401", say(401, `{"errors":[{"code":"UNAUTHORIZED","message":"bad login"}]}`), ErrDenied, "bad login"},
+		{"401", say(401, `{"errors":[{"code":"UNAUTHORIZED","message":"bad login"}]}`), ErrDenied,
+			"bad login"},
 		{"403", say(403, ``), ErrDenied, "user u of OCI_USERNAME"},
 		{"500", say(500, ``), ErrRegistry, "after 5 tries"},
 		{"404", say(404, `nobody home`), ErrRegistry, "404 Not Found"},
@@ -111,9 +115,13 @@ func TestTokenRefused(t *testing.T) {
 			w.Header().Set("Location", "http://[::1/?SECRET")
 			w.WriteHeader(302)
 		}, ErrRegistry, "no address"},
-		{"details", say(401, `{"details":"incorrect username or password"}`), ErrDenied, "incorrect username"},
-		{"OAuth's words", say(400, `{"error":"invalid_grant","error_description":"gone"}`), ErrRegistry, "invalid_grant: gone"},
-		{"repeats the password", say(401, `{"errors":[{"code":"X","message":"bad password s3cr3t!"}]}`), ErrDenied, "bad password ***!"},
+		{"details", say(401, `{"details":"incorrect username or password"}`), ErrDenied,
+			"incorrect username"},
+		{"OAuth's words", say(400, `{"error":"invalid_grant","error_description":"gone"}`),
+			ErrRegistry, "invalid_grant: gone"},
+		{"repeats the password",
+			say(401, `{"errors":[{"code":"X","message":"bad password s3cr3t!"}]}`), ErrDenied,
+			"bad password ***!"},
 		{"no token", say(200, `{}`), ErrDenied, "holds no token"},
 		{"empty", say(200, ``), ErrDenied, "not the JSON of a token"},
 		{"null", say(200, `null`), ErrDenied, "holds no token"},
@@ -169,8 +177,10 @@ func TestBearerAndBasic(t *testing.T) {
 		want      string
 		requests  int // to open
 	}{
-		{"bearer, at once", registrytest.Env("OCI_BEARER", "tok", "OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "", "Bearer tok", 3},
-		{"basic", registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), `Basic realm="x"`, "Basic dTpw", 4},
+		{"bearer, at once", registrytest.Env("OCI_BEARER", "tok", "OCI_USERNAME", "u",
+			"OCI_PASSWORD", "p"), "", "Bearer tok", 3},
+		{"basic", registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), `Basic realm="x"`,
+			"Basic dTpw", 4},
 	} {
 		f := registrytest.NewServer(t)
 		f.Serve(t)
@@ -191,11 +201,15 @@ func TestBearerAndBasic(t *testing.T) {
 		for _, bad := range []struct {
 			env  func(string) string
 			text string
-		}{{registrytest.NoEnv, "no credentials"}, {registrytest.Env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"}, {registrytest.Env("OCI_BEARER", "a b"), "OCI_BEARER"},
-			{registrytest.Env("OCI_BEARER", "wrong-token"), "token in OCI_BEARER; it may be wrong, have expired"}, {registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
+		}{{registrytest.NoEnv, "no credentials"},
+			{registrytest.Env("OCI_USERNAME", "u"), "OCI_PASSWORD is not"},
+			{registrytest.Env("OCI_BEARER", "a b"), "OCI_BEARER"},
+			{registrytest.Env("OCI_BEARER", "wrong-token"),
+				"token in OCI_BEARER; it may be wrong, have expired"}, {registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "wrong-pass"), "user u"}} {
 			o.Login.Getenv = bad.env
 			_, err := openImage(context.Background(), f.Ref(t), o)
-			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) || strings.Contains(err.Error(), "wrong-") {
+			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), bad.text) ||
+				strings.Contains(err.Error(), "wrong-") {
 				t.Errorf("%s: got %v, want ErrDenied with %q", tt.name, err, bad.text)
 			}
 		}
@@ -212,7 +226,8 @@ func TestSecretsStayIn(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	targets := []string{
-		store.URL + "/blob?sig=SECRETQUERY", gone.URL + "/blob?sig=SECRETQUERY", "http://u:SECRETPASS@127.0.0.2:1/x?SECRETQUERY",
+		store.URL + "/blob?sig=SECRETQUERY", gone.URL + "/blob?sig=SECRETQUERY",
+		"http://u:SECRETPASS@127.0.0.2:1/x?SECRETQUERY",
 		"ftp://x/?SECRETQUERY", "http://[::1/SECRETQUERY", "http://registry.invalid./x?SECRETQUERY",
 	}
 	for _, to := range targets {
@@ -285,13 +300,16 @@ func TestIdentityToken(t *testing.T) {
 		name     string
 		redirect int // 0: none
 		text     string
-	}{{"direct", 0, ""}, {"307", 307, "refused to send a login to another host"}, {"308", 308, "refused to send a login to another host"}, {"302", 302, "not the JSON of a token"}} {
+	}{{"direct", 0, ""}, {"307", 307, "refused to send a login to another host"}, {"308", 308,
+		"refused to send a login to another host"}, {"302", 302, "not the JSON of a token"}} {
 		f := registrytest.NewServer(t)
 		f.Serve(t)
 		a := withTokens(t, f, "")
 		a.answer = func(w http.ResponseWriter, r *http.Request) {
-			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret}, "service": {"s"}, "client_id": {"pfmount"}, "scope": {"repository:a:pull"}}
-			if err := r.ParseForm(); err != nil || r.Method != http.MethodPost || !maps.EqualFunc(r.PostForm, form, slices.Equal) {
+			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secret},
+				"service": {"s"}, "client_id": {"pfmount"}, "scope": {"repository:a:pull"}}
+			if err := r.ParseForm(); err != nil || r.Method != http.MethodPost ||
+				!maps.EqualFunc(r.PostForm, form, slices.Equal) {
 				t.Errorf("%s: asked with %s %v, want POST %v", tt.name, r.Method, r.PostForm, form)
 			}
 			if tt.redirect != 0 {
@@ -302,9 +320,12 @@ func TestIdentityToken(t *testing.T) {
 			fmt.Fprintf(w, `{"access_token":"token-%d"}`, a.issued.Load())
 		}
 		o := quickOptions()
-		o.Login.Getenv = registrytest.Env("REGISTRY_AUTH_FILE", registrytest.WriteFile(t, t.TempDir()+"/auth.json", `{"auths":{"`+f.Host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
+		o.Login.Getenv = registrytest.Env("REGISTRY_AUTH_FILE",
+			registrytest.WriteFile(t, t.TempDir()+"/auth.json",
+				`{"auths":{"`+f.Host()+`":{"identitytoken":"`+secret+`"}}}`, 0o600))
 		_, err := openImage(context.Background(), f.Ref(t), o)
-		if (tt.text == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), secret)) {
+		if (tt.text == "") != (err == nil) ||
+			err != nil && (!strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), secret)) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.text)
 		}
 	}
@@ -315,7 +336,8 @@ func TestExistsWithoutTokenServer(t *testing.T) {
 	f := registrytest.NewServer(t)
 	f.Serve(t)
 	withTokens(t, f, "").answer = http.NotFound
-	if there, err := existsAt(context.Background(), f.Ref(t), quickOptions()); there || !errors.Is(err, ErrRegistry) || errors.Is(err, artifact.ErrNotFound) {
+	if there, err := existsAt(context.Background(), f.Ref(t), quickOptions()); there ||
+		!errors.Is(err, ErrRegistry) || errors.Is(err, artifact.ErrNotFound) {
 		t.Errorf("got %v, %v, want ErrRegistry", there, err)
 	}
 }
@@ -323,7 +345,8 @@ func TestExistsWithoutTokenServer(t *testing.T) {
 // TestLoginOrder: what is given goes before the files, and to the image's own registry only.
 func TestLoginOrder(t *testing.T) {
 	dir := t.TempDir()
-	file := registrytest.WriteFile(t, dir+"/auth.json", registrytest.LoginFile("h", "file:1", "mirror", "mirror:2"), 0o600)
+	file := registrytest.WriteFile(t, dir+"/auth.json",
+		registrytest.LoginFile("h", "file:1", "mirror", "mirror:2"), 0o600)
 	vars := []string{"OCI_BEARER", "token", "OCI_USERNAME", "env", "OCI_PASSWORD", "3"}
 	o := Options{Login: cred.Options{Username: "option", Password: "4"}}
 	for _, tt := range []struct {
@@ -343,8 +366,10 @@ func TestLoginOrder(t *testing.T) {
 		{"mirror without a login", vars, o, "mirror2", false, "", ""},
 		{"mirror of the same name on another port", vars, o, "h:5000", false, "", ""},
 	} {
-		tt.o.Login.Getenv = registrytest.Env(append([]string{"REGISTRY_AUTH_FILE", file, "XDG_RUNTIME_DIR", dir}, tt.env...)...)
-		l, err := newLogin(tt.host, "a", tt.own, tt.o, func(text string) { t.Errorf("%s: warned of %s", tt.name, text) })
+		tt.o.Login.Getenv = registrytest.Env(append([]string{"REGISTRY_AUTH_FILE", file,
+			"XDG_RUNTIME_DIR", dir}, tt.env...)...)
+		l, err := newLogin(tt.host, "a", tt.own, tt.o,
+			func(text string) { t.Errorf("%s: warned of %s", tt.name, text) })
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -353,13 +378,16 @@ func TestLoginOrder(t *testing.T) {
 		l.sign(req)
 		got, err := l.credential(context.Background(), tt.host)
 		if err != nil || got.Username != tt.user || req.Header.Get("Authorization") != tt.sent {
-			t.Errorf("%s: got %+v, %q, %v, want %s, %q", tt.name, got, req.Header.Get("Authorization"), err, tt.user, tt.sent)
+			t.Errorf("%s: got %+v, %q, %v, want %s, %q", tt.name, got,
+				req.Header.Get("Authorization"), err, tt.user, tt.sent)
 		}
 		for _, stranger := range []string{"other", "h.evil.example", "evil.h", "h:1"} {
 			req := httptest.NewRequest(http.MethodGet, "https://"+stranger+"/v2/", nil)
 			l.sign(req)
-			if got, err := l.credential(context.Background(), stranger); err != nil || got.Username != "" || req.Header.Get("Authorization") != "" {
-				t.Errorf("%s: %s gets %+v, %q, %v", tt.name, stranger, got, req.Header.Get("Authorization"), err)
+			if got, err := l.credential(context.Background(), stranger); err != nil ||
+				got.Username != "" || req.Header.Get("Authorization") != "" {
+				t.Errorf("%s: %s gets %+v, %q, %v", tt.name, stranger, got,
+					req.Header.Get("Authorization"), err)
 			}
 		}
 	}

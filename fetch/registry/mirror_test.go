@@ -82,7 +82,8 @@ func TestMirror(t *testing.T) {
 	}
 	for _, tt := range tests {
 		m := withMirror(t, tt.table+"[host.\"http://127.0.0.9\"]\n[host.\"http://127.0.0.9\".header]\nx-other = \"SECRET\"\n", registrytest.Layer{Content: []byte("content")})
-		m.options.TLS.HostsDir = writeHosts(t, m.up.Host(), "[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
+		m.options.TLS.HostsDir = writeHosts(t, m.up.Host(),
+			"[host.\""+m.mirror.URL+"\"]\n"+tt.table+"[host.\""+m.mirror.URL+"\".header]\nx-mirror = \"SECRET\"\n")
 		m.options.Login.Getenv = registrytest.Env("OCI_BEARER", "tok")
 		im := mustOpenImage(t, m.up.Ref(t), m.options)
 		if failed := m.read(t, im); failed != 0 {
@@ -102,12 +103,14 @@ func TestMirror(t *testing.T) {
 			t.Errorf("%q: %d and %d blobs, want 3 and 0", tt.table, blobs.Blobs(), others.Blobs())
 		}
 		for _, r := range m.mirror.Requests() {
-			if r.Header.Get("Authorization") != "" || r.Header.Get("X-Mirror") != "SECRET" || r.URL.Query().Get("ns") != m.up.Host() {
+			if r.Header.Get("Authorization") != "" || r.Header.Get("X-Mirror") != "SECRET" ||
+				r.URL.Query().Get("ns") != m.up.Host() {
 				t.Errorf("to the mirror: %s with %v", r.URL, r.Header)
 			}
 		}
 		for _, r := range m.up.Requests() {
-			if r.Header.Get("Authorization") != "Bearer tok" || r.Header.Get("X-Mirror") != "" || r.URL.RawQuery != "" {
+			if r.Header.Get("Authorization") != "Bearer tok" || r.Header.Get("X-Mirror") != "" ||
+				r.URL.RawQuery != "" {
 				t.Errorf("to the registry: %s with %v", r.URL, r.Header)
 			}
 		}
@@ -190,7 +193,8 @@ func TestMirrorComesBack(t *testing.T) {
 		t.Fatalf("%d blobs of a mirror that is down", m.mirror.Blobs())
 	}
 	down.Store(false)
-	for end := time.Now().Add(time.Minute); m.mirror.Blobs() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); m.mirror.Blobs() == 0 &&
+		time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		m.read(t, im)
 	}
 	if m.mirror.Blobs() == 0 || !strings.Contains(m.log.String(), "answers again") {
@@ -306,12 +310,14 @@ func TestAllFail(t *testing.T) {
 	m.mirror.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
 	m.up.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(403); return true })
 	_, err := openImage(context.Background(), m.up.Ref(t), m.options)
-	if err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), m.mirror.Host()) {
+	if err == nil || !strings.Contains(err.Error(), "403") ||
+		!strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), m.mirror.Host()) {
 		t.Errorf("got %v", err)
 	}
 	none := quickOptions()
 	none.TLS.HostsDir = writeHosts(t, m.up.Host(), "capabilities = [\"pull\"]\n")
-	if _, err := openImage(context.Background(), m.up.Ref(t), none); err == nil || !strings.Contains(err.Error(), "capability") {
+	if _, err := openImage(context.Background(), m.up.Ref(t), none); err == nil ||
+		!strings.Contains(err.Error(), "capability") {
 		t.Errorf("nobody may resolve tags: got %v", err)
 	}
 }
@@ -320,7 +326,8 @@ func TestAllFail(t *testing.T) {
 func TestHeadersOnRedirect(t *testing.T) {
 	p := registrytest.Layer{Content: []byte("content")}
 	m := withMirror(t, "", p)
-	m.options.TLS.HostsDir = writeHosts(t, m.up.Host(), "[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
+	m.options.TLS.HostsDir = writeHosts(t, m.up.Host(),
+		"[host.\""+m.mirror.URL+"\".header]\nx-mirror = [\"SECRET\", \"2\"]\nauthorization = \"SECRET\"\n")
 	var hits atomic.Int64
 	store := otherHost(t, func(w http.ResponseWriter, r *http.Request) {
 		hits.Add(1)
@@ -349,11 +356,13 @@ func TestPushThroughHosts(t *testing.T) {
 	}{{"[\"pull\", \"resolve\"]", false}, {"[\"push\"]", true}} {
 		own, mirror := registrytest.NewDestination(t), registrytest.NewDestination(t)
 		o := quickOptions()
-		o.TLS.HostsDir = writeHosts(t, strings.TrimPrefix(own.URL, "http://"), "[host.\""+mirror.URL+"\"]\ncapabilities = "+tt.capabilities+"\n")
+		o.TLS.HostsDir = writeHosts(t, strings.TrimPrefix(own.URL, "http://"),
+			"[host.\""+mirror.URL+"\"]\ncapabilities = "+tt.capabilities+"\n")
 		if err := pushTo(t, own, o, []byte("blob")); err != nil {
 			t.Fatal(err)
 		}
-		if got := mirror.Count("PUT manifest") == 1; got != tt.toMirror || own.Count("PUT manifest") == 1 == tt.toMirror {
+		if got := mirror.Count("PUT manifest") == 1; got != tt.toMirror ||
+			own.Count("PUT manifest") == 1 == tt.toMirror {
 			t.Errorf("%s: at the mirror: %v", tt.capabilities, got)
 		}
 		if tt.toMirror && own.Count("PUT upload") != 0 || !tt.toMirror && mirror.Count("HEAD blob") != 0 {

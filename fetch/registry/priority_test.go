@@ -45,7 +45,8 @@ func TestReaderPassesReadahead(t *testing.T) {
 			ctx = sched.WithPriority(ctx, u)
 		}
 		readers.Go(func() {
-			if err := im.Blob(ctx, parts[i].Logical(), int64(len(names[i])), new(registrytest.Buffer)); err != nil {
+			if err := im.Blob(ctx, parts[i].Logical(), int64(len(names[i])),
+				new(registrytest.Buffer)); err != nil {
 				t.Errorf("%s: %v", names[i], err)
 			}
 		})

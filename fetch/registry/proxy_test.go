@@ -44,7 +44,8 @@ func TestProxies(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "S3CRET") {
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.bad) ||
+			strings.Contains(err.Error(), "S3CRET") {
 			t.Errorf("%q: got %v, want ErrConfig that names %s", tt.vars, err, tt.bad)
 		}
 		if n := f.Count("*"); n != 0 {

@@ -35,7 +35,8 @@ func elsewhere(t *testing.T, ref, addr string, o Options, mod func(*http.Transpo
 
 // dialTo makes a client all of whose dials end at addr; prepare, if any, sees the transport first
 // and returns who is warned.
-func dialTo(t *testing.T, ref, addr string, o Options, prepare func(*transport) func(string)) (*client, *transport, error) {
+func dialTo(t *testing.T, ref, addr string, o Options,
+	prepare func(*transport) func(string)) (*client, *transport, error) {
 	t.Helper()
 	o = o.WithDefaults()
 	tr := newTransport(o, new(artifact.Counters))
@@ -90,7 +91,8 @@ func TestSchemes(t *testing.T) {
 		{"name, http", "registry.test", plain, false, nil, "", false, "plain HTTP"},
 		{"name, 443, http", "registry.test:443", plain, false, nil, "", false, "plain HTTP"},
 		{"port, https", "registry.test:5000", tls, false, trustAny, "https", true, ""},
-		{"port, http", "registry.test:5000", plain, false, nil, "", false, "answered with plain HTTP, not TLS; --plain-http"},
+		{"port, http", "registry.test:5000", plain, false, nil, "", false,
+			"answered with plain HTTP, not TLS; --plain-http"},
 		{"loopback, 443, http, allowed", "localhost:443", plain, true, nil, "http", true, ""},
 		{"loopback, https, http allowed", "localhost:5000", tls, true, trustAny, "https", true, ""},
 		{"port, http, allowed", "registry.test:5000", plain, true, nil, "http", true, ""},
@@ -124,7 +126,8 @@ func TestSchemes(t *testing.T) {
 			if sawAuth.Load() != tt.auth {
 				t.Errorf("credentials sent: %v, want %v", sawAuth.Load(), tt.auth)
 			}
-			if got := strings.Join(*warnings, "\n"); tt.scheme != "" && !strings.Contains(got, tt.text) || tt.text == "" && got != "" {
+			if got := strings.Join(*warnings, "\n"); tt.scheme != "" &&
+				!strings.Contains(got, tt.text) || tt.text == "" && got != "" {
 				t.Errorf("warnings: got %q", got)
 			}
 		})
@@ -155,7 +158,8 @@ func TestNoFallback(t *testing.T) {
 		}
 	}()
 	c, _ := elsewhere(t, "registry.test:5000/a", ln.Addr().String(), quickOptions(), nil)
-	if _, err := c.get(context.Background(), "manifests/x", nil); !errors.Is(err, ErrRegistry) || plain.Load() != 0 {
+	if _, err := c.get(context.Background(), "manifests/x", nil); !errors.Is(err, ErrRegistry) ||
+		plain.Load() != 0 {
 		t.Errorf("got %v and %d requests over plain HTTP", err, plain.Load())
 	}
 }

@@ -36,7 +36,8 @@ type authority struct {
 func newAuthority(t *testing.T) authority {
 	t.Helper()
 	var a authority
-	cert, key := a.issue(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	cert, key := a.issue(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign})
 	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +75,9 @@ func (a authority) issue(t *testing.T, form *x509.Certificate) (cert, key string
 }
 
 func (a authority) server(t *testing.T, names ...string) (cert, key string) {
-	return a.issue(t, &x509.Certificate{DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	return a.issue(t, &x509.Certificate{DNSNames: names,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0,
+			1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 }
 
 func (a authority) client(t *testing.T) (cert, key string) {
@@ -122,7 +125,8 @@ func TestCertificates(t *testing.T) {
 	put("containerd/registry.test:5000/ca.crt", a.pem)
 	put("containerd/registry.test:5000/user.cert", cert)
 	put("containerd/registry.test:5000/user.key", key)
-	put("toml/registry.test:5000/hosts.toml", "ca = \"../../ca.pem\"\nclient = [[\"../../bad.pem\"], [\"../../user.cert\", \"../../user.key\"]]\n")
+	put("toml/registry.test:5000/hosts.toml",
+		"ca = \"../../ca.pem\"\nclient = [[\"../../bad.pem\"], [\"../../user.cert\", \"../../user.key\"]]\n")
 	put("bad.pem", badCert+badKey)
 	put("skip/registry.test:5000/hosts.toml", "skip_verify = true\nclient = \""+both+"\"\n")
 	tests := []struct {
@@ -133,21 +137,31 @@ func TestCertificates(t *testing.T) {
 	}{
 		{"nothing", func(*Options) {}, false, "certificate signed by unknown authority"},
 		{"ca file", func(o *Options) { o.TLS.CAFile = caFile }, false, ""},
-		{"another ca file", func(o *Options) { o.TLS.CAFile = put("other.pem", stranger.pem) }, false, "unknown authority"},
+		{"another ca file", func(o *Options) { o.TLS.CAFile = put("other.pem", stranger.pem) },
+			false, "unknown authority"},
 		{"ca file that is none", func(o *Options) { o.TLS.CAFile = empty }, false, "no certificate"},
-		{"ca file that is not there", func(o *Options) { o.TLS.CAFile = dir + "/none" }, false, "does not exist"},
+		{"ca file that is not there", func(o *Options) { o.TLS.CAFile = dir + "/none" }, false,
+			"does not exist"},
 		{"ca file that is a folder", func(o *Options) { o.TLS.CAFile = dir }, false, "is a directory"},
 		{"no client certificate", func(o *Options) { o.TLS.CAFile = caFile }, true, "--client-cert"},
 		{"client certificate", func(o *Options) {
 			o.TLS.CAFile, o.TLS.ClientCert, o.TLS.ClientKey = caFile, certFile, keyFile
 		}, true, ""},
-		{"client certificate in one file", func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, both }, true, ""},
-		{"client certificate, unasked", func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, both }, false, ""},
-		{"client certificate of a stranger", func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, dir+"/bad.pem" }, true, "none of the authorities"},
-		{"client certificate without its key", func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, certFile }, true, "key"},
-		{"client certificate with another key", func(o *Options) { o.TLS.ClientCert, o.TLS.ClientKey = certFile, dir+"/bad.pem" }, true, "does not match"},
+		{"client certificate in one file",
+			func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, both }, true, ""},
+		{"client certificate, unasked",
+			func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, both }, false, ""},
+		{"client certificate of a stranger",
+			func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, dir+"/bad.pem" }, true,
+			"none of the authorities"},
+		{"client certificate without its key",
+			func(o *Options) { o.TLS.CAFile, o.TLS.ClientCert = caFile, certFile }, true, "key"},
+		{"client certificate with another key",
+			func(o *Options) { o.TLS.ClientCert, o.TLS.ClientKey = certFile, dir+"/bad.pem" }, true,
+			"does not match"},
 		{"docker's folder", docker, true, ""},
-		{"docker's folder without the key", func(o *Options) { o.TLS.DockerDir = dir + "/keyless" }, true, "user.key is missing"},
+		{"docker's folder without the key", func(o *Options) { o.TLS.DockerDir = dir + "/keyless" },
+			true, "user.key is missing"},
 		{"containerd's folder", func(o *Options) { o.TLS.HostsDir = dir + "/containerd" }, true, ""},
 		{"hosts.toml", func(o *Options) { o.TLS.HostsDir = dir + "/toml" }, true, ""},
 		{"hosts.toml, skip_verify", func(o *Options) { o.TLS.HostsDir = dir + "/skip" }, true, ""},
@@ -170,7 +184,8 @@ func TestCertificates(t *testing.T) {
 			o.TLS.DockerDir = t.TempDir()
 			tt.set(&o)
 			err := getOnce(t, "registry.test:5000/a", s.Listener.Addr().String(), o)
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			if tt.want == "" && err != nil ||
+				tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if want := int64(1); tt.want == "" && asked.Load() != want || tt.want != "" && asked.Load() != 0 {
@@ -229,7 +244,8 @@ func TestNewClientCertificate(t *testing.T) {
 	if err := os.Remove(o.TLS.ClientCert); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.get(context.Background(), "manifests/x", nil); err == nil || !strings.Contains(err.Error(), "user.pem") || retriable(err) {
+	if _, err := c.get(context.Background(), "manifests/x", nil); err == nil ||
+		!strings.Contains(err.Error(), "user.pem") || retriable(err) {
 		t.Errorf("without its file: %v", err)
 	}
 }
@@ -245,8 +261,10 @@ func TestSkipVerify(t *testing.T) {
 	for _, plain := range []bool{false, true} {
 		o := quickOptions()
 		o.PlainHTTP, o.Login.Getenv = plain, registrytest.Env("OCI_BEARER", "tok")
-		o.TLS.HostsDir = writeHosts(t, "registry.test", "server = \"https://registry.test:443\"\nskip_verify = true\n")
-		if err := getOnce(t, "registry.test/a", s.Listener.Addr().String(), o); err != nil || sawAuth.Load() != plain {
+		o.TLS.HostsDir = writeHosts(t, "registry.test",
+			"server = \"https://registry.test:443\"\nskip_verify = true\n")
+		if err := getOnce(t, "registry.test/a", s.Listener.Addr().String(), o); err != nil ||
+			sawAuth.Load() != plain {
 			t.Errorf("--plain-http %v: %v, credentials sent: %v", plain, err, sawAuth.Load())
 		}
 	}
@@ -260,7 +278,8 @@ func TestUserAgent(t *testing.T) {
 	o.Version = "1.2.3"
 	mustOpenImage(t, f.Ref(t), o)
 	for _, r := range f.Requests() {
-		if got := r.Header.Get("User-Agent"); got != "pfmount/1.2.3" || r.Header.Get("Accept-Encoding") != "identity" {
+		if got := r.Header.Get("User-Agent"); got != "pfmount/1.2.3" ||
+			r.Header.Get("Accept-Encoding") != "identity" {
 			t.Errorf("User-Agent %q, Accept-Encoding %q", got, r.Header.Get("Accept-Encoding"))
 		}
 	}

@@ -126,10 +126,12 @@ func TestTokenForMany(t *testing.T) {
 	if got, err := s.c.GetToken(late, "h", auth.SchemeBearer, ""); got != "t2" || err != nil {
 		t.Fatalf("got %s, %v, want t2", got, err)
 	}
-	if got, err := s.request(context.Background(), func(v string) bool { return v != "t2" }); got != "t3" || err != nil {
+	if got, err := s.request(context.Background(),
+		func(v string) bool { return v != "t2" }); got != "t3" || err != nil {
 		t.Fatalf("got %s, %v, want t3", got, err)
 	}
-	if got, err := s.c.Set(late, "h", auth.SchemeBearer, "", s.fetch); got != "t3" || err != nil || s.issued.Load() != 3 {
+	if got, err := s.c.Set(late, "h", auth.SchemeBearer, "", s.fetch); got != "t3" || err != nil ||
+		s.issued.Load() != 3 {
 		t.Errorf("late: got %s, %v after %d tokens, want t3 after 3", got, err, s.issued.Load())
 	}
 	if _, err := s.c.GetToken(late, "h", auth.SchemeBearer, ""); err == nil {
@@ -201,7 +203,8 @@ func TestOneTokenForReaders(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, p := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
+				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+					&registrytest.Buffer{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -228,7 +231,9 @@ func TestChallengeOfOtherScopes(t *testing.T) {
 	a.scope = "repository:a:pull repository:prefix/a:pull"
 	im := mustOpenImage(t, f.Ref(t), quickOptions())
 	before := f.Count("*")
-	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || f.Count("*") != before+1 || a.issued.Load() != 1 {
-		t.Errorf("got %v with %d requests and %d tokens, want 1 and 1", err, f.Count("*")-before, a.issued.Load())
+	if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil ||
+		f.Count("*") != before+1 || a.issued.Load() != 1 {
+		t.Errorf("got %v with %d requests and %d tokens, want 1 and 1", err, f.Count("*")-before,
+			a.issued.Load())
 	}
 }

@@ -21,16 +21,20 @@ func TestPickChallenge(t *testing.T) {
 		{"two headers, other way", []string{bearer, basic}, normal},
 		{"one header", []string{basic + ", " + bearer}, normal},
 		{"one header, other way", []string{bearer + "," + basic}, normal},
-		{"behind what nobody speaks", []string{"Negotiate", "Negotiate YWJj==, NTLM", `Digest realm="d", nonce="n, Basic", ` + basic}, basic},
-		{"the first of two", []string{`Bearer realm="https://1/"`, `Bearer realm="https://2/"`}, `Bearer realm="https://1/"`},
+		{"behind what nobody speaks", []string{"Negotiate", "Negotiate YWJj==, NTLM",
+			`Digest realm="d", nonce="n, Basic", ` + basic}, basic},
+		{"the first of two", []string{`Bearer realm="https://1/"`, `Bearer realm="https://2/"`},
+			`Bearer realm="https://1/"`},
 		{"lower case", []string{`bearer realm="https://t/"`}, `bearer realm="https://t/"`},
-		{"spaces", []string{`Bearer realm = "https://t/" , service=s`}, `Bearer realm = "https://t/", service=s`},
+		{"spaces", []string{`Bearer realm = "https://t/" , service=s`},
+			`Bearer realm = "https://t/", service=s`},
 		{"quotes", []string{`Basic realm="a\", Bearer realm=b"`}, `Basic realm="a\", Bearer realm=b"`},
 		{"none", []string{"Negotiate"}, "Negotiate"},
 		{"nothing", nil, ""},
 	}
 	for _, tt := range tests {
-		resp := &http.Response{Header: http.Header{"Www-Authenticate": tt.in}, Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "h"}}}
+		resp := &http.Response{Header: http.Header{"Www-Authenticate": tt.in},
+			Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "h"}}}
 		if err := pickChallenge(resp); err != nil || resp.Header.Get("WWW-Authenticate") != tt.want {
 			t.Errorf("%s: got %q, %v, want %q", tt.name, resp.Header.Values("WWW-Authenticate"), err, tt.want)
 		}
@@ -46,7 +50,8 @@ func TestRealmRefused(t *testing.T) {
 		`Bearer realm="http://[::1/?SECRET"`: "no token server",
 		`Bearer realm="http://t/?SECRET"`:    "plain HTTP",
 	} {
-		resp := &http.Response{Header: http.Header{"Www-Authenticate": {in}}, Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "h"}}}
+		resp := &http.Response{Header: http.Header{"Www-Authenticate": {in}},
+			Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "h"}}}
 		err := pickChallenge(resp)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%s: got %v, want %q", in, err, want)

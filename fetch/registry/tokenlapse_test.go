@@ -85,9 +85,13 @@ type loginSource struct {
 // loginSources makes a login file and a credential helper for a host.
 func loginSources(t *testing.T, host string) []loginSource {
 	dir := t.TempDir()
-	file, secret, log := filepath.Join(dir, "auth.json"), filepath.Join(dir, "secret"), filepath.Join(dir, "log")
-	registrytest.CredentialHelpers(t, map[string]string{"lapse": `echo x >>"` + log + `"; echo '{"Username":"u","Secret":"'$(cat "` + secret + `")'"}'`})
-	config := registrytest.WriteFile(t, filepath.Join(dir, "config.json"), `{"credHelpers":{"`+host+`":"lapse"}}`, 0o600)
+	file, secret, log := filepath.Join(dir, "auth.json"), filepath.Join(dir,
+		"secret"), filepath.Join(dir, "log")
+	registrytest.CredentialHelpers(t,
+		map[string]string{"lapse": `echo x >>"` + log +
+			`"; echo '{"Username":"u","Secret":"'$(cat "` + secret + `")'"}'`})
+	config := registrytest.WriteFile(t, filepath.Join(dir, "config.json"),
+		`{"credHelpers":{"`+host+`":"lapse"}}`, 0o600)
 	return []loginSource{
 		{"file", func(password string) {
 			registrytest.WriteFile(t, file, registrytest.LoginFile(host, "u:"+password), 0o600)
@@ -102,7 +106,8 @@ func loginSources(t *testing.T, host string) []loginSource {
 // TestLoginLapses: a new login is found when the old one is refused, in each way of saying so, and
 // each is sent once.
 func TestLoginLapses(t *testing.T) {
-	parts := []registrytest.Layer{{Content: []byte("one")}, {Content: []byte("two")}, {Content: []byte("three")}}
+	parts := []registrytest.Layer{{Content: []byte("one")}, {Content: []byte("two")},
+		{Content: []byte("three")}}
 	for _, lapsed := range lapses {
 		f := registrytest.NewServer(t)
 		f.Serve(t, parts...)
@@ -116,7 +121,8 @@ func TestLoginLapses(t *testing.T) {
 			p.valid.Store("first")
 			im := mustOpenImage(t, f.Ref(t), o)
 			read := func(i int) error {
-				return im.Blob(context.Background(), parts[i].Logical(), int64(len(parts[i].Content)), &registrytest.Buffer{})
+				return im.Blob(context.Background(), parts[i].Logical(),
+					int64(len(parts[i].Content)), &registrytest.Buffer{})
 			}
 			before := p.count("first")
 			if err := read(0); err != nil || p.count("first") != before+1 {
@@ -125,22 +131,26 @@ func TestLoginLapses(t *testing.T) {
 			p.valid.Store("second")
 			src.set("second")
 			if err := read(1); err != nil || p.count("first") != before+2 || p.count("second") != 1 {
-				t.Errorf("%s: renewed: %v, %d requests with the old one, %d with the new", name, err, p.count("first")-before-1, p.count("second"))
+				t.Errorf("%s: renewed: %v, %d requests with the old one, %d with the new", name,
+					err, p.count("first")-before-1, p.count("second"))
 			}
 			p.valid.Store("third")
 			for range 3 {
 				aged(im)
-				if err := read(2); !errors.Is(err, ErrDenied) || lapsed.body != "" && !strings.Contains(err.Error(), "expired") {
+				if err := read(2); !errors.Is(err, ErrDenied) ||
+					lapsed.body != "" && !strings.Contains(err.Error(), "expired") {
 					t.Errorf("%s: not renewed: %v", name, err)
 				}
 			}
 			if p.count("second") != 4 {
-				t.Errorf("%s: not renewed: %d requests with the stale one for three reads", name, p.count("second")-1)
+				t.Errorf("%s: not renewed: %d requests with the stale one for three reads", name,
+					p.count("second")-1)
 			}
 			src.set("third")
 			aged(im)
 			if err := read(2); err != nil || p.count("second") != 5 || p.count("third") != 1 {
-				t.Errorf("%s: renewed again: %v, %d and %d requests", name, err, p.count("second"), p.count("third"))
+				t.Errorf("%s: renewed again: %v, %d and %d requests", name, err, p.count("second"),
+					p.count("third"))
 			}
 			if n := src.asks(); n != -1 && n != 6 {
 				t.Errorf("%s: asked %d times, want 6: at the start and at each refusal", name, n)
@@ -174,7 +184,8 @@ func TestLapseAsksOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, part := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), part.Logical(), int64(len(part.Content)), &registrytest.Buffer{}); (err == nil) != found {
+				if err := im.Blob(context.Background(), part.Logical(), int64(len(part.Content)),
+					&registrytest.Buffer{}); (err == nil) != found {
 					t.Errorf("found %t: got %v", found, err)
 				}
 			})
@@ -194,7 +205,8 @@ func TestLapseAsksOnce(t *testing.T) {
 func TestLapseWithoutSource(t *testing.T) {
 	p := registrytest.Layer{Content: []byte("content")}
 	for name, vars := range map[string]func(string) string{
-		"user": registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"), "bearer": registrytest.Env("OCI_BEARER", "t"), "anonymous": registrytest.NoEnv,
+		"user":   registrytest.Env("OCI_USERNAME", "u", "OCI_PASSWORD", "p"),
+		"bearer": registrytest.Env("OCI_BEARER", "t"), "anonymous": registrytest.NoEnv,
 	} {
 		for _, code := range []int{400, 401, 403} {
 			f := registrytest.NewServer(t)
@@ -233,7 +245,8 @@ func TestTokenLapses(t *testing.T) {
 	f.Serve(t, parts...)
 	dir := t.TempDir()
 	file := func(password string) string {
-		return registrytest.WriteFile(t, dir+"/auth.json", registrytest.LoginFile(f.Host(), "u:"+password), 0o600)
+		return registrytest.WriteFile(t, dir+"/auth.json",
+			registrytest.LoginFile(f.Host(), "u:"+password), 0o600)
 	}
 	a := withTokens(t, f, "Basic "+registrytest.Base64("u:p"))
 	never := false
@@ -241,7 +254,8 @@ func TestTokenLapses(t *testing.T) {
 		got := r.Header.Get("Authorization")
 		switch {
 		case got == "":
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="repository:a:pull"`, a.URL))
+			w.Header().Set("WWW-Authenticate",
+				fmt.Sprintf(`Bearer realm="%s/token",service="s",scope="repository:a:pull"`, a.URL))
 			w.WriteHeader(http.StatusUnauthorized)
 		case never || got != fmt.Sprintf("Bearer token-%d", a.valid.Load()):
 			w.WriteHeader(http.StatusForbidden)
@@ -275,8 +289,10 @@ func TestTokenLapses(t *testing.T) {
 		step.before()
 		f.Forget()
 		err := im.Blob(context.Background(), parts[i%2].Logical(), 3, &registrytest.Buffer{})
-		if (err == nil) != step.ok || int64(len(f.Requests())) != step.requests || a.issued.Load() != step.issued {
-			t.Errorf("%s: %v after %d requests and %d tokens, want %d and %d", step.name, err, len(f.Requests()), a.issued.Load(), step.requests, step.issued)
+		if (err == nil) != step.ok || int64(len(f.Requests())) != step.requests ||
+			a.issued.Load() != step.issued {
+			t.Errorf("%s: %v after %d requests and %d tokens, want %d and %d", step.name, err,
+				len(f.Requests()), a.issued.Load(), step.requests, step.issued)
 		}
 	}
 }
@@ -285,7 +301,8 @@ func TestTokenLapses(t *testing.T) {
 // one, and until then the stale one is sent once a second.
 func TestTokenServerRefuses(t *testing.T) {
 	p := registrytest.Layer{Content: []byte("content")}
-	for _, lapsed := range append(lapses, lapsing{400, `{"error":"invalid_grant","error_description":"expired"}`}) {
+	for _, lapsed := range append(lapses, lapsing{400,
+		`{"error":"invalid_grant","error_description":"expired"}`}) {
 		for _, identity := range []bool{false, true} {
 			name := fmt.Sprintf("%d %.12s, identity token: %t", lapsed.code, lapsed.body, identity)
 			f := registrytest.NewServer(t)
@@ -321,7 +338,8 @@ func TestTokenServerRefuses(t *testing.T) {
 			valid = "second"
 			a.valid.Store(99)
 			for range 5 {
-				if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err == nil || strings.Contains(err.Error(), "first") {
+				if err := im.Blob(context.Background(), p.Logical(), 7,
+					&registrytest.Buffer{}); err == nil || strings.Contains(err.Error(), "first") {
 					t.Errorf("%s: not renewed: %v", name, err)
 				}
 			}
@@ -330,7 +348,8 @@ func TestTokenServerRefuses(t *testing.T) {
 			}
 			file("second")
 			aged(im)
-			if err := im.Blob(context.Background(), p.Logical(), 7, &registrytest.Buffer{}); err != nil || asked.Load() != 3 {
+			if err := im.Blob(context.Background(), p.Logical(), 7,
+				&registrytest.Buffer{}); err != nil || asked.Load() != 3 {
 				t.Errorf("%s: renewed: %v after %d requests for tokens, want 3", name, err, asked.Load())
 			}
 		}
@@ -342,7 +361,8 @@ func TestTokenServerRefuses(t *testing.T) {
 func TestPushLapses(t *testing.T) {
 	blobs := [][]byte{[]byte("one"), []byte("two"), []byte("three")}
 	for _, lapsed := range lapses {
-		for _, at := range []string{"HEAD /blobs/", "POST /uploads/", "PUT /uploads/", "PUT /manifests/", "HEAD /manifests/"} {
+		for _, at := range []string{"HEAD /blobs/", "POST /uploads/", "PUT /uploads/",
+			"PUT /manifests/", "HEAD /manifests/"} {
 			s := registrytest.NewDestination(t)
 			src := loginSources(t, strings.TrimPrefix(s.URL, "http://"))[0]
 			src.set("first")
@@ -351,7 +371,8 @@ func TestPushLapses(t *testing.T) {
 			var once sync.Once
 			method, where, _ := strings.Cut(at, " ")
 			s.Answer = func(w http.ResponseWriter, r *http.Request) bool {
-				if _, _, ok := r.BasicAuth(); ok && r.Method == method && strings.Contains(r.URL.Path, where) {
+				if _, _, ok := r.BasicAuth(); ok && r.Method == method &&
+					strings.Contains(r.URL.Path, where) {
 					once.Do(func() { src.set("second"); p.valid.Store("second") })
 				}
 				return p.refuse(w, r)

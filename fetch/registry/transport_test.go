@@ -71,11 +71,13 @@ func TestRedirectToAnotherHost(t *testing.T) {
 		o.Login.Getenv = login
 		im := mustOpenImage(t, f.Ref(t), o)
 		var b registrytest.Buffer
-		if err := im.Blob(context.Background(), p.Logical(), 1<<20, &b); err != nil || !bytes.Equal(b.Bytes(), p.Content) {
+		if err := im.Blob(context.Background(), p.Logical(), 1<<20, &b); err != nil ||
+			!bytes.Equal(b.Bytes(), p.Content) {
 			t.Errorf("got %d bytes, %v", b.Len(), err)
 		}
 		if hits.Load() != 3 || f.Count(p.BlobPath()) != 3 {
-			t.Errorf("%d requests at the store, %d at the registry, want 3 and 3", hits.Load(), f.Count(p.BlobPath()))
+			t.Errorf("%d requests at the store, %d at the registry, want 3 and 3", hits.Load(),
+				f.Count(p.BlobPath()))
 		}
 	}
 }
@@ -88,10 +90,11 @@ func TestRedirectDownIsRefused(t *testing.T) {
 		http.Redirect(w, r, plain.URL, http.StatusTemporaryRedirect)
 	}))
 	defer secure.Close()
-	c, _ := elsewhere(t, "registry.test/a", secure.Listener.Addr().String(), quickOptions(), func(b *http.Transport) {
-		b.TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-		b.TLSClientConfig.ServerName = "example.com"
-	})
+	c, _ := elsewhere(t, "registry.test/a", secure.Listener.Addr().String(), quickOptions(),
+		func(b *http.Transport) {
+			b.TLSClientConfig = secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+			b.TLSClientConfig.ServerName = "example.com"
+		})
 	_, err := c.get(context.Background(), "blobs/x", nil)
 	if !errors.Is(err, ErrRegistry) || !strings.Contains(err.Error(), "https to http") || asked.Load() {
 		t.Errorf("got %v, asked %v", err, asked.Load())
@@ -154,7 +157,8 @@ func TestMaxConns(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, p := range parts {
 		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
+			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+				&registrytest.Buffer{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -249,7 +253,8 @@ func TestHostDown(t *testing.T) {
 		var n atomic.Int64
 		for _, p := range parts {
 			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)), &registrytest.Buffer{}); err != nil {
+				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+					&registrytest.Buffer{}); err != nil {
 					n.Add(1)
 				}
 			})
@@ -263,7 +268,8 @@ func TestHostDown(t *testing.T) {
 	}
 	// All who were under way when it went down, and then one an interval; without a gate it is 300.
 	if limit := 8 + 3 + int64(time.Since(start)/o.Retry.Probe) + 2; sent.Load() > limit {
-		t.Errorf("%d requests to a host that is down in %s, want at most %d", sent.Load(), time.Since(start), limit)
+		t.Errorf("%d requests to a host that is down in %s, want at most %d", sent.Load(),
+			time.Since(start), limit)
 	}
 	down.Store(false)
 	if n := readAll(); n != 0 {
@@ -278,7 +284,8 @@ func TestProbeIsUrgent(t *testing.T) {
 	tr.limiter.Report(true, time.Minute)
 	h := &host{breaker: &breaker{downAfter: 1}}
 	h.breaker.report(nil, errors.New("down"), true)
-	ctx, cancel := context.WithTimeout(sched.WithPriority(t.Context(), sched.NewPriority(sched.Ahead)), time.Minute)
+	ctx, cancel := context.WithTimeout(sched.WithPriority(t.Context(),
+		sched.NewPriority(sched.Ahead)), time.Minute)
 	defer cancel()
 	p, release, err := tr.admit(ctx, h, false)
 	if err != nil || p == nil {

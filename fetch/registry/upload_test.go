@@ -52,9 +52,10 @@ func TestPushSlowUpload(t *testing.T) {
 	}
 	defer p.Close()
 	body := bytes.Repeat([]byte("x"), 24<<20)
-	u := Blob{What: "blob", Digest: artifact.DigestOf(body), Size: int64(len(body)), Open: func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(body)), nil
-	}}
+	u := Blob{What: "blob", Digest: artifact.DigestOf(body), Size: int64(len(body)),
+		Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(body)), nil
+		}}
 	if err := p.Upload(context.Background(), u); err != nil {
 		t.Errorf("a slow upload: %v", err)
 	}
@@ -66,8 +67,9 @@ func TestPushSlowUpload(t *testing.T) {
 func TestNamedDigest(t *testing.T) {
 	d := artifact.DigestOf([]byte("x"))
 	for value, want := range map[string]bool{
-		d.String(): true, "/v2/a/blobs/" + d.String(): true, "https://h/v2/a/manifests/" + d.String() + "?x=1": true,
-		"/v2/a/blobs/sha256%3A" + d.Hex(): true, "v2/a/blobs/" + d.String(): true,
+		d.String(): true, "/v2/a/blobs/" + d.String(): true,
+		"https://h/v2/a/manifests/" + d.String() + "?x=1": true,
+		"/v2/a/blobs/sha256%3A" + d.Hex():                 true, "v2/a/blobs/" + d.String(): true,
 		"": false, "/v2/a/manifests/v1": false, "sha256:12": false, "sha512:" + d.Hex() + d.Hex(): false,
 		"/v2/a/blobs/uploads/" + d.Hex(): false, "http://[::1/": false, "/" + d.String() + "/data": false,
 	} {
@@ -88,7 +90,8 @@ func TestMountFrom(t *testing.T) {
 	}{
 		{source: "oci-layout:x"},
 		{source: "oci-layout:x", names: []string{"team/base"}, want: []string{"team/base"}},
-		{source: "oci-layout:x", names: []string{"reg.example/team/base", "team/base", "a"}, want: []string{"team/base", "a"}},
+		{source: "oci-layout:x", names: []string{"reg.example/team/base", "team/base", "a"},
+			want: []string{"team/base", "a"}},
 		{source: "oci-layout:x", names: []string{"team/app"}},
 		{source: "reg.example/z/source:v1", names: []string{"a"}, want: []string{"z/source", "a"}},
 		{source: "other.example/z/source:v1"},
@@ -151,7 +154,8 @@ func TestPushRenewsToken(t *testing.T) {
 			t.Errorf("PUT %s with %q, want two tokens", query, used)
 		}
 	}
-	if !slices.ContainsFunc(scopes, func(s string) bool { return strings.Contains(s, "repository:base:pull") }) {
+	if !slices.ContainsFunc(scopes,
+		func(s string) bool { return strings.Contains(s, "repository:base:pull") }) {
 		t.Errorf("scopes %q, want one to read base", scopes)
 	}
 	if n := sent.sent.Load(); n != int64(len(blob)) {
@@ -169,9 +173,10 @@ func (p *progress) Copied(size int64) { p.copied.Add(1); p.copiedBytes.Add(size)
 func (p *progress) Skipped(size int64) { p.skipped.Add(1); p.sent.Add(size) }
 
 func bytesUpload(b []byte) Blob {
-	return Blob{What: "blob", Digest: artifact.DigestOf(b), Size: int64(len(b)), Open: func(context.Context) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(b)), nil
-	}}
+	return Blob{What: "blob", Digest: artifact.DigestOf(b), Size: int64(len(b)),
+		Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(b)), nil
+		}}
 }
 
 // uploaderTo returns an uploader to a registry that may take blobs from other repositories.

@@ -75,7 +75,8 @@ func TestRetryIsCancelled(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := im.Blob(ctx, p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := im.Blob(ctx, p.Logical(), 7, &registrytest.Buffer{}); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -37,7 +37,8 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]error{
-		"real": nil, "real/d": nil, "none": fs.ErrNotExist, "file": unix.ENOTDIR, "file/d": unix.ENOTDIR, "link": ErrMoved, "link/d": ErrMoved,
+		"real": nil, "real/d": nil, "none": fs.ErrNotExist, "file": unix.ENOTDIR,
+		"file/d": unix.ENOTDIR, "link": ErrMoved, "link/d": ErrMoved,
 	} {
 		at, err := Hold(filepath.Join(dir, name))
 		if !errors.Is(err, want) {
@@ -67,7 +68,8 @@ var diversions = map[string]func(dir, away string) error{
 		return errors.Join(os.Remove(dir+"/p/m"), os.Symlink(away, dir+"/p/m"))
 	},
 	"a link above": func(dir, away string) error {
-		return errors.Join(os.Rename(dir+"/p", dir+"/q"), os.Mkdir(away+"/m", 0o755), os.Symlink(away, dir+"/p"))
+		return errors.Join(os.Rename(dir+"/p", dir+"/q"), os.Mkdir(away+"/m", 0o755),
+			os.Symlink(away, dir+"/p"))
 	},
 	"another directory": func(dir, _ string) error {
 		return errors.Join(os.Rename(dir+"/p/m", dir+"/p/n"), os.Mkdir(dir+"/p/m", 0o755))
@@ -123,7 +125,8 @@ func ourMounts(t *testing.T, dirs ...string) (points []string) {
 		t.Fatal(err)
 	}
 	for _, m := range table {
-		if m.Ours() && slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(m.Point+"/", dir+"/") }) {
+		if m.Ours() && slices.ContainsFunc(dirs,
+			func(dir string) bool { return strings.HasPrefix(m.Point+"/", dir+"/") }) {
 			points = append(points, m.Point)
 		}
 	}

@@ -123,7 +123,8 @@ func TestAllowsOther(t *testing.T) {
 		if (err == nil) != want {
 			t.Errorf("%q: %v, want permission: %v", conf, err, want)
 		}
-		if err != nil && (!errors.Is(err, ErrAllowOther) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "user_allow_other")) {
+		if err != nil && (!errors.Is(err, ErrAllowOther) || !strings.Contains(err.Error(), name) ||
+			!strings.Contains(err.Error(), "user_allow_other")) {
 			t.Errorf("%v: want ErrAllowOther that names the file and the line", err)
 		}
 	}

@@ -19,7 +19,8 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	for in, want := range map[string]string{"link": target, "./absent": filepath.Join(dir, "absent"), "/": "/"} {
+	for in, want := range map[string]string{"link": target,
+		"./absent": filepath.Join(dir, "absent"), "/": "/"} {
 		if got, err := Resolve(in); err != nil || got != want {
 			t.Errorf("%q: got %q, %v, want %q", in, got, err, want)
 		}

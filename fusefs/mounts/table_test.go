@@ -23,7 +23,8 @@ func parse(t *testing.T, table string) Table {
 func TestParse(t *testing.T) {
 	for line, want := range map[string]Table{
 		`71 1 0:52 / /mnt/a\040b\012c ro,nosuid,nodev - fuse.pfmount ghcr.io/o/r:t ro,user_id=1000,group_id=0`: {
-			{71, 1, "0:52", "/mnt/a b\nc", "fuse.pfmount", "ghcr.io/o/r:t", "ro,user_id=1000,group_id=0", 1000, 0},
+			{71, 1, "0:52", "/mnt/a b\nc", "fuse.pfmount", "ghcr.io/o/r:t",
+				"ro,user_id=1000,group_id=0", 1000, 0},
 		},
 		`22 1 0:20 / /proc rw shared:5 master:1 - proc proc rw`:                                          {{22, 1, "0:20", "/proc", "proc", "proc", "rw", -1, -1}},
 		`22 1 0:20 / /p rw - fuse.sshfs h:\134x rw`:                                                      {{22, 1, "0:20", "/p", "fuse.sshfs", `h:\x`, "rw", -1, -1}},
@@ -44,7 +45,8 @@ func TestParse(t *testing.T) {
 
 func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "", "/a": "/a", `a\040b`: "a b", `\134`: `\`, `a\`: `a\`, `a\04`: `a\04`, `a\999`: `a\999`, `\040\040`: "  ", `\134040`: `\040`,
+		"": "", "/a": "/a", `a\040b`: "a b", `\134`: `\`, `a\`: `a\`, `a\04`: `a\04`,
+		`a\999`: `a\999`, `\040\040`: "  ", `\134040`: `\040`,
 	} {
 		if got := Unescape(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
@@ -71,17 +73,24 @@ func TestTop(t *testing.T) {
 		{"a longer name", []string{root, a}, "/mnt/ab", 0, 25},
 		{"the root", []string{root, a}, "/", 25, 25},
 		{"covered", []string{root, a, "37 36 0:50 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 37, 37},
-		{"covered by an older one, moved", []string{root, a, "30 36 0:50 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 30, 30},
-		{"on top of another", []string{root, "35 25 0:50 / /mnt/a rw - tmpfs t rw", strings.Replace(a, " 25 ", " 35 ", 1)}, "/mnt/a", 36, 36},
+		{"covered by an older one, moved", []string{root, a, "30 36 0:50 / /mnt/a rw - tmpfs t rw"},
+			"/mnt/a", 30, 30},
+		{"on top of another", []string{root, "35 25 0:50 / /mnt/a rw - tmpfs t rw",
+			strings.Replace(a, " 25 ", " 35 ", 1)}, "/mnt/a", 36, 36},
 		{"a mount below it", []string{root, a, "37 36 0:50 / /mnt/a/b rw - tmpfs t rw"}, "/mnt/a", 36, 36},
-		{"three high", []string{root, a, "31 36 0:50 / /mnt/a rw - tmpfs t rw", "30 31 0:51 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 30, 30},
-		{"the folder above is covered", []string{root, a, "37 25 0:50 / /mnt rw - tmpfs t rw"}, "/mnt/a", 0, 37},
-		{"one on the cover", []string{root, a, "37 25 0:50 / /mnt rw - tmpfs t rw", "30 37 0:51 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 30, 30},
+		{"three high", []string{root, a, "31 36 0:50 / /mnt/a rw - tmpfs t rw",
+			"30 31 0:51 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 30, 30},
+		{"the folder above is covered", []string{root, a, "37 25 0:50 / /mnt rw - tmpfs t rw"},
+			"/mnt/a", 0, 37},
+		{"one on the cover", []string{root, a, "37 25 0:50 / /mnt rw - tmpfs t rw",
+			"30 37 0:51 / /mnt/a rw - tmpfs t rw"}, "/mnt/a", 30, 30},
 		{"over the root", []string{root, a, "37 25 0:50 / / rw - tmpfs t rw"}, "/mnt/a", 36, 36},
 		{"a root that is its own parent", []string{"25 25 8:1 / / rw - ext4 s rw", a}, "/mnt/a", 36, 36},
-		{"a root that is not listed", []string{a, "37 36 0:50 / /mnt/a/b rw - tmpfs t rw"}, "/mnt/a/b", 37, 37},
+		{"a root that is not listed", []string{a, "37 36 0:50 / /mnt/a/b rw - tmpfs t rw"},
+			"/mnt/a/b", 37, 37},
 		{"nothing on such a root", []string{a}, "/srv", 0, 0},
-		{"a circle", []string{"5 6 0:1 / /a rw - t t rw", "6 5 0:1 / /a rw - t t rw", "7 1 0:1 / / rw - t t rw"}, "/a", 0, 7},
+		{"a circle", []string{"5 6 0:1 / /a rw - t t rw", "6 5 0:1 / /a rw - t t rw",
+			"7 1 0:1 / / rw - t t rw"}, "/a", 0, 7},
 	} {
 		permute(test.lines, func(lines []string) {
 			table := parse(t, strings.Join(lines, "\n"))
@@ -171,14 +180,16 @@ echo ready; exec cat`
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, source := range map[string]string{dir: "base", dir + "/a": "first", dir + "/c": "over", odd: "odder"} {
+	for path, source := range map[string]string{dir: "base", dir + "/a": "first",
+		dir + "/c": "over", odd: "odder"} {
 		m := table.Top(path)
 		if m == nil || m.Source != source {
 			t.Errorf("%q: %+v, want %s", path, m, source)
 			continue
 		}
 		var st unix.Statx_t
-		if err := unix.Statx(unix.AT_FDCWD, proc+"root"+path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st); err != nil {
+		if err := unix.Statx(unix.AT_FDCWD, proc+"root"+path, unix.AT_SYMLINK_NOFOLLOW,
+			unix.STATX_MNT_ID, &st); err != nil {
 			t.Fatal(err)
 		}
 		if st.Mask&unix.STATX_MNT_ID != 0 && int(st.Mnt_id) != m.ID {
@@ -212,7 +223,8 @@ func FuzzParse(f *testing.F) {
 		if m := all.Top(path); m != nil && m.Point != path {
 			t.Errorf("on top of %q is %+v", path, m)
 		}
-		escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#", `\043`).Replace(path)
+		escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#",
+			`\043`).Replace(path)
 		if got := Unescape(escaped); got != path {
 			t.Errorf("%q was escaped as %q and is %q", path, escaped, got)
 		}

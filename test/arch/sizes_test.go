@@ -94,7 +94,8 @@ func checkFile(t *testing.T, set *token.FileSet, f *ast.File) []int {
 			}
 		case *ast.InterfaceType:
 			if len(n.Methods.List) > maxIfaceMethod {
-				t.Errorf("%s: %d methods, more than %d", set.Position(n.Pos()), len(n.Methods.List), maxIfaceMethod)
+				t.Errorf("%s: %d methods, more than %d", set.Position(n.Pos()), len(n.Methods.List),
+					maxIfaceMethod)
 			}
 		}
 		return true

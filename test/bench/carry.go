@@ -42,9 +42,10 @@ func newCarrier(ctx context.Context, p *place, o options) (_ *carrier, err error
 		return nil, err
 	}
 	folders, files := o.carryShape()
-	c.img, err = imgbuild.Build(imgbuild.Spec{Dir: p.dir, Seq: imgbuild.Folders(folders, files, func(n int) imgbuild.Content {
-		return prose{seed: uint64(n + 1), size: 1024 + int64(n)*2654435761%6144}
-	})})
+	c.img, err = imgbuild.Build(imgbuild.Spec{Dir: p.dir,
+		Seq: imgbuild.Folders(folders, files, func(n int) imgbuild.Content {
+			return prose{seed: uint64(n + 1), size: 1024 + int64(n)*2654435761%6144}
+		})})
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,8 @@ func (b *bench) carry(ctx context.Context, p *place) (_ []*gathered, err error) 
 	folders, files := b.opts.carryShape()
 	var tables []*gathered
 	for _, delay := range []time.Duration{0, carryDelay} {
-		g := gather(fmt.Sprintf("Carried: push and pull of a session of %d files, %d ms a request", folders*files, delay.Milliseconds()), report.FirstRow)
+		g := gather(fmt.Sprintf("Carried: push and pull of a session of %d files, %d ms a request",
+			folders*files, delay.Milliseconds()), report.FirstRow)
 		for _, t := range c.tools {
 			g.note("%s: %s.", t.name, t.says)
 		}
@@ -81,7 +83,8 @@ func (b *bench) carry(ctx context.Context, p *place) (_ []*gathered, err error) 
 	}
 	near := tables[0]
 	near.note("From a disk to a registry in this process, a new repository each time, and back. A pull by pfmount ends when all of it is on the disk for certain.")
-	near.targetLeast("push of many small files, times faster than the reference", near.median("pf", "push")/near.median("pfmount", "push"), 20, report.Times)
+	near.targetLeast("push of many small files, times faster than the reference",
+		near.median("pf", "push")/near.median("pfmount", "push"), 20, report.Times)
 	return tables, nil
 }
 
@@ -134,7 +137,8 @@ func (c *carrier) trip(ctx context.Context, g *gathered, t tool, way string) err
 	if err != nil {
 		return err
 	}
-	if way == "push" && c.srv.Count(faultreg.Match{Kind: faultreg.Manifest, Method: "PUT", Repo: j.repo}) == 0 {
+	if way == "push" && c.srv.Count(faultreg.Match{Kind: faultreg.Manifest, Method: "PUT",
+		Repo: j.repo}) == 0 {
 		return errors.New("no manifest arrived")
 	}
 	g.took(t.name, way, u.wall)

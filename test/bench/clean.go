@@ -57,7 +57,8 @@ func (p *place) clean() error {
 	}
 	if p.dir != p.base {
 		// What was just ended may hold a file for a moment.
-		if !within(10*time.Second, func() bool { return unix.Unmount(p.dir, 0) == nil }) && disk(p.dir).dir == p.dir {
+		if !within(10*time.Second, func() bool { return unix.Unmount(p.dir, 0) == nil }) &&
+			disk(p.dir).dir == p.dir {
 			detach(p.dir)
 		}
 	}

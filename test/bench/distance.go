@@ -20,7 +20,8 @@ const (
 	pfPull   = "pf pull alone"
 )
 
-// distance measures a cold session of many small files, read whole once, beside tools that fetch it all first.
+// distance measures a cold session of many small files, read whole once, beside tools that fetch it
+// all first.
 func (b *bench) distance(ctx context.Context, p *place) (_ []*gathered, err error) {
 	c, err := newCarrier(ctx, p, b.opts)
 	if err != nil {
@@ -28,7 +29,8 @@ func (b *bench) distance(ctx context.Context, p *place) (_ []*gathered, err erro
 	}
 	defer func() { err = errors.Join(err, c.srv.Close()) }()
 	folders, files := b.opts.carryShape()
-	g := gather(fmt.Sprintf("Over distance: a cold session of %d small files, read whole", folders*files), report.FirstRow)
+	g := gather(fmt.Sprintf("Over distance: a cold session of %d small files, read whole",
+		folders*files), report.FirstRow)
 	for _, way := range []string{lazily, warmed, orasThen, orasOnly, ideal, pfPull} {
 		g.cell(way, atDelay(0))
 	}
@@ -44,12 +46,16 @@ func (b *bench) distance(ctx context.Context, p *place) (_ []*gathered, err erro
 		"decoded or checked against the signed tree. Plain GETs check and keep nothing: the registry's own limit. pf is measured once, without tar.")
 	for _, delay := range delays {
 		at := atDelay(delay)
-		g.target("cold read of all by one tar, "+at+", to oras copy and tar", g.median(lazily, at)/g.median(orasThen, at), 1, report.Times)
+		g.target("cold read of all by one tar, "+at+", to oras copy and tar",
+			g.median(lazily, at)/g.median(orasThen, at), 1, report.Times)
 	}
 	far := atDelay(delays[len(delays)-1])
-	g.target("cold read of all by one tar, "+far+", to oras copy alone", g.median(lazily, far)/g.median(orasOnly, far), 1.1, report.Times)
-	g.target("cold read of all by one tar, "+far+", to plain GETs on 32 connections", g.median(lazily, far)/g.median(ideal, far), 1.5, report.Times)
-	g.targetLeast("cold read of all by one tar, "+far+", times faster than the reference pull", g.median(pfPull, far)/g.median(lazily, far), 40, report.Times)
+	g.target("cold read of all by one tar, "+far+", to oras copy alone",
+		g.median(lazily, far)/g.median(orasOnly, far), 1.1, report.Times)
+	g.target("cold read of all by one tar, "+far+", to plain GETs on 32 connections",
+		g.median(lazily, far)/g.median(ideal, far), 1.5, report.Times)
+	g.targetLeast("cold read of all by one tar, "+far+", times faster than the reference pull",
+		g.median(pfPull, far)/g.median(lazily, far), 40, report.Times)
 	return []*gathered{g}, nil
 }
 

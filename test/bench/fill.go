@@ -18,11 +18,13 @@ const (
 	byPipe  = "curl, zstd -d, tee, sha256sum"
 )
 
-// fill measures one large blob from the registry to a file that was checked, beside the tools that do each step.
+// fill measures one large blob from the registry to a file that was checked, beside the tools that
+// do each step.
 func (s *session) fill(ctx context.Context) ([]*gathered, error) {
 	big := s.img.Layer(s.img.Digest("world/fs/big.bin"))
 	g := gather(fmt.Sprintf("The fill path: one blob of %s (%s on the wire) from a registry on this machine to a checked file",
-		report.Format(float64(s.opts.shape.big), report.Bytes), report.Format(float64(big.Size), report.Bytes)), report.FirstRow)
+		report.Format(float64(s.opts.shape.big), report.Bytes), report.Format(float64(big.Size),
+			report.Bytes)), report.FirstRow)
 	g.note("The first byte of a file is served when all of its blob was verified, so `head -c 1` takes as long as the fill. CPU is that of the " +
 		"daemon, or of all of the pipe, without the registry's.")
 	pipe := fmt.Sprintf("curl -sS %s/v2/bench/session/blobs/%s | zstd -dcq | tee %%s | sha256sum >/dev/null", s.srv.URL(), big.Digest)
@@ -49,8 +51,10 @@ func (s *session) fill(ctx context.Context) ([]*gathered, error) {
 			g.took(way, "CPU", u.cpu)
 		}
 	}
-	g.targetLeast("fill of a large blob, to the speed of curl | zstd -d | tee | sha256sum", g.median(byPipe, "time")/g.median(byMount, "time"), 0.8, report.Times)
-	g.target("fill of a large blob, CPU to that of the pipe", g.median(byMount, "CPU")/g.median(byPipe, "CPU"), 1, report.Times)
+	g.targetLeast("fill of a large blob, to the speed of curl | zstd -d | tee | sha256sum",
+		g.median(byPipe, "time")/g.median(byMount, "time"), 0.8, report.Times)
+	g.target("fill of a large blob, CPU to that of the pipe",
+		g.median(byMount, "CPU")/g.median(byPipe, "CPU"), 1, report.Times)
 	return []*gathered{g}, nil
 }
 
@@ -84,7 +88,9 @@ func (o options) oneFileSize() int64 {
 // oneFile measures cp of one large cold file out of a mount, beside a pull of its image.
 func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error) {
 	const copied, pulled, again = "pfmount: mount, cp", "pfmount pull to a store", "cp of that copy, on the disk alone"
-	img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir, Entries: []imgbuild.Entry{imgbuild.File("model.bin", "0644", prose{seed: 7, size: b.opts.oneFileSize()})}})
+	img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir,
+		Entries: []imgbuild.Entry{imgbuild.File("model.bin", "0644",
+			prose{seed: 7, size: b.opts.oneFileSize()})}})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +102,8 @@ func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error
 	srv.Serve(img, "bench/one", "v1") // not pushed: that would keep the blob in memory
 	ref := srv.Ref("bench/one", "v1")
 	g := gather(fmt.Sprintf("One file of %s (%s on the wire): copied out of a cold mount, and pulled",
-		report.Format(float64(b.opts.oneFileSize()), report.Bytes), report.Format(float64(img.Layer(img.Digest("world/fs/model.bin")).Size), report.Bytes)), report.FirstRow)
+		report.Format(float64(b.opts.oneFileSize()),
+			report.Bytes), report.Format(float64(img.Layer(img.Digest("world/fs/model.bin")).Size), report.Bytes)), report.FirstRow)
 	ways := []string{copied, pulled}
 	for run := range b.opts.turns() {
 		for _, way := range inTurn(run, ways) {
@@ -115,12 +122,15 @@ func (b *bench) oneFile(ctx context.Context, p *place) (_ []*gathered, err error
 		}
 	}
 	g.note("cp writes the decoded file and the cache; the pull verifies it, writes what came over the wire, and ends when that is on the disk for certain.")
-	g.target("cp of one large file, to pull of it", g.median(copied, "time")/g.median(pulled, "time"), 1.1, report.Times)
+	g.target("cp of one large file, to pull of it",
+		g.median(copied, "time")/g.median(pulled, "time"), 1.1, report.Times)
 	return []*gathered{g}, nil
 }
 
-// copyOrPull does one of both and removes what it made: few files. plain is how long it takes to copy the copy.
-func (p *place) copyOrPull(ctx context.Context, mounted bool, ref string, run int) (took, plain time.Duration, err error) {
+// copyOrPull does one of both and removes what it made: few files. plain is how long it takes to
+// copy the copy.
+func (p *place) copyOrPull(ctx context.Context, mounted bool, ref string, run int) (took,
+	plain time.Duration, err error) {
 	dir := fmt.Sprintf("one-%d-%v", run, mounted)
 	if err := p.mkdir(dir); err != nil {
 		return 0, 0, err

@@ -38,13 +38,14 @@ func (b *bench) forks(ctx context.Context, p *place) (_ []*gathered, err error) 
 	cache := p.path("cache-forks")
 	parents := []string(nil)
 	for fork := range forkCount {
-		img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir, Parents: parents, Seq: imgbuild.Folders(files/100, 100, func(n int) imgbuild.Content {
-			seed := uint64(n + 1)
-			if fork > 0 && n%100 == fork { // one in a hundred is the fork's own
-				seed += uint64(fork) << 32
-			}
-			return imgbuild.Noise{Seed: seed, Len: size}
-		})})
+		img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir, Parents: parents,
+			Seq: imgbuild.Folders(files/100, 100, func(n int) imgbuild.Content {
+				seed := uint64(n + 1)
+				if fork > 0 && n%100 == fork { // one in a hundred is the fork's own
+					seed += uint64(fork) << 32
+				}
+				return imgbuild.Noise{Seed: seed, Len: size}
+			})})
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +63,10 @@ func (b *bench) forks(ctx context.Context, p *place) (_ []*gathered, err error) 
 	}
 	last := fmt.Sprintf("image %d", forkCount)
 	g.note("A fork's own bytes are its manifest, which has 280 bytes for each blob and is not compressed, its tree, and one file in a hundred.")
-	g.target("bytes fetched for the 12th fork, mounted and read whole, to the first", g.median(last, "fetched")/g.median("image 1", "fetched"), 0.02, report.Times)
-	g.target("disk for the 12th fork, to the first", g.median(last, "disk")/g.median("image 1", "disk"), 0.02, report.Times)
+	g.target("bytes fetched for the 12th fork, mounted and read whole, to the first",
+		g.median(last, "fetched")/g.median("image 1", "fetched"), 0.02, report.Times)
+	g.target("disk for the 12th fork, to the first",
+		g.median(last, "disk")/g.median("image 1", "disk"), 0.02, report.Times)
 	return []*gathered{g}, nil
 }
 

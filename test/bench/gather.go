@@ -12,7 +12,8 @@ import (
 // cell names one thing that is measured.
 type cell struct{ row, column string }
 
-// gathered are the values of a table while they are measured. Rows and columns come in the order of their first values.
+// gathered are the values of a table while they are measured. Rows and columns come in the order of
+// their first values.
 type gathered struct {
 	title    string
 	base     report.Base

@@ -69,7 +69,8 @@ func (b *bench) describe(ctx context.Context) error {
 	if b.dir != b.base {
 		kind = "a new " + d.kind + " on a loop device, in a file on " + disk(b.base).kind
 	}
-	fmt.Fprintf(os.Stderr, "bench: pfmount %s on %s; making an empty file takes %v\n", b.product, kind, create.Round(time.Microsecond))
+	fmt.Fprintf(os.Stderr, "bench: pfmount %s on %s; making an empty file takes %v\n", b.product,
+		kind, create.Round(time.Microsecond))
 	if create > slowCreate {
 		fmt.Fprintln(os.Stderr, "bench: that is SLOW, and cold fills pay it once a blob: ext4 is slow for minutes after thousands of files were deleted")
 	}
@@ -77,8 +78,9 @@ func (b *bench) describe(ctx context.Context) error {
 		fmt.Fprintf(os.Stderr, "bench: only %d MB of memory are available: what is called warm may come from the disk; use a smaller -big\n", free>>20)
 	}
 	b.report.On(report.Machine{
-		CPU: processor(), Cores: runtime.NumCPU(), Memory: procBytes("/proc/meminfo", "MemTotal"), Kernel: unix.ByteSliceToString(u.Release[:]),
-		Go: runtime.Version(), Disk: kind,
+		CPU: processor(), Cores: runtime.NumCPU(), Memory: procBytes("/proc/meminfo", "MemTotal"),
+		Kernel: unix.ByteSliceToString(u.Release[:]),
+		Go:     runtime.Version(), Disk: kind,
 	}, append([]report.Tool{{Name: "pfmount", Version: b.product}}, b.versions(ctx)...))
 	return nil
 }
@@ -86,7 +88,8 @@ func (b *bench) describe(ctx context.Context) error {
 // slowCreate is several times what making a file takes on an ext4 at rest.
 const slowCreate = 60 * time.Microsecond
 
-// createTime is the median time of making an empty file in the folder: the least that a cache pays for a blob.
+// createTime is the median time of making an empty file in the folder: the least that a cache pays
+// for a blob.
 func (p *place) createTime() (time.Duration, error) {
 	dir := p.path("created")
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -53,8 +53,9 @@ func (s *session) isPeer(c column) bool {
 	return slices.ContainsFunc(s.peers, func(p peer) bool { return p.name == c.name })
 }
 
-// pfmount is the product. An old cache stays: ext4 passes over each inode that was deleted in the last minute when it
-// makes a file, which after thousands of them costs more than all the rest of a fill.
+// pfmount is the product. An old cache stays: ext4 passes over each inode that was deleted in the
+// last minute when it makes a file, which after thousands of them costs more than all the rest of a
+// fill.
 func (s *session) pfmount(name string, o mountOptions) column {
 	return column{name, func(ctx context.Context) (*mount, error) {
 		if o.fresh {
@@ -100,7 +101,8 @@ func (p *place) servedBy(ctx context.Context, at string) (int, error) {
 		return 0, err
 	}
 	var all struct{ Mounts []struct{ PID int } }
-	if err := json.Unmarshal([]byte(text), &all); err != nil || len(all.Mounts) != 1 || all.Mounts[0].PID == 0 {
+	if err := json.Unmarshal([]byte(text), &all); err != nil || len(all.Mounts) != 1 ||
+		all.Mounts[0].PID == 0 {
 		return 0, fmt.Errorf("status of %s names no process: %q", at, text)
 	}
 	return all.Mounts[0].PID, nil

@@ -77,8 +77,8 @@ func (b *bench) closeSession() error {
 	return b.session.srv.Close()
 }
 
-// measure does a part as each of its users, and keeps the tables at once. A part that fails is a table that says so;
-// only an interrupt ends the bench.
+// measure does a part as each of its users, and keeps the tables at once. A part that fails is a
+// table that says so; only an interrupt ends the bench.
 func (b *bench) measure(ctx context.Context, p part) error {
 	places := []*place{b.place}
 	if p.users && b.opts.user != "" && b.opts.user != b.name {
@@ -90,7 +90,8 @@ func (b *bench) measure(ctx context.Context, p part) error {
 	}
 	var tables []report.Table
 	for _, at := range places {
-		fmt.Fprintf(os.Stderr, "bench: %s as %s, after %v, load %s\n", p.name, at.name, time.Since(b.started).Round(time.Second), load())
+		fmt.Fprintf(os.Stderr, "bench: %s as %s, after %v, load %s\n", p.name, at.name,
+			time.Since(b.started).Round(time.Second), load())
 		before, start := load(), time.Now()
 		list, err := p.do(b, ctx, at)
 		if ctx.Err() != nil {

@@ -50,7 +50,8 @@ func peers() []peer {
 			name: "squashfuse", needs: []string{"squashfuse", "mksquashfs"},
 			note: "squashfuse: an image on the same disk, zstd level 3, no checksums.",
 			prepare: func(ctx context.Context, s *session) error {
-				_, err := s.run(ctx, "", "mksquashfs", s.plain, s.path("tree.squashfs"), "-comp", "zstd", "-Xcompression-level", "3", "-no-progress", "-quiet")
+				_, err := s.run(ctx, "", "mksquashfs", s.plain, s.path("tree.squashfs"), "-comp",
+					"zstd", "-Xcompression-level", "3", "-no-progress", "-quiet")
 				return err
 			},
 			mount: func(ctx context.Context, s *session) (*mount, error) {
@@ -69,7 +70,8 @@ func peers() []peer {
 				return errors.Join(err, exec.Command("chmod", "-R", "a+rX", s.path("tree.restic")).Run())
 			},
 			mount: func(ctx context.Context, s *session) (*mount, error) {
-				return s.mountPeer(ctx, "/snapshots/latest", "restic", "-q", "mount", "--no-lock", "-r", s.shared("tree.restic"))
+				return s.mountPeer(ctx, "/snapshots/latest", "restic", "-q", "mount", "--no-lock",
+					"-r", s.shared("tree.restic"))
 			},
 		},
 		{
@@ -77,7 +79,8 @@ func peers() []peer {
 			note: "rclone mount: its local backend on the plain tree, so no network, no decoding and no checks; the mode that caches files whole " +
 				"(without it a random read takes 20 ms), attributes and folders cached for hours.",
 			mount: func(ctx context.Context, s *session) (*mount, error) {
-				return s.mountPeer(ctx, "", "rclone", "mount", "--config", "", "--read-only", "--vfs-cache-mode", "full", "--vfs-cache-max-age", "24h",
+				return s.mountPeer(ctx, "", "rclone", "mount", "--config", "", "--read-only",
+					"--vfs-cache-mode", "full", "--vfs-cache-max-age", "24h",
 					"--dir-cache-time", "24h", "--attr-timeout", "1h", "--poll-interval", "0", ":local:"+s.plain)
 			},
 		},
@@ -100,8 +103,8 @@ func (s *session) shared(name string) string {
 // ready is how long a mount may take to appear.
 const ready = time.Minute
 
-// mountPeer runs a file system's command with a mount point added; it may stay in the foreground or leave a process
-// behind. The mount is there when the tree's large file can be seen below.
+// mountPeer runs a file system's command with a mount point added; it may stay in the foreground or
+// leave a process behind. The mount is there when the tree's large file can be seen below.
 func (s *session) mountPeer(ctx context.Context, below, name string, args ...string) (*mount, error) {
 	at := s.path("mnt-" + name)
 	if err := s.mkdir("mnt-" + name); err != nil {
@@ -121,7 +124,8 @@ func (s *session) mountPeer(ctx context.Context, below, name string, args ...str
 	}
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	m := &mount{root: at + below, close: func(ctx context.Context) error { return s.unmountPeer(ctx, at, cmd, ended) }}
+	m := &mount{root: at + below,
+		close: func(ctx context.Context) error { return s.unmountPeer(ctx, at, cmd, ended) }}
 	probe := m.root + "/big.bin"
 	seen := within(ready, func() bool {
 		if ctx.Err() != nil {
@@ -131,7 +135,9 @@ func (s *session) mountPeer(ctx context.Context, below, name string, args ...str
 	})
 	if !seen || ctx.Err() != nil {
 		said, _ := os.ReadFile(log.Name())
-		return nil, errors.Join(context.Cause(ctx), fmt.Errorf("%s did not mount within %v: %s", name, ready, said), m.close(context.WithoutCancel(ctx)))
+		return nil, errors.Join(context.Cause(ctx),
+			fmt.Errorf("%s did not mount within %v: %s", name, ready,
+				said), m.close(context.WithoutCancel(ctx)))
 	}
 	m.took = time.Since(start)
 	for _, pid := range s.servers() {
@@ -163,7 +169,8 @@ func (s *session) unmountPeer(ctx context.Context, at string, cmd *exec.Cmd, end
 	}
 	gone := func() bool {
 		for _, pid := range s.servers() {
-			if data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(data), at) {
+			if data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline",
+				pid)); strings.Contains(string(data), at) {
 				return false
 			}
 		}
@@ -186,11 +193,14 @@ func (s *session) unmountPeer(ctx context.Context, at string, cmd *exec.Cmd, end
 func (b *bench) versions(ctx context.Context) []report.Tool {
 	var list []report.Tool
 	for _, t := range []struct{ name, program, arg string }{
-		{"squashfuse", "squashfuse", "--help"}, {"mksquashfs", "mksquashfs", "-version"}, {"restic", "restic", "version"},
-		{"rclone", "rclone", "version"}, {"fio", "fio", "--version"}, {"zstd", "zstd", "--version"}, {"curl", "curl", "--version"},
+		{"squashfuse", "squashfuse", "--help"}, {"mksquashfs", "mksquashfs", "-version"},
+		{"restic", "restic", "version"},
+		{"rclone", "rclone", "version"}, {"fio", "fio", "--version"}, {"zstd", "zstd", "--version"},
+		{"curl", "curl", "--version"},
 	} {
 		if err := installed(t.program); err != nil {
-			list = append(list, report.Tool{Name: t.name, Missing: strings.TrimPrefix(err.Error(), "not installed: ")})
+			list = append(list, report.Tool{Name: t.name,
+				Missing: strings.TrimPrefix(err.Error(), "not installed: ")})
 			continue
 		}
 		// Some end with a failure after they printed their version.
@@ -202,7 +212,8 @@ func (b *bench) versions(ctx context.Context) []report.Tool {
 		return append(list, report.Tool{Name: "oras, pf", Missing: err.Error()})
 	}
 	for _, t := range carriers[1:] {
-		list = append(list, report.Tool{Name: t.name, Version: t.version, Missing: strings.TrimPrefix(t.absent, "not installed: ")})
+		list = append(list, report.Tool{Name: t.name, Version: t.version,
+			Missing: strings.TrimPrefix(t.absent, "not installed: ")})
 	}
 	return list
 }

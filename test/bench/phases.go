@@ -55,14 +55,16 @@ func (s *session) warm(ctx context.Context) (_ []*gathered, err error) {
 	for run := range s.opts.turns() {
 		for _, w := range allWork {
 			for i, c := range inTurn(run, columns) {
-				for n := 0; mounts[i] != nil && n < quickRuns && !(g.median(w.name, c.name) > quickWork.Seconds()); n++ {
+				for n := 0; mounts[i] != nil && n < quickRuns &&
+					!(g.median(w.name, c.name) > quickWork.Seconds()); n++ {
 					s.keep(ctx, g, c, mounts[i], w)
 				}
 			}
 		}
 	}
 	for _, w := range aims {
-		g.target("warm "+w.name+", to ext4", g.median(w.name, "pfmount")/g.median(w.name, columns[0].name), 1.5, report.Times)
+		g.target("warm "+w.name+", to ext4", g.median(w.name, "pfmount")/g.median(w.name,
+			columns[0].name), 1.5, report.Times)
 		g.aheadOfPeers("warm ", w, columns)
 	}
 	return []*gathered{g}, nil
@@ -76,7 +78,8 @@ func (g *gathered) aheadOfPeers(when string, w work, columns []column) {
 			best = v
 		}
 	}
-	g.target(when+w.name+", to the fastest peer but ext4", g.median(w.name, columns[len(columns)-1].name)/best, 1, report.Times)
+	g.target(when+w.name+", to the fastest peer but ext4",
+		g.median(w.name, columns[len(columns)-1].name)/best, 1, report.Times)
 }
 
 // Work that is warm and takes no longer than quickWork is measured so many times in a turn.
@@ -103,8 +106,9 @@ func (s *session) keep(ctx context.Context, g *gathered, c column, m *mount, w w
 	g.took(w.name, c.name, took)
 }
 
-// afresh mounts a column anew for each group of works and does them, after the kernel's caches were dropped when
-// drop is set. Works of a group touch different blobs, so that each meets its own for the first time.
+// afresh mounts a column anew for each group of works and does them, after the kernel's caches were
+// dropped when drop is set. Works of a group touch different blobs, so that each meets its own for
+// the first time.
 func (s *session) afresh(ctx context.Context, g *gathered, c column, drop bool, groups ...[]work) error {
 	for _, works := range groups {
 		m, err := c.open(ctx)
@@ -138,14 +142,14 @@ func (s *session) afresh(ctx context.Context, g *gathered, c column, drop bool, 
 	return nil
 }
 
-// everything reads all of the tree in groups, since tar, grep and the readers read the same files, and the last four
-// the same one.
+// everything reads all of the tree in groups, since tar, grep and the readers read the same files,
+// and the last four the same one.
 func everything() [][]work {
 	return [][]work{{find, list, tarAll, cat}, {grep, random}, {parallel, mmap}}
 }
 
-// remount measures the first use after a remount: with the blobs in pfmount's disk cache, read from the disk, or, as
-// root, also from the kernel's page cache.
+// remount measures the first use after a remount: with the blobs in pfmount's disk cache, read from
+// the disk, or, as root, also from the kernel's page cache.
 func (s *session) remount(ctx context.Context) ([]*gathered, error) {
 	if err := s.warmUp(ctx); err != nil {
 		return nil, err
@@ -161,7 +165,8 @@ func (s *session) remount(ctx context.Context) ([]*gathered, error) {
 			g.cell(w.name, columns[0].name)
 		}
 		if i > 0 { // what the table before dropped
-			if _, err := s.run(ctx, s.dir, "sh", "-c", "find . -xdev -type f -exec cat {} + >/dev/null"); err != nil {
+			if _, err := s.run(ctx, s.dir, "sh", "-c",
+				"find . -xdev -type f -exec cat {} + >/dev/null"); err != nil {
 				return nil, err
 			}
 		}
@@ -182,13 +187,14 @@ func (s *session) remount(ctx context.Context) ([]*gathered, error) {
 // delays are what each request takes longer, in the tables of distance.
 var delays = []time.Duration{0, 20 * time.Millisecond, 50 * time.Millisecond}
 
-// cold measures the first use ever: the kernel's caches dropped, pfmount's cache empty, the registry near and far: there
-// once, and without what takes as long as tar.
+// cold measures the first use ever: the kernel's caches dropped, pfmount's cache empty, the
+// registry near and far: there once, and without what takes as long as tar.
 func (s *session) cold(ctx context.Context) ([]*gathered, error) {
 	g := gather("Cold: the first use ever, pfmount's cache empty, the kernel's caches "+dropped()+" before each line", report.FirstColumn)
 	g.note("%s", s.describe())
 	plain := s.columns(column{})[0]
-	for _, w := range append([]work{{name: mountWork}}, find, list, tarOne, tarAll, grep, parallel, cat, random, mmap) {
+	for _, w := range append([]work{{name: mountWork}}, find, list, tarOne, tarAll, grep, parallel,
+		cat, random, mmap) {
 		g.cell(w.name, plain.name)
 	}
 	for run := range s.opts.turns() {
@@ -205,7 +211,8 @@ func (s *session) cold(ctx context.Context) ([]*gathered, error) {
 			}
 			name := fmt.Sprintf("pfmount, %d ms", delay.Milliseconds())
 			rule := s.srv.On(faultreg.Match{}, faultreg.Delay(delay))
-			err := s.afresh(ctx, g, s.pfmount(name, mountOptions{cache: "cache-cold", fresh: true}), true, groups...)
+			err := s.afresh(ctx, g, s.pfmount(name, mountOptions{cache: "cache-cold", fresh: true}),
+				true, groups...)
 			rule.Off()
 			if err != nil {
 				return nil, err
@@ -236,7 +243,8 @@ func (s *session) memory(ctx context.Context) ([]*gathered, error) {
 		}
 	}
 	files := s.opts.shape.folders*s.opts.shape.files + 1
-	g.target("memory of the large session, idle after all was read", g.median("empty cache", "idle after all was read"), memoryAim(files), report.Bytes)
+	g.target("memory of the large session, idle after all was read",
+		g.median("empty cache", "idle after all was read"), memoryAim(files), report.Bytes)
 	return []*gathered{g}, nil
 }
 

@@ -31,8 +31,8 @@ type place struct {
 // mostDisk and leastDisk bound the disk that is made. It is a file with holes, so only what is used costs.
 const mostDisk, leastDisk = 64 << 30, 8 << 30
 
-// newPlace makes the folder, as root on a new file system unless a parent is given: on a used ext4 thousands of files
-// deleted a moment ago make new ones several times slower.
+// newPlace makes the folder, as root on a new file system unless a parent is given: on a used ext4
+// thousands of files deleted a moment ago make new ones several times slower.
 func newPlace(parent, binary string) (_ *place, err error) {
 	base, err := os.MkdirTemp(parent, "pfmount-bench-")
 	if err != nil {
@@ -50,7 +50,8 @@ func newPlace(parent, binary string) (_ *place, err error) {
 		}
 	}
 	p.binary = p.path("pfmount")
-	err = errors.Join(os.Chmod(base, 0o755), os.Chmod(p.dir, 0o755), copyFile(p.binary, binary), p.environment(os.Getenv("HOME")))
+	err = errors.Join(os.Chmod(base, 0o755), os.Chmod(p.dir, 0o755), copyFile(p.binary, binary),
+		p.environment(os.Getenv("HOME")))
 	if err != nil {
 		return nil, errors.Join(err, p.clean())
 	}
@@ -75,7 +76,8 @@ func (p *place) ownDisk() error {
 	if err := errors.Join(f.Truncate(size), f.Close(), os.Mkdir(dir, 0o755)); err != nil {
 		return err
 	}
-	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop,noinit_itable", image, dir}} {
+	for _, argv := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", image},
+		{"mount", "-o", "loop,noinit_itable", image, dir}} {
 		if text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", argv[0], err, text)
 		}
@@ -89,12 +91,14 @@ func (p *place) environment(home string) error {
 	p.env = nil
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if name != "HOME" && !strings.HasPrefix(v, "XDG_") && !strings.HasPrefix(v, "PF_") && !strings.HasPrefix(v, "OCI_") &&
+		if name != "HOME" && !strings.HasPrefix(v, "XDG_") && !strings.HasPrefix(v, "PF_") &&
+			!strings.HasPrefix(v, "OCI_") &&
 			!strings.HasPrefix(v, "RESTIC_") && !strings.HasPrefix(v, "RCLONE_") {
 			p.env = append(p.env, v)
 		}
 	}
-	p.env = append(p.env, "HOME="+home, "XDG_CACHE_HOME="+p.path("cache"), "XDG_STATE_HOME="+p.path("state"), "XDG_RUNTIME_DIR="+p.path("run"),
+	p.env = append(p.env, "HOME="+home, "XDG_CACHE_HOME="+p.path("cache"),
+		"XDG_STATE_HOME="+p.path("state"), "XDG_RUNTIME_DIR="+p.path("run"),
 		"LC_ALL=C", "RESTIC_PASSWORD=bench")
 	return p.mkdir("run")
 }
@@ -135,8 +139,8 @@ func (p *place) mkdir(name string) error {
 // longest is how long a command may take.
 const longest = 5 * time.Minute
 
-// command prepares a command of the place's user in a group of its own: a Ctrl-C reaches it through ctx only, and all
-// of a pipe ends.
+// command prepares a command of the place's user in a group of its own: a Ctrl-C reaches it through
+// ctx only, and all of a pipe ends.
 func (p *place) command(ctx context.Context, argv, env []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(append([]string{}, p.env...), env...)

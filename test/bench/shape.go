@@ -21,7 +21,8 @@ type shape struct {
 // entries are the tree in the order of the image.
 func (s shape) entries() iter.Seq[imgbuild.Entry] {
 	return func(yield func(imgbuild.Entry) bool) {
-		if !yield(imgbuild.File("big.bin", "0644", prose{seed: 1 << 40, size: s.big})) || !yield(imgbuild.Dir("src", "0755")) {
+		if !yield(imgbuild.File("big.bin", "0644", prose{seed: 1 << 40, size: s.big})) ||
+			!yield(imgbuild.Dir("src", "0755")) {
 			return
 		}
 		for e := range imgbuild.Folders(s.folders, s.files, func(n int) imgbuild.Content {

@@ -22,8 +22,8 @@ type sized struct {
 	largest string // its largest folder, below the mount
 }
 
-// mostBlobs is the number of different blobs of the largest images, whose manifest has to be read whole before a mount: at
-// about 230,000 it would be longer than pfmount accepts.
+// mostBlobs is the number of different blobs of the largest images, whose manifest has to be read
+// whole before a mount: at about 230,000 it would be longer than pfmount accepts.
 const mostBlobs = 100_000
 
 // sizes are the images, small ones first.
@@ -39,7 +39,8 @@ func (o options) sizes() []sized {
 			spec: imgbuild.Spec{Seq: spread(n)},
 		})
 	}
-	return append(list, sized{name: fmt.Sprintf("%d pages", pages), entries: pages, largest: "cache/pages", spec: paged(pages)})
+	return append(list, sized{name: fmt.Sprintf("%d pages", pages), entries: pages,
+		largest: "cache/pages", spec: paged(pages)})
 }
 
 // paged is an image of n pages whose size the page table tells, as a snapshot of a model's cache does.
@@ -49,7 +50,8 @@ func paged(n int) imgbuild.Spec {
 	for i := range n / 2 {
 		k, v := fmt.Sprintf("key %08d", i), fmt.Sprintf("val %08d", i)
 		s.Pages = append(s.Pages, imgbuild.Page{K: imgbuild.Text(k), V: imgbuild.Text(v)})
-		rows = append(rows, fmt.Sprintf(`{"ix":%d,"k":"sha256:%x","v":"sha256:%x"}`, i, sha256.Sum256([]byte(k)), sha256.Sum256([]byte(v))))
+		rows = append(rows, fmt.Sprintf(`{"ix":%d,"k":"sha256:%x","v":"sha256:%x"}`, i,
+			sha256.Sum256([]byte(k)), sha256.Sum256([]byte(v))))
 	}
 	table := fmt.Sprintf(`{"layout":"paged-batchinvariant-v1","page_size_bytes":%d,"logical_seqs":[],"pages":[%s]}`, len("key 00000000"), strings.Join(rows, ","))
 	s.Top = map[string][]byte{"cache.manifest": []byte(table)}
@@ -150,7 +152,8 @@ func (b *bench) sized(ctx context.Context, p *place, g *gathered, s sized) (err 
 // walked lists all of a mount, and looks at the memory before and after.
 func (p *place) walked(ctx context.Context, g *gathered, m *mount, s sized) error {
 	g.add(idleAfter, s.name, report.Bytes, resident(m.pid))
-	for _, w := range []work{{name: listLarge, script: "ls -l " + s.largest + " >/dev/null"}, {name: findAll, script: "find . >/dev/null"}} {
+	for _, w := range []work{{name: listLarge, script: "ls -l " + s.largest + " >/dev/null"},
+		{name: findAll, script: "find . >/dev/null"}} {
 		took, err := p.do(ctx, m, w)
 		if err != nil {
 			return err
@@ -176,14 +179,16 @@ func (b *bench) growth(ctx context.Context, p *place) (_ []*gathered, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, srv.Close()) }()
-	g := gather(fmt.Sprintf("Growth: mounting an image of %d files as they grow", growthBlobs), report.FirstColumn)
+	g := gather(fmt.Sprintf("Growth: mounting an image of %d files as they grow", growthBlobs),
+		report.FirstColumn)
 	type grown struct{ name, ref string }
 	var images []grown
 	for i, n := range sizes {
 		repo := fmt.Sprintf("bench/growth-%d", i)
-		img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir, Seq: imgbuild.Folders(10, growthBlobs/10, func(f int) imgbuild.Content {
-			return imgbuild.Pattern{Seed: uint64(f), Len: n / growthBlobs}
-		})})
+		img, err := imgbuild.Build(imgbuild.Spec{Dir: p.dir,
+			Seq: imgbuild.Folders(10, growthBlobs/10, func(f int) imgbuild.Content {
+				return imgbuild.Pattern{Seed: uint64(f), Len: n / growthBlobs}
+			})})
 		if err != nil {
 			return nil, err
 		}
@@ -219,6 +224,7 @@ func (b *bench) growth(ctx context.Context, p *place) (_ []*gathered, err error)
 		}
 	}
 	least, most := images[0].name, images[len(images)-1].name
-	g.target("mounting "+most+", to "+least+" of as many blobs", g.median("mount, cold", most)/g.median("mount, cold", least), 1.2, report.Times)
+	g.target("mounting "+most+", to "+least+" of as many blobs",
+		g.median("mount, cold", most)/g.median("mount, cold", least), 1.2, report.Times)
 	return []*gathered{g}, nil
 }

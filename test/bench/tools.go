@@ -54,10 +54,12 @@ func (p *place) tools(ctx context.Context) ([]tool, error) {
 		{
 			name: "oras copy", says: "--concurrency 32, from and to a layout",
 			push: func(j journey) []string {
-				return []string{oras, "copy", "--no-tty", "--concurrency", "32", "--from-oci-layout", "--to-plain-http", j.layout + ":v1", j.to()}
+				return []string{oras, "copy", "--no-tty", "--concurrency", "32",
+					"--from-oci-layout", "--to-plain-http", j.layout + ":v1", j.to()}
 			},
 			pull: func(j journey) []string {
-				return []string{oras, "copy", "--no-tty", "--concurrency", "32", "--from-plain-http", "--to-oci-layout", j.from(), j.dir + ":v1"}
+				return []string{oras, "copy", "--no-tty", "--concurrency", "32",
+					"--from-plain-http", "--to-oci-layout", j.from(), j.dir + ":v1"}
 			},
 		},
 		{

@@ -29,8 +29,8 @@ func rounds(log []faultreg.Exchange, slack time.Duration) int {
 	return n
 }
 
-// countDelay makes requests long enough to tell those that were sent together from those that wait for others,
-// also on a busy machine.
+// countDelay makes requests long enough to tell those that were sent together from those that wait
+// for others, also on a busy machine.
 const countDelay = 250 * time.Millisecond
 
 // first is what it took to mount and read one small file.
@@ -78,7 +78,8 @@ func (s *session) firstFile(ctx context.Context) ([]*gathered, error) {
 			}
 		}
 	}
-	g.target("round trips to the first byte, cold, without a login", g.median("cold", "round trips"), 3, report.Count)
+	g.target("round trips to the first byte, cold, without a login",
+		g.median("cold", "round trips"), 3, report.Count)
 	return []*gathered{g}, nil
 }
 
@@ -88,7 +89,8 @@ func (s *session) firstAt(ctx context.Context, delay time.Duration) ([]first, er
 	defer rule.Off()
 	var list []first
 	for _, way := range firstWays {
-		f, err := s.firstWay(ctx, s.pfmount(way.name, mountOptions{cache: "cache-first", fresh: way.fresh}), way.file)
+		f, err := s.firstWay(ctx, s.pfmount(way.name,
+			mountOptions{cache: "cache-first", fresh: way.fresh}), way.file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
 		}
@@ -123,8 +125,8 @@ func smallLayers(img *imgbuild.Image) (layers []imgbuild.Layer) {
 	return layers
 }
 
-// download is what the registry itself gives: layers by plain GETs that check and keep nothing, n at once. No reader
-// of these files can be faster.
+// download is what the registry itself gives: layers by plain GETs that check and keep nothing, n
+// at once. No reader of these files can be faster.
 func download(ctx context.Context, repo string, layers []imgbuild.Layer, conns int) error {
 	transport := &http.Transport{MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns}
 	defer transport.CloseIdleConnections()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// peakEvery is how often the memory of a command is looked at: its peak may be missed by what it grows in the last of
-// these spans.
+// peakEvery is how often the memory of a command is looked at: its peak may be missed by what it
+// grows in the last of these spans.
 const peakEvery = 5 * time.Millisecond
 
 // usage is what a command took.
@@ -20,8 +20,9 @@ type usage struct {
 	peak int64         // of resident memory, in bytes
 }
 
-// measure runs a command in the place's environment and env. The peak is looked up in /proc while it runs, since Linux
-// hands the peak of the process that forks, which holds a registry here, on to its child's ru_maxrss (exec_mmap).
+// measure runs a command in the place's environment and env. The peak is looked up in /proc while
+// it runs, since Linux hands the peak of the process that forks, which holds a registry here, on to
+// its child's ru_maxrss (exec_mmap).
 func (p *place) measure(ctx context.Context, argv, env []string) (u usage, err error) {
 	limited, stop := context.WithTimeout(ctx, longest)
 	defer stop()
@@ -53,7 +54,8 @@ func (p *place) measure(ctx context.Context, argv, env []string) (u usage, err e
 		err = fmt.Errorf("not done within %v", longest)
 	}
 	if err != nil {
-		return u, fmt.Errorf("%s %s: %w: %s", filepath.Base(argv[0]), strings.Join(argv[1:], " "), err, strings.TrimSpace(said.String()))
+		return u, fmt.Errorf("%s %s: %w: %s", filepath.Base(argv[0]), strings.Join(argv[1:], " "),
+			err, strings.TrimSpace(said.String()))
 	}
 	return u, nil
 }

@@ -16,17 +16,19 @@ type work struct {
 	each   bool // of one read, not of all
 }
 
-// The scripts discard what they read. tar writes into a pipe, since it reads nothing when it sees /dev/null. Random
-// reads are as many as fit into three seconds, and no more than a quarter of the 1 GiB has.
+// The scripts discard what they read. tar writes into a pipe, since it reads nothing when it sees
+// /dev/null. Random reads are as many as fit into three seconds, and no more than a quarter of the
+// 1 GiB has.
 var (
 	find     = work{name: "find", script: "find . >/dev/null"}
 	list     = work{name: "ls -lR", script: "ls -lR . >/dev/null"}
 	tarAll   = work{name: "tar", script: "tar -cf - src | cat >/dev/null"}
 	tarOne   = work{name: "tar, one folder", script: "tar -cf - src/d0000 | cat >/dev/null"}
 	grep     = work{name: "grep -r", script: "grep -r nosuchwordanywhere src; test $? = 1"}
-	parallel = work{name: "8 readers", script: "find src -type f -print0 | xargs -0 -P 8 -n 100 cat >/dev/null"}
-	cat      = work{name: "cat, large file", script: "cat big.bin >/dev/null"}
-	random   = work{name: "one random read of 4 KiB", fio: true, each: true,
+	parallel = work{name: "8 readers",
+		script: "find src -type f -print0 | xargs -0 -P 8 -n 100 cat >/dev/null"}
+	cat    = work{name: "cat, large file", script: "cat big.bin >/dev/null"}
+	random = work{name: "one random read of 4 KiB", fio: true, each: true,
 		script: "fio --name=r --filename=big.bin --readonly --rw=randread --bs=4k --number_ios=65536 --runtime=3 --ioengine=psync --invalidate=0 --output-format=json"}
 	mmap = work{name: "mmap, large file", fio: true,
 		script: "fio --name=m --filename=big.bin --readonly --rw=read --bs=128k --ioengine=mmap --invalidate=0 --output-format=json"}
@@ -67,7 +69,8 @@ func (p *place) do(ctx context.Context, m *mount, w work) (time.Duration, error)
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(text), &said); err != nil || len(said.Jobs) != 1 || said.Jobs[0].Error != 0 || said.Jobs[0].Read.Total == 0 {
+	if err := json.Unmarshal([]byte(text), &said); err != nil || len(said.Jobs) != 1 ||
+		said.Jobs[0].Error != 0 || said.Jobs[0].Read.Total == 0 {
 		return 0, fmt.Errorf("%s: fio measured nothing: %v: %s", w.name, err, text[:min(len(text), 300)])
 	}
 	took = time.Duration(said.Jobs[0].Read.Runtime) * time.Millisecond

@@ -30,7 +30,8 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// source is an image of blobs of every kind: none, tiny, some blocks, and three that the cache checks by chunks.
+// source is an image of blobs of every kind: none, tiny, some blocks, and three that the cache
+// checks by chunks.
 func source() imgbuild.Spec {
 	sizes := []int64{0, 1, 500, 4096, 4097, 20_000, 70_000, 150_000}
 	return imgbuild.Spec{
@@ -81,14 +82,19 @@ func imageRig(t *testing.T) *rig {
 	return &rig{Env: e, ref: e.Push(harness.Build(t, spec)), want: want}
 }
 
-// busy fills the cache in every way at once, until the processes are killed: commands and a mount that is read.
+// busy fills the cache in every way at once, until the processes are killed: commands and a mount
+// that is read.
 func (r *rig) busy(t *testing.T, rnd *rand.Rand) (kill func()) {
 	t.Helper()
-	flags := []string{sizeFlag, "--cache-dir=" + r.cache, "--cache-min-free=0", "--cache-verify=" + []string{"first", "always"}[rnd.IntN(2)]}
+	flags := []string{sizeFlag, "--cache-dir=" + r.cache, "--cache-min-free=0",
+		"--cache-verify=" + []string{"first", "always"}[rnd.IntN(2)]}
 	m := r.Mount(r.ref, flags...)
-	reader := r.Command("bash", "-c", `while :; do tar cf - -C "$1" world | tail -c 1 >/dev/null; done`, "bash", m.Dir)
-	warm := r.Command("bash", "-c", `while :; do "$@" 2>/dev/null; done`, "bash", r.Bin, "warm", sizeFlag, "--cache-dir="+r.cache, "--cache-min-free=0", r.ref)
-	prune := r.Command("bash", "-c", `while :; do sleep 0.1; "$@" >/dev/null 2>&1; done`, "bash", r.Bin, "cache", "prune", "--cache-dir="+r.cache, "--to=20MB")
+	reader := r.Command("bash", "-c",
+		`while :; do tar cf - -C "$1" world | tail -c 1 >/dev/null; done`, "bash", m.Dir)
+	warm := r.Command("bash", "-c", `while :; do "$@" 2>/dev/null; done`, "bash", r.Bin, "warm",
+		sizeFlag, "--cache-dir="+r.cache, "--cache-min-free=0", r.ref)
+	prune := r.Command("bash", "-c", `while :; do sleep 0.1; "$@" >/dev/null 2>&1; done`, "bash",
+		r.Bin, "cache", "prune", "--cache-dir="+r.cache, "--to=20MB")
 	return func() {
 		t.Helper()
 		for _, p := range []*harness.Process{warm, prune, reader} {
@@ -119,7 +125,8 @@ func (r *rig) sound(t *testing.T) {
 	})
 	m.Unmount()
 	if a := r.audit(t); len(a.Torn) > 0 {
-		// What was not read again, since it was evicted from the kernel's sight by its own size, may be torn still.
+		// What was not read again, since it was evicted from the kernel's sight by its own size,
+		// may be torn still.
 		r.Run("cache", "verify", "--cache-dir="+r.cache).Want(t, 7)
 		if a := r.audit(t); len(a.Torn) > 0 {
 			t.Errorf("torn after verify: %v", a.Torn)
@@ -152,8 +159,8 @@ func seeded(t *testing.T, otherwise int) (rounds int, rnd *rand.Rand) {
 	return rounds, rand.New(rand.NewPCG(uint64(seed), 0))
 }
 
-// TestKill9: daemons and commands die at random instants. The cache that they leave has whole blobs only, and the next
-// mount shows the source.
+// TestKill9: daemons and commands die at random instants. The cache that they leave has whole blobs
+// only, and the next mount shows the source.
 func TestKill9(t *testing.T) {
 	rounds, rnd := seeded(t, 4)
 	r := newRig(t)
@@ -188,8 +195,9 @@ func TestKill9(t *testing.T) {
 	t.Logf("%d rounds, %d fills hit, %d numbers without their time", round, partial, unknown)
 }
 
-// TestPowerCut: the power fails at random instants, so what was not synced is gone and names may have lost their
-// content. Nothing wrong is served, whatever the mode of verification; the quota holds; leftovers go.
+// TestPowerCut: the power fails at random instants, so what was not synced is gone and names may
+// have lost their content. Nothing wrong is served, whatever the mode of verification; the quota
+// holds; leftovers go.
 func TestPowerCut(t *testing.T) {
 	rounds, rnd := seeded(t, 4)
 	r := newRig(t)

@@ -17,7 +17,8 @@ import (
 func warnings(e *harness.Env) (n int) {
 	for line := range strings.Lines(e.Logs()) {
 		// A copy is another program's namespace, which was made while the mount was there.
-		if strings.Contains(line, "level=WARN") && !strings.Contains(line, "default key") && !strings.Contains(line, "a copy of the mount") {
+		if strings.Contains(line, "level=WARN") && !strings.Contains(line, "default key") &&
+			!strings.Contains(line, "a copy of the mount") {
 			n++
 		}
 	}
@@ -45,9 +46,9 @@ func ballast(t *testing.T, dir string) (path string) {
 	return path
 }
 
-// TestFull: the cache's disk, or its user's quota, is smaller than the image: eviction makes room. Then there is nothing
-// to evict: blobs up to 8 MiB come from memory, a larger one is ENOSPC, one warning of each kind tells. With room again
-// all is as before.
+// TestFull: the cache's disk, or its user's quota, is smaller than the image: eviction makes room.
+// Then there is nothing to evict: blobs up to 8 MiB come from memory, a larger one is ENOSPC, one
+// warning of each kind tells. With room again all is as before.
 func TestFull(t *testing.T) {
 	for name, disk := range map[string]func(e *harness.Env) string{
 		"quota": func(e *harness.Env) string { return e.Btrfs("disk", 16<<20).Dir },
@@ -88,8 +89,9 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestDiskTurns: the cache's disk turns read-only, as ext4 does when it meets an error, or stops answering, under a mount
-// that has some of the image cached. Small blobs are right, large ones right or a clean error; a few warnings tell.
+// TestDiskTurns: the cache's disk turns read-only, as ext4 does when it meets an error, or stops
+// answering, under a mount that has some of the image cached. Small blobs are right, large ones
+// right or a clean error; a few warnings tell.
 func TestDiskTurns(t *testing.T) {
 	for name, turn := range map[string]func(d *harness.Disk){
 		"read-only": func(d *harness.Disk) { d.Remount("abort") },
@@ -119,7 +121,8 @@ func TestDiskTurns(t *testing.T) {
 	}
 }
 
-// served reads every file of a mount: what is small must be right, what is large right or one of these errors.
+// served reads every file of a mount: what is small must be right, what is large right or one of
+// these errors.
 func (r *rig) served(t *testing.T, m *harness.Mount, errs ...error) {
 	t.Helper()
 	for _, w := range r.want {

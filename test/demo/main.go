@@ -1,5 +1,6 @@
-// Demo shows pfmount at work: it starts a registry on this machine, pushes a sample session of the fixtures into it,
-// mounts it, reads a few things, says what each of them fetched, and unmounts. demo BINARY
+// Demo shows pfmount at work: it starts a registry on this machine, pushes a sample session of the
+// fixtures into it, mounts it, reads a few things, says what each of them fetched, and unmounts.
+// demo BINARY
 package main
 
 import (
@@ -65,12 +66,16 @@ func run(binary string) (err error) {
 	defer func() { _ = s.quiet("umount", "--lazy", mnt) }() // when a step failed
 	for _, step := range []struct{ what, command string }{
 		{"Mount it. The signature is checked before anything is shown.", "pfmount " + ref + " sess"},
-		{"Look around: names and sizes are signed facts, nothing is fetched.", "ls -l sess sess/world/fs | head -12; find sess/world/fs -type f | wc -l"},
-		{"Read one file: one layer is fetched, checked, cached.", "f=$(find sess/world/fs -type f | sort | head -1); echo \"$f\"; cat \"$f\""},
+		{"Look around: names and sizes are signed facts, nothing is fetched.",
+			"ls -l sess sess/world/fs | head -12; find sess/world/fs -type f | wc -l"},
+		{"Read one file: one layer is fetched, checked, cached.",
+			"f=$(find sess/world/fs -type f | sort | head -1); echo \"$f\"; cat \"$f\""},
 		{"Read it again: from the cache.", "f=$(find sess/world/fs -type f | sort | head -1); md5sum \"$f\""},
 		{"Search everything: now the rest is fetched.", "grep -rl gamma sess/world/fs | wc -l"},
 		{"What did the mount do?", "pfmount status"},
-		{"Unmount. Mounted again, the session comes from the cache.", "pfmount umount sess && pfmount " + ref + " sess && grep -rl gamma sess/world/fs | wc -l && pfmount umount sess"},
+		{"Unmount. Mounted again, the session comes from the cache.",
+			"pfmount umount sess && pfmount " + ref +
+				" sess && grep -rl gamma sess/world/fs | wc -l && pfmount umount sess"},
 	} {
 		if err := s.step(step.what, step.command); err != nil {
 			return err
@@ -132,7 +137,8 @@ func (s stage) step(what, command string) error {
 	if requests == 1 {
 		noun = "request"
 	}
-	fmt.Printf("  → %d %s, %.1f KB, %v\n", requests, noun, float64(sent)/1000, time.Since(start).Round(time.Millisecond))
+	fmt.Printf("  → %d %s, %.1f KB, %v\n", requests, noun, float64(sent)/1000,
+		time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
@@ -146,7 +152,8 @@ func (s stage) command(name string, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(s.binary)+":"+os.Getenv("PATH"), "XDG_CACHE_HOME="+s.dir+"/cache",
+	cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(s.binary)+":"+os.Getenv("PATH"),
+		"XDG_CACHE_HOME="+s.dir+"/cache",
 		"XDG_STATE_HOME="+s.dir+"/state", "XDG_RUNTIME_DIR="+s.dir+"/run", "LC_ALL=C")
 	return cmd
 }

@@ -26,8 +26,9 @@ func tokens(registry http.Handler) http.Handler {
 	})
 }
 
-// TestRounds: from start to the first byte of a file in three rounds, five with a token: the manifest; config, signature
-// and all top-level blobs together; the file. Each request is sent once.
+// TestRounds: from start to the first byte of a file in three rounds, five with a token: the
+// manifest; config, signature and all top-level blobs together; the file. Each request is sent
+// once.
 func TestRounds(t *testing.T) {
 	t.Parallel()
 	for name, wrap := range map[string]func(http.Handler) http.Handler{"open": nil, "token": tokens} {

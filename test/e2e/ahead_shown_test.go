@@ -26,15 +26,17 @@ func walkAll(t *testing.T, m *harness.Mount, img *imgbuild.Image) {
 	}
 }
 
-// TestShown: who walks a tree that is cached finds nearly all of it in the kernel's page cache, whatever the image comes
-// from, with the right bytes; nothing is fetched for it, and nothing is shown without readahead or to who reads one file.
+// TestShown: who walks a tree that is cached finds nearly all of it in the kernel's page cache,
+// whatever the image comes from, with the right bytes; nothing is fetched for it, and nothing is
+// shown without readahead or to who reads one file.
 func TestShown(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		img := project(t, 6, 50)
 		ref := e.Push(img)
 		e.Run("warm", ref).Want(t, 0)
-		for _, options := range [][]string{nil, {"--offline"}, {"--cache-verify=always"}, {"--subdir=world/fs"}} {
+		for _, options := range [][]string{nil, {"--offline"}, {"--cache-verify=always"},
+			{"--subdir=world/fs"}} {
 			e.Registry().Reset()
 			m := e.Mount(ref, options...)
 			if slices.Contains(options, "--subdir=world/fs") {
@@ -67,8 +69,8 @@ func TestShown(t *testing.T) {
 	})
 }
 
-// TestShownDamaged: files that were damaged or removed in the cache are fetched again by the walk that meets them, and no
-// wrong byte is shown.
+// TestShownDamaged: files that were damaged or removed in the cache are fetched again by the walk
+// that meets them, and no wrong byte is shown.
 func TestShownDamaged(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -41,8 +41,8 @@ func fileSet(img *imgbuild.Image) map[string]int {
 	return m
 }
 
-// alone counts the requests for blobs that were under way at a time when no other began: what a reader waits for who
-// reads one file after the other.
+// alone counts the requests for blobs that were under way at a time when no other began: what a
+// reader waits for who reads one file after the other.
 func alone(srv *faultreg.Server) (n int) {
 	log := slices.DeleteFunc(srv.Log(), func(x faultreg.Exchange) bool { return x.Kind != faultreg.Blob })
 	for i, x := range log {
@@ -57,8 +57,9 @@ func alone(srv *faultreg.Server) (n int) {
 	return n
 }
 
-// TestWalks: whatever walks the tree, in whichever order it enters folders, has its files fetched many at once, each
-// once, and no more at once than there may be. Without readahead each file is waited for alone.
+// TestWalks: whatever walks the tree, in whichever order it enters folders, has its files fetched
+// many at once, each once, and no more at once than there may be. Without readahead each file is
+// waited for alone.
 func TestWalks(t *testing.T) {
 	t.Parallel()
 	const python = `python3 -c 'import os, sys
@@ -107,7 +108,8 @@ func TestPrefetchNone(t *testing.T) {
 	e.Run("--prefetch=some", ref, e.MountDir()).Want(t, 1, "--prefetch")
 }
 
-// TestRandomReads: single reads of a large tree in no order cost at most a tenth more bytes than what is read.
+// TestRandomReads: single reads of a large tree in no order cost at most a tenth more bytes than
+// what is read.
 func TestRandomReads(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -137,8 +139,8 @@ func TestRandomReads(t *testing.T) {
 	}
 }
 
-// TestPrefetchAll: the whole image comes while nobody reads, each blob once, and no more than half of the connections
-// are taken; the cache is not filled up by it.
+// TestPrefetchAll: the whole image comes while nobody reads, each blob once, and no more than half
+// of the connections are taken; the cache is not filled up by it.
 func TestPrefetchAll(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -147,7 +149,8 @@ func TestPrefetchAll(t *testing.T) {
 	m := e.Mount(ref, "--prefetch=all")
 	want := maps.Clone(mountSet(img))
 	maps.Copy(want, fileSet(img))
-	harness.Eventually(t, time.Minute, "the whole image", func() bool { return maps.Equal(srv.Gets(faultreg.Blob), want) })
+	harness.Eventually(t, time.Minute, "the whole image",
+		func() bool { return maps.Equal(srv.Gets(faultreg.Blob), want) })
 	m.Unmount()
 
 	small := harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(1, 40, func(n int) imgbuild.Content {
@@ -156,7 +159,8 @@ func TestPrefetchAll(t *testing.T) {
 	ref = e.Push(small)
 	srv.Reset()
 	m = e.Mount(ref, "--prefetch=all", "--cache-dir", e.MakeDir("small"), "--cache-size", "2MB")
-	harness.Eventually(t, time.Minute, "the end of the room", func() bool { return strings.Contains(e.Logs(), "no room") })
+	harness.Eventually(t, time.Minute, "the end of the room",
+		func() bool { return strings.Contains(e.Logs(), "no room") })
 	n := 0
 	for d := range srv.Gets(faultreg.Blob) {
 		n += fileSet(small)[d]
@@ -174,8 +178,10 @@ func TestBackgroundYields(t *testing.T) {
 	img := project(t, 4, 50)
 	ref, srv := e.Push(img), e.Registry()
 	files := fileSet(img)
-	limit := srv.On(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return files[x.Ref] > 0 }},
-		faultreg.Answer(http.StatusTooManyRequests, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`, "Retry-After", "20"))
+	limit := srv.On(faultreg.Match{Kind: faultreg.Blob,
+		Where: func(x *faultreg.Exchange) bool { return files[x.Ref] > 0 }},
+		faultreg.Answer(http.StatusTooManyRequests, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`,
+			"Retry-After", "20"))
 	m := e.Mount(ref, "--prefetch=all")
 	harness.Eventually(t, time.Minute, "the first refusal", func() bool { return limit.Hits() > 0 })
 	refused := limit.Hits()
@@ -183,20 +189,23 @@ func TestBackgroundYields(t *testing.T) {
 	srv.Reset()
 	path := "world/fs/d0003/f0049.txt"
 	m.Read(path)
-	if n := srv.Count(faultreg.Match{Kind: faultreg.Blob}); n > 8 || srv.Gets(faultreg.Blob)[img.WireOf(path)] != 1 || refused > 16 {
+	if n := srv.Count(faultreg.Match{Kind: faultreg.Blob}); n > 8 ||
+		srv.Gets(faultreg.Blob)[img.WireOf(path)] != 1 || refused > 16 {
 		t.Errorf("%d requests were refused; then %d were sent: %v", refused, n, srv.Gets(faultreg.Blob))
 	}
 	m.Unmount()
 }
 
-// TestLearned: a mount whose cache has lost the blobs, or of an image that came from the first, reads in the order that
-// the first mount saw with far fewer waits and no more bytes; --no-hints does neither.
+// TestLearned: a mount whose cache has lost the blobs, or of an image that came from the first,
+// reads in the order that the first mount saw with far fewer waits and no more bytes; --no-hints
+// does neither.
 func TestLearned(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	img := project(t, 10, 50)
-	fork := harness.Build(t, imgbuild.Spec{Parents: []string{"sha256:" + strings.TrimPrefix(img.CID(), "sha256:")},
-		Seq: imgbuild.Folders(10, 50, imgbuild.Numbered(500))})
+	fork := harness.Build(t,
+		imgbuild.Spec{Parents: []string{"sha256:" + strings.TrimPrefix(img.CID(), "sha256:")},
+			Seq: imgbuild.Folders(10, 50, imgbuild.Numbered(500))})
 	ref, forkRef, srv := e.Push(img), e.Push(fork), e.Registry()
 	srv.On(faultreg.Match{Kind: faultreg.Blob}, faultreg.Delay(20*time.Millisecond))
 	var start []string // what a session reads first: files in no order of a walk
@@ -228,7 +237,8 @@ func TestLearned(t *testing.T) {
 		waited, bytes := replay(ref)
 		t.Logf("%s: %d of %d reads waited, %d bytes instead of %d", name, waited, cold, bytes, coldBytes)
 		if waited*10 > cold*7 || bytes*100 > coldBytes*105 {
-			t.Errorf("%s: %d reads waited, before %d; %d bytes, before %d", name, waited, cold, bytes, coldBytes)
+			t.Errorf("%s: %d reads waited, before %d; %d bytes, before %d", name, waited, cold,
+				bytes, coldBytes)
 		}
 	}
 	if waited, _ := replay(ref, "--no-hints"); waited*10 < cold*9 {

@@ -17,10 +17,12 @@ while read -r m; do umount -l "$m" || true; done`
 // new namespace holds a copy of every mount, which would keep other tests' daemons alive after their
 // umount, so the copies go first.
 func private(script string) []string {
-	return []string{"unshare", "-m", "--propagation", "private", "sh", "-ec", forgetMounts + " && " + script + ` && exec "$@"`, "sh"}
+	return []string{"unshare", "-m", "--propagation", "private", "sh", "-ec",
+		forgetMounts + " && " + script + ` && exec "$@"`, "sh"}
 }
 
-// TestNoFuse: a machine without FUSE, or without the helper that users need, is an error that says what to do.
+// TestNoFuse: a machine without FUSE, or without the helper that users need, is an error that says
+// what to do.
 func TestNoFuse(t *testing.T) {
 	t.Parallel()
 	// A /dev with what every program needs, and without fuse.
@@ -33,7 +35,8 @@ func TestNoFuse(t *testing.T) {
 	}{
 		{"no device, root", "", bare, []string{"/dev/fuse", "modprobe fuse"}},
 		{"no device, user", harness.User, bare, []string{"/dev/fuse", "modprobe fuse"}},
-		{"device without a driver, root", "", bare + ` && mknod -m 600 /dev/fuse c 10 9999`, []string{"/dev/fuse"}},
+		{"device without a driver, root", "", bare + ` && mknod -m 600 /dev/fuse c 10 9999`,
+			[]string{"/dev/fuse"}},
 		{"no helper, user", harness.User, noHelper, []string{"fusermount3", "fuse3"}},
 	}
 	for _, tt := range tests {

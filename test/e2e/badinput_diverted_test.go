@@ -18,9 +18,10 @@ libc, a, b = ctypes.CDLL(None), sys.argv[1].encode(), sys.argv[2].encode()
 print('ready', flush=True)
 while True: libc.renameat2(-100, a, -100, b, 2) # AT_FDCWD, RENAME_EXCHANGE`
 
-// TestDiverted: root mounts below a folder of another user's, who swaps the mount point, or a folder above it, for a link
-// or a folder with a file, all the time. The mount is on the folder that was checked, whatever its name is by then, or is
-// refused; it is never on what is at its name instead, which would be refused by itself.
+// TestDiverted: root mounts below a folder of another user's, who swaps the mount point, or a
+// folder above it, for a link or a folder with a file, all the time. The mount is on the folder
+// that was checked, whatever its name is by then, or is refused; it is never on what is at its name
+// instead, which would be refused by itself.
 func TestDiverted(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ dir, swap, link string }{
@@ -37,12 +38,14 @@ func TestDiverted(t *testing.T) {
 					t.Fatal(err)
 				}
 				// Where the link leads: to root's own folder, which is full.
-				e.Sh(`mkdir -p "$1/m"; echo kept >"$1/kept"; echo kept >"$1/m/kept"`, e.Path("away")).Want(t, 0)
+				e.Sh(`mkdir -p "$1/m"; echo kept >"$1/kept"; echo kept >"$1/m/kept"`,
+					e.Path("away")).Want(t, 0)
 				user.Sh(`mkdir -p "$1"; case $2 in */link) ln -s "$3" "$2";; *) mkdir "$2"; echo x >"$2"/x;; esac`,
 					user.Path(tt.dir), user.Path(tt.link), e.Path("away")).Want(t, 0)
 				loop := user.Command("env", "python3", "-c", flip, user.Path(tt.swap), user.Path(tt.link))
 				defer loop.Kill()
-				harness.Eventually(t, harness.Limit, "the swapping", func() bool { return loop.Stdout() != "" })
+				harness.Eventually(t, harness.Limit, "the swapping",
+					func() bool { return loop.Stdout() != "" })
 				dir := user.Path(tt.dir)
 				other := strings.Replace(dir, user.Path(tt.swap), user.Path(tt.link), 1)
 				right := func(point string) bool {
@@ -111,7 +114,8 @@ func diverted(t *testing.T, e *harness.Env, right func(point string) bool, foreg
 	if r := p.Wait(harness.Limit); len(points) == 0 && r.Code != 6 {
 		t.Errorf("refused by %v", r)
 	}
-	harness.Eventually(t, harness.Limit, "the end of all processes", func() bool { return len(harness.Pids(e.Bin)) == 0 })
+	harness.Eventually(t, harness.Limit, "the end of all processes",
+		func() bool { return len(harness.Pids(e.Bin)) == 0 })
 	if points := ours(); len(points) > 0 {
 		t.Errorf("left: %v", points)
 	}

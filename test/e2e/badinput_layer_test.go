@@ -28,7 +28,8 @@ const frameHead = "\x28\xb5\x2f\xfd\x00\x68"
 // bomb is a frame that decodes to n times 128 KiB of zeros, four bytes each (RFC 8878, 3.1.1.2: RLE blocks).
 func bomb(n int) []byte {
 	const size = 128 << 10
-	b := append([]byte(frameHead), bytes.Repeat([]byte{(size<<3 | 1<<1) & 0xff, size << 3 >> 8 & 0xff, size << 3 >> 16, 0}, n)...)
+	b := append([]byte(frameHead),
+		bytes.Repeat([]byte{(size<<3 | 1<<1) & 0xff, size << 3 >> 8 & 0xff, size << 3 >> 16, 0}, n)...)
 	b[len(b)-4] |= 1 // the last block
 	return b
 }
@@ -43,7 +44,8 @@ func skippable(n int) []byte {
 // wide is a frame that asks for a window of 512 MiB and holds data in one raw block.
 func wide(data []byte) []byte {
 	n := len(data)<<3 | 1
-	return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, (29 - 10) << 3, byte(n), byte(n >> 8), byte(n >> 16)}, data...)
+	return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, (29 - 10) << 3, byte(n), byte(n >> 8),
+		byte(n >> 16)}, data...)
 }
 
 // set spoils a layer's stored bytes, with a descriptor that describes them honestly.
@@ -55,7 +57,8 @@ func set(edit func(wire []byte) []byte) func(*testing.T, *imgbuild.Image, *imgbu
 func hostiles() []hostile {
 	const large = 3 << 20
 	both := func(name string, edit func(wire []byte) []byte) []hostile {
-		return []hostile{{name: name, spoil: set(edit)}, {name: name + "-large", size: large, spoil: set(edit)}}
+		return []hostile{{name: name, spoil: set(edit)},
+			{name: name + "-large", size: large, spoil: set(edit)}}
 	}
 	list := []hostile{
 		{name: "wire-digest", spoil: func(t *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) {
@@ -63,30 +66,38 @@ func hostiles() []hostile {
 			wire[len(wire)-1] ^= 1
 			l.Wire = imgbuild.NewBlob(wire)
 		}},
-		{name: "wire-digest-large", size: large, spoil: func(t *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) {
-			wire := blob(t, l)
-			wire[len(wire)/2] ^= 1
-			l.Wire = imgbuild.NewBlob(wire)
-		}},
+		{name: "wire-digest-large", size: large,
+			spoil: func(t *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) {
+				wire := blob(t, l)
+				wire[len(wire)/2] ^= 1
+				l.Wire = imgbuild.NewBlob(wire)
+			}},
 		{name: "flipped-on-the-way", fault: faultreg.Flip(7)},
 		{name: "missing", spoil: func(_ *testing.T, m *imgbuild.Image, l *imgbuild.Layer) { m.Drop(l.Logical) }},
 		{name: "missing-in-registry", fault: faultreg.Answer(404, "")},
-		{name: "descriptor-500-GB", quiet: true, spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size = 500 << 30 }},
-		{name: "descriptor-500-GB-large", size: large, quiet: true, spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size = 500 << 30 }},
-		{name: "descriptor-small", spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size -= 3 }},
-		{name: "endless-skippable", size: large, fault: faultreg.Endless("application/octet-stream", skippable(1<<20)),
+		{name: "descriptor-500-GB", quiet: true,
+			spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size = 500 << 30 }},
+		{name: "descriptor-500-GB-large", size: large, quiet: true,
+			spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size = 500 << 30 }},
+		{name: "descriptor-small",
+			spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size -= 3 }},
+		{name: "endless-skippable", size: large,
+			fault: faultreg.Endless("application/octet-stream", skippable(1<<20)),
 			spoil: func(_ *testing.T, _ *imgbuild.Image, l *imgbuild.Layer) { l.Size = 6 << 20 }},
 		{name: "window-512-MiB", spoil: func(t *testing.T, m *imgbuild.Image, l *imgbuild.Layer) {
 			l.SetWire(wide(content(t, m, l)))
 		}},
 		{name: "window-512-MiB-large", size: large, spoil: set(func([]byte) []byte { return wide(nil) })},
 	}
-	list = append(list, both("not-zstd", func([]byte) []byte { return []byte("this is not zstd, but text") })...)
+	list = append(list, both("not-zstd",
+		func([]byte) []byte { return []byte("this is not zstd, but text") })...)
 	list = append(list, both("nothing", func([]byte) []byte { return nil })...)
 	list = append(list, both("truncated", func(b []byte) []byte { return b[:len(b)-3] })...)
 	list = append(list, both("trailing", func(b []byte) []byte { return append(b, "tail"...) })...)
-	list = append(list, both("other-content", func([]byte) []byte { return imgbuild.Compress([]byte("something else")) })...)
-	list = append(list, both("second-frame", func(b []byte) []byte { return append(b, imgbuild.Compress([]byte("more"))...) })...)
+	list = append(list, both("other-content",
+		func([]byte) []byte { return imgbuild.Compress([]byte("something else")) })...)
+	list = append(list, both("second-frame",
+		func(b []byte) []byte { return append(b, imgbuild.Compress([]byte("more"))...) })...)
 	list = append(list, both("skippable", func([]byte) []byte { return skippable(512 << 10) })...)
 	list = append(list, both("bomb-10-GB", func([]byte) []byte { return bomb(10 << 30 >> 17) })...)
 	return list
@@ -117,7 +128,8 @@ func hostileImage(t *testing.T, e *harness.Env, all []hostile) (img *imgbuild.Im
 		if h.size > 0 {
 			c = imgbuild.Pattern{Seed: uint64(i), Len: h.size}
 		}
-		entries = append(entries, imgbuild.File("d/"+h.name, "0644", c), imgbuild.File("d/"+h.name+".good", "0644", imgbuild.Text("good "+h.name)))
+		entries = append(entries, imgbuild.File("d/"+h.name, "0644", c),
+			imgbuild.File("d/"+h.name+".good", "0644", imgbuild.Text("good "+h.name)))
 	}
 	img = harness.Build(t, imgbuild.Spec{Entries: imgbuild.Sort(entries)})
 	for _, h := range all {
@@ -174,7 +186,8 @@ func logged(t *testing.T, e *harness.Env, ref, path, digest string) {
 	t.Helper()
 	logs := e.Sh(`cat "$1"/pfmount/*`, e.Path("state")).Stdout
 	for line := range strings.SplitSeq(logs, "\n") {
-		if strings.Contains(line, "failed") && strings.Contains(line, ref) && strings.Contains(line, "path="+path+" ") && strings.Contains(line, digest) {
+		if strings.Contains(line, "failed") && strings.Contains(line, ref) &&
+			strings.Contains(line, "path="+path+" ") && strings.Contains(line, digest) {
 			return
 		}
 	}

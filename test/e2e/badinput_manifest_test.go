@@ -12,7 +12,8 @@ import (
 // TestMissingField: each field that the format requires, left out of a manifest that is signed all the same.
 func TestMissingField(t *testing.T) {
 	t.Parallel()
-	fields := append([]string{"agent", "agent.kind", "agent.version", "agent.fingerprint", "model", "cache", "cache.layout",
+	fields := append([]string{"agent", "agent.kind", "agent.version", "agent.fingerprint", "model",
+		"cache", "cache.layout",
 		"world", "effects", "trace", "created_at", "schema_version", "media_type"}, imgbuild.TopFields[:]...)
 	for _, field := range fields {
 		t.Run(field, func(t *testing.T) {
@@ -68,7 +69,8 @@ func TestBadManifest(t *testing.T) {
 		{"duplicate section", `"world":{`, `"world":{},"world":{`, 4, "world"},
 		{"wrong-case section", `"world":{`, `"World":{`, 4, "world is missing"},
 		{"wrong-case name", `"fs":`, `"FS":`, 4, "world.fs is missing"},
-		{"both spellings", `"created_at":`, `"createdAt":"2026-05-05T14:11:00Z","created_at":`, 4, "created_at"},
+		{"both spellings", `"created_at":`, `"createdAt":"2026-05-05T14:11:00Z","created_at":`, 4,
+			"created_at"},
 		{"time without zone", `"created_at":"`, `"created_at":"2026-05-05T14:11:00","x":"`, 4, "created_at"},
 		{"time of words", `"created_at":"`, `"created_at":"yester\u001b[31mday","x":"`, 4, "created_at"},
 		{"not UTF-8", `"kind":"`, "\"kind\":\"\xff", 4, "manifest"},
@@ -97,12 +99,15 @@ func TestBadManifest(t *testing.T) {
 func TestUnknownFields(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
-	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("a", "0644", imgbuild.Text("a"))}})
-	img.SetManifest([]byte(strings.Replace(string(img.Manifest), `"agent":{`, `"note":{"WORLD":[1,{"a":null}]},"agent":{"x":1,`, 1)), "")
+	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("a", "0644",
+		imgbuild.Text("a"))}})
+	img.SetManifest([]byte(strings.Replace(string(img.Manifest), `"agent":{`,
+		`"note":{"WORLD":[1,{"a":null}]},"agent":{"x":1,`, 1)), "")
 	for i := range img.Layers {
 		img.Layers[i].Annotations = map[string]string{"org.example.note": "\x1b[31m"}
 	}
-	img.Layers = append(img.Layers, imgbuild.Layer{MediaType: "text/plain", Digest: "sha256:" + strings.Repeat("0", 64), Size: 1 << 40})
+	img.Layers = append(img.Layers, imgbuild.Layer{MediaType: "text/plain",
+		Digest: "sha256:" + strings.Repeat("0", 64), Size: 1 << 40})
 	m := e.Mount(e.Serve(img))
 	if got := string(m.Read("world/fs/a")); got != "a" {
 		t.Errorf("read %q", got)

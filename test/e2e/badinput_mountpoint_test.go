@@ -43,7 +43,8 @@ func TestBadMountpoint(t *testing.T) {
 			return dir, nil
 		}, "not empty"},
 		{"is a device", func(_ *testing.T, _ *harness.Env) (string, []string) { return "/dev/null", nil }, "not a folder"},
-		{"is empty text", func(_ *testing.T, _ *harness.Env) (string, []string) { return "", nil }, "mount point"},
+		{"is empty text", func(_ *testing.T, _ *harness.Env) (string, []string) { return "", nil },
+			"mount point"},
 		{"contains the cache", func(t *testing.T, e *harness.Env) (string, []string) {
 			dir := e.MakeDir("around")
 			return dir, []string{"--cache-dir", dir + "/cache"}
@@ -83,7 +84,8 @@ func TestBadMountpoint(t *testing.T) {
 	}
 }
 
-// TestMountpointInLayout: a mount point that holds the image's own folder, or lies inside it, would wait for itself.
+// TestMountpointInLayout: a mount point that holds the image's own folder, or lies inside it, would
+// wait for itself.
 func TestMountpointInLayout(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

@@ -57,7 +57,8 @@ func TestBadPlace(t *testing.T) {
 		code    int
 		says    []string
 	}{
-		{"no layout", func(e *harness.Env) string { return "oci-layout:" + e.Path("none") }, 5, []string{"none"}},
+		{"no layout", func(e *harness.Env) string { return "oci-layout:" + e.Path("none") }, 5,
+			[]string{"none"}},
 		{"no such tag", func(e *harness.Env) string { return "oci-layout:" + e.CopyFixture("layout") + ":none" }, 5, []string{"none", "basic", "minimal"}},
 		{"no tag given", func(e *harness.Env) string { return "oci-layout:" + e.CopyFixture("layout") }, 1, []string{"basic", "minimal"}},
 		{"index is no JSON", func(e *harness.Env) string { return layoutWith(e, "index.json", "{") + ":basic" }, 4, []string{"index.json"}},
@@ -67,7 +68,8 @@ func TestBadPlace(t *testing.T) {
 		{"layout of version 2", func(e *harness.Env) string {
 			return layoutWith(e, "oci-layout", `{"imageLayoutVersion":"2.0.0"}`) + ":basic"
 		}, 2, []string{"2.0.0"}},
-		{"empty folder", func(e *harness.Env) string { return "file://" + e.MakeDir("empty") }, 5, []string{"manifest.json"}},
+		{"empty folder", func(e *harness.Env) string { return "file://" + e.MakeDir("empty") }, 5,
+			[]string{"manifest.json"}},
 		{"no folder", func(e *harness.Env) string { return "file://" + e.Path("none") }, 5, []string{"none"}},
 		{"folder's manifest is a FIFO", func(e *harness.Env) string {
 			dir := e.MakeDir("fifo")

@@ -28,7 +28,8 @@ func refused(t *testing.T, e *harness.Env, code int, words []string, args ...str
 		t.Errorf("mounted all the same: before %v, after %v", mounts, got)
 	}
 	// A helper of the command may be in /proc for a moment longer.
-	harness.Eventually(t, harness.Limit, "the processes of before", func() bool { return slices.Equal(harness.Pids(e.Bin), pids) })
+	harness.Eventually(t, harness.Limit, "the processes of before",
+		func() bool { return slices.Equal(harness.Pids(e.Bin), pids) })
 	if got := filesOf(t, e); !maps.Equal(got, files) {
 		t.Errorf("files changed outside the cache: before %v, after %v", files, got)
 	}
@@ -52,7 +53,8 @@ func calm(t *testing.T, e *harness.Env, r harness.Result) {
 
 func mountsOf(t *testing.T, e *harness.Env) []harness.MountLine {
 	t.Helper()
-	return slices.DeleteFunc(harness.Mounts(t), func(m harness.MountLine) bool { return !strings.HasPrefix(m.Dir, e.Dir+"/") })
+	return slices.DeleteFunc(harness.Mounts(t),
+		func(m harness.MountLine) bool { return !strings.HasPrefix(m.Dir, e.Dir+"/") })
 }
 
 // filesOf lists everything in an Env, with sizes of files, but the cache, the logs and what is mounted.

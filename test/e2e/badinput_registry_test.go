@@ -29,13 +29,19 @@ func TestBadAnswer(t *testing.T) {
 		code  int
 		says  []string
 	}{
-		{"HTML", faultreg.Answer(200, "<html>Log in</html>", "Content-Type", "text/html; charset=utf-8"), 5, []string{"web page"}},
-		{"HTML error", faultreg.Answer(404, "<html>gone\x1b[31m</html>", "Content-Type", "text/html"), 5, []string{"404"}},
+		{"HTML", faultreg.Answer(200, "<html>Log in</html>", "Content-Type",
+			"text/html; charset=utf-8"), 5, []string{"web page"}},
+		{"HTML error", faultreg.Answer(404, "<html>gone\x1b[31m</html>", "Content-Type",
+			"text/html"), 5, []string{"404"}},
 		{"401", faultreg.Answer(401, "", "WWW-Authenticate", `Basic realm="x"`), 5, []string{"401"}},
 		{"401 without a challenge", faultreg.Answer(401, ""), 5, []string{"401"}},
-		{"401, realm of nobody", faultreg.Answer(401, "", "WWW-Authenticate", `Bearer realm="http://127.0.0.1:1/token",service="x"`), 5, []string{"127.0.0.1:1"}},
-		{"403", faultreg.Answer(403, `{"errors":[{"code":"DENIED","message":"no \u001b[31mway"}]}`, "Content-Type", "application/json"), 5, []string{"403", "DENIED"}},
-		{"404", faultreg.Answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, "Content-Type", "application/json"), 5, []string{"404", "MANIFEST_UNKNOWN"}},
+		{"401, realm of nobody", faultreg.Answer(401, "", "WWW-Authenticate",
+			`Bearer realm="http://127.0.0.1:1/token",service="x"`), 5, []string{"127.0.0.1:1"}},
+		{"403", faultreg.Answer(403, `{"errors":[{"code":"DENIED","message":"no \u001b[31mway"}]}`,
+			"Content-Type", "application/json"), 5, []string{"403", "DENIED"}},
+		{"404", faultreg.Answer(404,
+			`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, "Content-Type",
+			"application/json"), 5, []string{"404", "MANIFEST_UNKNOWN"}},
 		{"500", faultreg.Answer(500, "oops"), 5, []string{"500"}},
 		{"429 for an hour", faultreg.Answer(429, "", "Retry-After", "3600"), 5, []string{"429", "1h"}},
 		{"closed connection", faultreg.Drop(), 5, []string{"closed"}},
@@ -44,18 +50,31 @@ func TestBadAnswer(t *testing.T) {
 		{"empty", faultreg.Body(oci, nil), 4, []string{"manifest"}},
 		{"cut", faultreg.Body(oci, []byte(image("x")[:40])), 4, []string{"manifest"}},
 		{"no JSON", faultreg.Body(oci, []byte("hello")), 4, []string{"manifest"}},
-		{"nested", faultreg.Body(oci, []byte(`{"schemaVersion":2,"x":`+nested(200_000)+`}`)), 4, []string{"manifest"}},
-		{"duplicate name", faultreg.Body(oci, []byte(`{"schemaVersion":2,"schemaVersion":2}`)), 4, []string{"duplicate"}},
-		{"other JSON", faultreg.Body(oci, []byte(`{"hello":"world"}`)), 2, []string{"not a ProcessFork image"}},
-		{"index", faultreg.Body(index, []byte(`{"schemaVersion":2,"mediaType":"`+index+`","manifests":[]}`)), 2, []string{"index"}},
-		{"index by its content", faultreg.Body("application/json", []byte(`{"schemaVersion":2,"manifests":[]}`)), 2, []string{"index"}},
-		{"docker list", faultreg.Body(list, []byte(`{"schemaVersion":2,"mediaType":"`+list+`","manifests":[]}`)), 2, []string{"index"}},
-		{"docker image", faultreg.Body(docker, []byte(image("application/vnd.docker.container.image.v1+json"))), 2, []string{"docker image"}},
-		{"docker image of schema 1", faultreg.Body("application/vnd.docker.distribution.manifest.v1+json", []byte(`{"schemaVersion":1,"fsLayers":[]}`)), 2, []string{"schema 1"}},
-		{"container image", faultreg.Body(oci, []byte(image("application/vnd.oci.image.config.v1+json"))), 2, []string{"container image"}},
-		{"helm chart", faultreg.Body(oci, []byte(image("application/vnd.cncf.helm.config.v1+json"))), 2, []string{"helm"}},
-		{"other artifact", faultreg.Body(oci, []byte(image("application/vnd.\u202eexample"))), 2, []string{"not a ProcessFork image", "example"}},
-		{"config that is not there", faultreg.Body(oci, []byte(image("application/vnd.processfork.image.v1+json"))), 4, []string{"config", "missing"}},
+		{"nested", faultreg.Body(oci, []byte(`{"schemaVersion":2,"x":`+nested(200_000)+`}`)), 4,
+			[]string{"manifest"}},
+		{"duplicate name", faultreg.Body(oci, []byte(`{"schemaVersion":2,"schemaVersion":2}`)), 4,
+			[]string{"duplicate"}},
+		{"other JSON", faultreg.Body(oci, []byte(`{"hello":"world"}`)), 2,
+			[]string{"not a ProcessFork image"}},
+		{"index", faultreg.Body(index,
+			[]byte(`{"schemaVersion":2,"mediaType":"`+index+`","manifests":[]}`)), 2, []string{"index"}},
+		{"index by its content", faultreg.Body("application/json",
+			[]byte(`{"schemaVersion":2,"manifests":[]}`)), 2, []string{"index"}},
+		{"docker list", faultreg.Body(list,
+			[]byte(`{"schemaVersion":2,"mediaType":"`+list+`","manifests":[]}`)), 2, []string{"index"}},
+		{"docker image", faultreg.Body(docker,
+			[]byte(image("application/vnd.docker.container.image.v1+json"))), 2, []string{"docker image"}},
+		{"docker image of schema 1",
+			faultreg.Body("application/vnd.docker.distribution.manifest.v1+json",
+				[]byte(`{"schemaVersion":1,"fsLayers":[]}`)), 2, []string{"schema 1"}},
+		{"container image", faultreg.Body(oci,
+			[]byte(image("application/vnd.oci.image.config.v1+json"))), 2, []string{"container image"}},
+		{"helm chart", faultreg.Body(oci,
+			[]byte(image("application/vnd.cncf.helm.config.v1+json"))), 2, []string{"helm"}},
+		{"other artifact", faultreg.Body(oci, []byte(image("application/vnd.\u202eexample"))), 2,
+			[]string{"not a ProcessFork image", "example"}},
+		{"config that is not there", faultreg.Body(oci,
+			[]byte(image("application/vnd.processfork.image.v1+json"))), 4, []string{"config", "missing"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -150,7 +169,8 @@ func TestWrongManifestByDigest(t *testing.T) {
 	asked, given := harness.Fixture(t, "basic"), harness.Fixture(t, "minimal")
 	e.Push(asked)
 	srv := e.Registry()
-	srv.On(faultreg.Match{Kind: faultreg.Manifest}, faultreg.Body("application/vnd.oci.image.manifest.v1+json", given.OCIManifest()))
+	srv.On(faultreg.Match{Kind: faultreg.Manifest},
+		faultreg.Body("application/vnd.oci.image.manifest.v1+json", given.OCIManifest()))
 	ref := srv.Ref("team/app", asked.ManifestDigest())
 	refused(t, e, 4, []string{asked.ManifestDigest(), given.ManifestDigest()}, ref, e.MountDir())
 }

@@ -50,17 +50,21 @@ func TestBadSignature(t *testing.T) {
 		{"2 MiB", swap(`{`, `{"bundle":"`+strings.Repeat("x", 2<<20)+`",`), "", 4, "1048576"},
 		{"500 GB", func(m *imgbuild.Image) { m.Layers[0].Size = 500 << 30 }, "", 4, "1048576"},
 		{"of another manifest", other(""), "", 4, "signature"},
-		{"digest right, code wrong", swap(`"signature":"`, `"signature":"`+strings.Repeat("0", 64)+`","was":"`), "", 4, "public default key"},
+		{"digest right, code wrong", swap(`"signature":"`,
+			`"signature":"`+strings.Repeat("0", 64)+`","was":"`), "", 4, "public default key"},
 		{"other wire bytes", func(m *imgbuild.Image) { m.Layers[0].Digest = "sha256:" + strings.Repeat("ab", 32) }, "", 4, "signature"},
 		{"key of another", func(m *imgbuild.Image) { m.SetSignature(imgbuild.Sign(m.Manifest, "mine")) }, "yours", 4, "no key that was given"},
 		{"public key, own wanted", func(*imgbuild.Image) {}, "yours", 4, "public default key"},
-		{"private key, none given", func(m *imgbuild.Image) { m.SetSignature(imgbuild.Sign(m.Manifest, "mine")) }, "", 4, "--key-file"},
+		{"private key, none given",
+			func(m *imgbuild.Image) { m.SetSignature(imgbuild.Sign(m.Manifest, "mine")) }, "", 4,
+			"--key-file"},
 		{"empty key file", func(*imgbuild.Image) {}, "\n", 1, "empty"},
 		{"tampered manifest", func(m *imgbuild.Image) {
 			m.Manifest = bytes.Replace(m.Manifest, []byte(`"created_at":"2`), []byte(`"created_at":"1`), 1)
 		}, "", 4, "signature"},
 		{"tampered manifest of schema 9", func(m *imgbuild.Image) { // verified before anything in it is believed
-			m.Manifest = bytes.Replace(m.Manifest, []byte(`"schema_version":1`), []byte(`"schema_version":9`), 1)
+			m.Manifest = bytes.Replace(m.Manifest, []byte(`"schema_version":1`),
+				[]byte(`"schema_version":9`), 1)
 		}, "", 4, "signature"},
 	}
 	for _, tt := range tests {
@@ -105,7 +109,8 @@ func TestEmptyKeyVariable(t *testing.T) {
 	}
 }
 
-// TestTamperedPlaces: a manifest changed after it was signed, or a changed blob of it, wherever the image lives.
+// TestTamperedPlaces: a manifest changed after it was signed, or a changed blob of it, wherever the
+// image lives.
 func TestTamperedPlaces(t *testing.T) {
 	t.Parallel()
 	place := map[string]func(e *harness.Env, m *imgbuild.Image) (string, error){

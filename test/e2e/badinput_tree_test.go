@@ -31,7 +31,8 @@ func TestPathsThatLeave(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
-			img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{plainFile("ok"), plainFile(tt.path)}})
+			img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{plainFile("ok"),
+				plainFile(tt.path)}})
 			ref := e.Serve(img)
 			refused(t, e, 4, []string{"world.fs", tt.says}, ref, e.MountDir())
 			refused(t, e, 4, []string{"world.fs", tt.says}, "cat", ref, "world/fs/ok")
@@ -53,7 +54,8 @@ func TestFileBelowLink(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
-			refused(t, e, 4, []string{"world.fs", `"d`}, e.Serve(harness.Build(t, imgbuild.Spec{Entries: entries})), e.MountDir())
+			refused(t, e, 4, []string{"world.fs", `"d`},
+				e.Serve(harness.Build(t, imgbuild.Spec{Entries: entries})), e.MountDir())
 			if _, err := os.Lstat("/tmp/pfmount-evil"); err == nil {
 				t.Error("a file was made through the link")
 			}
@@ -65,7 +67,8 @@ func TestFileBelowLink(t *testing.T) {
 func TestPlainBackslash(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
-	spec := imgbuild.Spec{Entries: []imgbuild.Entry{plainFile(`..\x`), plainFile(`C:\a`), imgbuild.Symlink("up", "../../../../..")}}
+	spec := imgbuild.Spec{Entries: []imgbuild.Entry{plainFile(`..\x`), plainFile(`C:\a`),
+		imgbuild.Symlink("up", "../../../../..")}}
 	want, err := spec.Want()
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +94,12 @@ func TestBadEntry(t *testing.T) {
 		{"link, then folder", []imgbuild.Entry{imgbuild.Symlink("a", "b"), imgbuild.Dir("a", "0755")}, `"a"`},
 		{"file with a file below", []imgbuild.Entry{plainFile("a"), plainFile("a/b")}, `"a/b"`},
 		{"file below, then the file", []imgbuild.Entry{plainFile("a/b"), plainFile("a")}, `"a"`},
-		{"file with a folder far below", []imgbuild.Entry{plainFile("a/b"), imgbuild.Dir("a/b/c/d", "0755")}, `"a/b/c/d"`},
+		{"file with a folder far below", []imgbuild.Entry{plainFile("a/b"),
+			imgbuild.Dir("a/b/c/d", "0755")}, `"a/b/c/d"`},
 		{"name of 256 bytes", []imgbuild.Entry{plainFile("d/" + strings.Repeat("n", 256))}, "255"},
 		{"name of 300 bytes", []imgbuild.Entry{plainFile(strings.Repeat("ü", 150))}, "255"},
-		{"path of 5,000 bytes", []imgbuild.Entry{plainFile(strings.Repeat(strings.Repeat("p", 199)+"/", 25) + "f")}, "4096"},
+		{"path of 5,000 bytes", []imgbuild.Entry{plainFile(strings.Repeat(strings.Repeat("p",
+			199)+"/", 25) + "f")}, "4096"},
 		{"257 names deep", []imgbuild.Entry{plainFile(strings.Repeat("d/", 256) + "f")}, "256"},
 		{"negative size", size("-1"), "-1"},
 		{"size over 64 bits", size("99999999999999999999"), "99999999999999999999"},
@@ -102,7 +107,8 @@ func TestBadEntry(t *testing.T) {
 		{"size with exponent", size("1e9"), "1e9"},
 		{"size with fraction", size("1.5"), "1.5"},
 		{"size of text", size(`"4"`), "/entries/0/size"},
-		{"two sizes of one blob", append(size("4"), imgbuild.Entry{Raw: `{"path":"other","size":5,` + digest + `}`}), "other"},
+		{"two sizes of one blob", append(size("4"),
+			imgbuild.Entry{Raw: `{"path":"other","size":5,` + digest + `}`}), "other"},
 		{"no path", raw(`{"size":4,` + digest + `}`), "path is missing"},
 		{"no size", raw(`{"path":"a",` + digest + `}`), "size"},
 		{"no blob", raw(`{"path":"a","size":4}`), "blob"},
@@ -117,7 +123,8 @@ func TestBadEntry(t *testing.T) {
 		{"kind in capitals", raw(`{"path":"a","kind":"Dir","size":0}`), "Dir"},
 		{"link without target", raw(`{"path":"a","kind":"symlink","size":4,` + digest + `}`), "link_target"},
 		{"link of NUL", raw(`{"path":"a","kind":"symlink","link_target":"\u0000"}`), "NUL"},
-		{"link of 5,000 bytes", raw(`{"path":"a","kind":"symlink","link_target":"` + strings.Repeat("l", 5000) + `"}`), "link_target"},
+		{"link of 5,000 bytes", raw(`{"path":"a","kind":"symlink","link_target":"` +
+			strings.Repeat("l", 5000) + `"}`), "link_target"},
 		{"link of another size", raw(`{"path":"a","kind":"symlink","size":9,"link_target":"abc"}`), "9"},
 		{"mode of letters", raw(`{"path":"a","mode":"rwx","size":4,` + digest + `}`), "rwx"},
 		{"mode too large", raw(`{"path":"a","mode":"17777","size":4,` + digest + `}`), "17777"},
@@ -153,12 +160,18 @@ func TestBadTable(t *testing.T) {
 		{"no entries", "world.fs", `{"kind":"fs.tree.v1"}`, 4, "entries is missing"},
 		{"entries twice", "world.fs", `{"kind":"fs.tree.v1","entries":[],"entries":[]}`, 4, "duplicate"},
 		{"nested", "world.fs", `{"kind":"fs.tree.v1","entries":` + nested(200_000) + `}`, 4, "world.fs"},
-		{"nested objects", "world.fs", strings.Repeat(`{"a":`, 200_000) + "1" + strings.Repeat("}", 200_000), 4, "nested"},
-		{"nested beside", "world.fs", `{"kind":"fs.tree.v1","x":` + nested(200_000) + `,"entries":[]}`, 4, "nested"},
+		{"nested objects", "world.fs", strings.Repeat(`{"a":`, 200_000) + "1" + strings.Repeat("}",
+			200_000), 4, "nested"},
+		{"nested beside", "world.fs", `{"kind":"fs.tree.v1","x":` + nested(200_000) +
+			`,"entries":[]}`, 4, "nested"},
 		{"pages are no JSON", "cache.manifest", "hello", 4, "cache.manifest"},
 		{"pages nested", "cache.manifest", `{"pages":` + nested(200_000) + `}`, 4, "cache.manifest"},
-		{"page without v", "cache.manifest", `{"layout":"paged-batchinvariant-v1","pages":[{"ix":0,"k":"sha256:` + strings.Repeat("ab", 32) + `"}]}`, 4, "v"},
-		{"page -1", "cache.manifest", `{"layout":"paged-batchinvariant-v1","pages":[{"ix":-1,"k":"sha256:` + strings.Repeat("ab", 32) + `","v":"sha256:` + strings.Repeat("ab", 32) + `"}]}`, 4, "-1"},
+		{"page without v", "cache.manifest",
+			`{"layout":"paged-batchinvariant-v1","pages":[{"ix":0,"k":"sha256:` +
+				strings.Repeat("ab", 32) + `"}]}`, 4, "v"},
+		{"page -1", "cache.manifest",
+			`{"layout":"paged-batchinvariant-v1","pages":[{"ix":-1,"k":"sha256:` +
+				strings.Repeat("ab", 32) + `","v":"sha256:` + strings.Repeat("ab", 32) + `"}]}`, 4, "-1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,7 +184,8 @@ func TestBadTable(t *testing.T) {
 	}
 }
 
-// TestTenMillionEntries: a tree of more entries than the limit is read as a stream and refused with the limit.
+// TestTenMillionEntries: a tree of more entries than the limit is read as a stream and refused with
+// the limit.
 func TestTenMillionEntries(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -67,23 +67,29 @@ func TestBombs(t *testing.T) {
 		code    int // with a good signature
 		says    string
 	}{
-		"limit":          {[]string{"--cache-size=24MiB", "--cache-min-free=0"}, 24 << 20, "world.fs", 7, "--cache-size"},
-		"floor":          {[]string{"--cache-size=1GiB", "--cache-min-free=50%"}, disk - floor, "world.fs", 7, "--cache-min-free"},
-		"not the tree's": {[]string{"--cache-size=24MiB", "--cache-min-free=0"}, 24 << 20, "trace.messages", 0, ""},
+		"limit": {[]string{"--cache-size=24MiB", "--cache-min-free=0"}, 24 << 20,
+			"world.fs", 7, "--cache-size"},
+		"floor": {[]string{"--cache-size=1GiB", "--cache-min-free=50%"}, disk - floor,
+			"world.fs", 7, "--cache-min-free"},
+		"not the tree's": {[]string{"--cache-size=24MiB", "--cache-min-free=0"}, 24 << 20,
+			"trace.messages", 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
 			dir := filepath.Join(e.Tmpfs("disk", disk), "cache")
 			options := append([]string{"--cache-dir=" + dir}, tt.options...)
-			files := imgbuild.Folders(1, 82, func(n int) imgbuild.Content { return imgbuild.Noise{Seed: uint64(n), Len: 200_000} })
-			e.Run(append([]string{"warm", e.Push(harness.Build(t, imgbuild.Spec{Seq: files}))}, options...)...).Want(t, 0)
+			files := imgbuild.Folders(1, 82,
+				func(n int) imgbuild.Content { return imgbuild.Noise{Seed: uint64(n), Len: 200_000} })
+			e.Run(append([]string{"warm", e.Push(harness.Build(t, imgbuild.Spec{Seq: files}))},
+				options...)...).Want(t, 0)
 			before := onDisk(dir)
 			if before < 90 {
 				t.Fatalf("%d blobs in the cache", before)
 			}
 			img := harness.Build(t, imgbuild.Spec{
-				Entries: []imgbuild.Entry{plainFile("evil")}, Top: map[string][]byte{"trace.messages": []byte("evil\n")},
+				Entries: []imgbuild.Entry{plainFile("evil")},
+				Top:     map[string][]byte{"trace.messages": []byte("evil\n")},
 			})
 			img.Layer(img.Digest(tt.field)).SetWire(bomb(3 << 30 >> 17))
 			good := img.Signature
@@ -117,7 +123,8 @@ func TestBombs(t *testing.T) {
 				r := e.Run(append([]string{ref, mnt}, options...)...).Want(t, tt.code, words...)
 				if tt.code == 0 {
 					m := e.Mounted(ref, mnt)
-					if _, err := os.ReadFile(m.Path(imgbuild.TopPaths[tt.field])); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) {
+					if _, err := os.ReadFile(m.Path(imgbuild.TopPaths[tt.field])); !errors.Is(err,
+						syscall.EIO) && !errors.Is(err, syscall.ENOSPC) {
 						t.Errorf("the bomb reads: %v", err)
 					}
 					if got := string(m.Read("world/fs/evil")); got != "evil" {
@@ -140,13 +147,15 @@ func TestBombs(t *testing.T) {
 func TestTooLargeForCache(t *testing.T) {
 	t.Parallel()
 	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{
-		imgbuild.File("a", "0644", imgbuild.Text("a")), imgbuild.File("large", "0644", imgbuild.Pattern{Seed: 1, Len: 30 << 20}),
+		imgbuild.File("a", "0644", imgbuild.Text("a")),
+		imgbuild.File("large", "0644", imgbuild.Pattern{Seed: 1, Len: 30 << 20}),
 	}})
 	for name, tt := range map[string]struct {
 		options []string
 		says    []string
 	}{
-		"limit": {[]string{"--cache-size=20MiB", "--cache-min-free=0"}, []string{"31457280", "20971520", "--cache-size"}},
+		"limit": {[]string{"--cache-size=20MiB", "--cache-min-free=0"},
+			[]string{"31457280", "20971520", "--cache-size"}},
 		"floor": {[]string{"--cache-min-free=50%"}, []string{"31457280", "--cache-min-free"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ func nothingSent(t *testing.T, e *harness.Env) {
 	}
 }
 
-// TestCaptureUnreadable has a file, then a folder, that an ordinary user may not read: an error that names it.
+// TestCaptureUnreadable has a file, then a folder, that an ordinary user may not read: an error
+// that names it.
 func TestCaptureUnreadable(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"sub/secret", "sub"} {
@@ -26,7 +27,8 @@ func TestCaptureUnreadable(t *testing.T) {
 		e.MakeDir("home/p/sub")
 		e.WriteFile("home/p/sub/secret", []byte("x"), 0o600)
 		e.Sh(`chmod 0 "$1"`, e.Path("home/p/"+name)).Want(t, 0)
-		e.Run("push", e.Path("home/p"), e.Registry().Ref("team/new", "v1")).Want(t, 1, e.Path("home/p/"+name), "permission denied")
+		e.Run("push", e.Path("home/p"), e.Registry().Ref("team/new", "v1")).Want(t, 1,
+			e.Path("home/p/"+name), "permission denied")
 		nothingSent(t, e)
 		e.Sh(`chmod 700 "$1"`, e.Path("home/p/"+name)).Want(t, 0)
 		e.Run("push", e.Path("home/p"), e.Registry().Ref("team/new", "v1")).Want(t, 0)
@@ -41,12 +43,13 @@ func TestCaptureChanging(t *testing.T) {
 	log := e.WriteFile("home/p/growing.log", []byte(strings.Repeat("line\n", 8<<20)), 0o600)
 	writer := e.Command("bash", "-c", `while :; do echo more >> "$1"; done`, "bash", log)
 	defer writer.Kill()
-	e.Run("push", e.Path("home/p"), e.Registry().Ref("team/new", "v1")).Want(t, 1, log, "changed while it was read")
+	e.Run("push", e.Path("home/p"), e.Registry().Ref("team/new", "v1")).Want(t, 1, log,
+		"changed while it was read")
 	nothingSent(t, e)
 }
 
-// TestCaptureSpecial has what no image holds: it is left out with a warning that names it. Symlinks that lead in a circle
-// are recorded, not followed.
+// TestCaptureSpecial has what no image holds: it is left out with a warning that names it. Symlinks
+// that lead in a circle are recorded, not followed.
 func TestCaptureSpecial(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -61,7 +64,8 @@ test "$(id -u)" != 0 || mknod null c 1 3`, e.Path("home/p")).Want(t, 0)
 		dst := e.Registry().Ref("team/new", "v1")
 		r := e.Run("push", e.Path("home/p"), dst).Want(t, 0)
 		for _, name := range special {
-			if !strings.Contains(r.Stderr, "left out") || !strings.Contains(r.Stderr, e.Path("home/p/"+name)) {
+			if !strings.Contains(r.Stderr, "left out") ||
+				!strings.Contains(r.Stderr, e.Path("home/p/"+name)) {
 				t.Errorf("no warning names %s: %v", name, r)
 			}
 		}

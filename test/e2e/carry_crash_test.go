@@ -20,7 +20,8 @@ func TestPullSurvivesPowerCut(t *testing.T) {
 			if dest == "store:" {
 				place = dest
 			}
-			there := strings.TrimSpace(e.Run("pull", "-q", e.Push(harness.Fixture(t, "many")), place).Want(t, 0).Stdout)
+			there := strings.TrimSpace(e.Run("pull", "-q", e.Push(harness.Fixture(t, "many")),
+				place).Want(t, 0).Stdout)
 			disk.Cut()
 			disk.Restore("rw")
 			e.Run("exists", there).Want(t, 0)

@@ -13,8 +13,8 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// wholeBlobs fails the test for every file below dir whose name is a digest and whose bytes are not that blob's, and for
-// every file of another name that is not in allowed.
+// wholeBlobs fails the test for every file below dir whose name is a digest and whose bytes are not
+// that blob's, and for every file of another name that is not in allowed.
 func wholeBlobs(t *testing.T, dir string, allowed ...string) (blobs int) {
 	t.Helper()
 	dec, err := zstd.NewReader(nil)
@@ -56,8 +56,8 @@ func wholeBlobs(t *testing.T, dir string, allowed ...string) (blobs int) {
 	return blobs
 }
 
-// TestPullIntoFullDisk pulls into a disk that is too small: exit code 7, nothing half under a final name, no image. When
-// there is room the pull goes on.
+// TestPullIntoFullDisk pulls into a disk that is too small: exit code 7, nothing half under a final
+// name, no image. When there is room the pull goes on.
 func TestPullIntoFullDisk(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -66,7 +66,8 @@ func TestPullIntoFullDisk(t *testing.T) {
 		disk := e.Tmpfs("full", 200<<10)
 		e.Set("PF_STORE", disk+"/store")
 		for dest, folder := range map[string]string{
-			"file://" + disk + "/f": disk + "/f", "oci-layout:" + disk + "/l": disk + "/l", "store:": disk + "/store",
+			"file://" + disk + "/f": disk + "/f", "oci-layout:" + disk + "/l": disk + "/l",
+			"store:": disk + "/store",
 		} {
 			if err := unix.Mount("", disk, "", unix.MS_REMOUNT, "size=200k"); err != nil {
 				t.Fatal(err)
@@ -86,7 +87,8 @@ func TestPullIntoFullDisk(t *testing.T) {
 			if got := carry(t, e, "pull", ref, dest); got.Skipped == 0 || got.Copied == 0 {
 				t.Errorf("%s: the second pull: %+v", dest, got)
 			}
-			wholeBlobs(t, folder, "manifest.json", "manifest.json.sig", "oci-layout", "index.json", img.CID()+".json")
+			wholeBlobs(t, folder, "manifest.json", "manifest.json.sig", "oci-layout", "index.json",
+				img.CID()+".json")
 			e.Run("verify", there).Want(t, 0)
 			if err := os.RemoveAll(folder); err != nil {
 				t.Fatal(err)
@@ -95,7 +97,8 @@ func TestPullIntoFullDisk(t *testing.T) {
 	})
 }
 
-// TestPullIntoReadOnly pulls into a read-only mount, new and where an image is already: exit code 7, nothing changed.
+// TestPullIntoReadOnly pulls into a read-only mount, new and where an image is already: exit code
+// 7, nothing changed.
 func TestPullIntoReadOnly(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

@@ -53,8 +53,8 @@ func sameFiles(t *testing.T, got, want map[string]string) {
 	}
 }
 
-// TestPullEveryDest pulls into each kind of place: the files are those of the reference tool, byte for byte, and a
-// second pull fetches no blob.
+// TestPullEveryDest pulls into each kind of place: the files are those of the reference tool, byte
+// for byte, and a second pull fetches no blob.
 func TestPullEveryDest(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -87,12 +87,14 @@ func TestPullEveryDest(t *testing.T) {
 
 		store := e.Path("home/store")
 		manifests := func(path string) bool {
-			return strings.Contains(path, harness.Fixture(t, "pages").CID()+".zst") || strings.Contains(path, harness.Fixture(t, "minimal").CID()+".zst")
+			return strings.Contains(path, harness.Fixture(t, "pages").CID()+".zst") ||
+				strings.Contains(path, harness.Fixture(t, "minimal").CID()+".zst")
 		}
 		skip := func(path string) bool { return manifests(path) }
 		for _, tag := range []string{"pages", "minimal"} {
 			ref := e.Push(harness.Fixture(t, tag))
-			if got := carry(t, e, "pull", ref, "store:", "--store", store); got.Destination != "store:"+harness.Fixture(t, tag).CID() {
+			if got := carry(t, e, "pull", ref, "store:", "--store",
+				store); got.Destination != "store:"+harness.Fixture(t, tag).CID() {
 				t.Errorf("store: %+v", got)
 			}
 			again("pull", ref, "store:", "--store", store)
@@ -109,8 +111,8 @@ func TestPullEveryDest(t *testing.T) {
 	})
 }
 
-// TestPullGoesOn kills and interrupts pulls; what is there under its final name is whole, and the next pull fetches
-// only the rest.
+// TestPullGoesOn kills and interrupts pulls; what is there under its final name is whole, and the
+// next pull fetches only the rest.
 func TestPullGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
@@ -121,7 +123,8 @@ func TestPullGoesOn(t *testing.T) {
 			ref := e.Push(img)
 			dir := e.Path("home/folder")
 			hold := faultreg.NewHold()
-			rule := e.Registry().On(faultreg.Match{Kind: faultreg.Blob, Method: http.MethodGet, From: 600}, hold.After(20))
+			rule := e.Registry().On(faultreg.Match{Kind: faultreg.Blob, Method: http.MethodGet,
+				From: 600}, hold.After(20))
 			p := e.Start("pull", ref, "file://"+dir)
 			harness.Eventually(t, time.Minute, "8 blobs at once", func() bool { return hold.Waiting() >= 8 })
 			p.Signal(sig)
@@ -209,7 +212,8 @@ func TestPullSignature(t *testing.T) {
 	own := e.WriteFile("own.key", []byte("own"), 0o600)
 	e.Run("pull", ref, "file://"+e.Path("home/x")).Want(t, 4, "signature")
 	carry(t, e, "pull", ref, "file://"+e.Path("home/a"), "--key-file", bike)
-	if got, err := os.ReadFile(e.Path("home/a/manifest.json.sig")); err != nil || string(got) != string(img.Signature) {
+	if got, err := os.ReadFile(e.Path("home/a/manifest.json.sig")); err != nil ||
+		string(got) != string(img.Signature) {
 		t.Errorf("signature %q (%v), want the image's", got, err)
 	}
 	e.Set("PF_FILE_REG_SIGN_KEY", "own")
@@ -217,8 +221,8 @@ func TestPullSignature(t *testing.T) {
 	e.Run("verify", "file://"+e.Path("home/b"), "--key-file", own, "--require-key").Want(t, 0)
 }
 
-// TestCarryInCircles carries an image through every kind of place and back into the registry: the blobs stay the same
-// bytes, so the last push uploads none.
+// TestCarryInCircles carries an image through every kind of place and back into the registry: the
+// blobs stay the same bytes, so the last push uploads none.
 func TestCarryInCircles(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -22,13 +22,20 @@ func TestPushRefusedByTheRegistry(t *testing.T) {
 		fault faultreg.Fault
 		says  string
 	}{
-		{"start of an upload", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost, From: 20}, faultreg.Answer(403, words, "Content-Type", "application/json"), "quota of team"},
-		{"upload", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 20}, faultreg.Answer(413, words, "Content-Type", "application/json"), "quota of team"},
-		{"manifest", faultreg.Match{Kind: faultreg.Manifest, Method: http.MethodPut}, faultreg.Answer(400, words, "Content-Type", "application/json"), "quota of team"},
-		{"everything", faultreg.Match{}, faultreg.Answer(401, words, "Content-Type", "application/json"), "quota of team"},
-		{"upload to another host", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost}, faultreg.Answer(202, "", "Location", "http://127.0.0.9:1/steal?x=secret"), "another host"},
-		{"no location", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost}, faultreg.Answer(202, ""), "location"},
-		{"down for good", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut}, faultreg.Answer(503, "closed for repair"), "closed for repair"},
+		{"start of an upload", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost,
+			From: 20}, faultreg.Answer(403, words, "Content-Type", "application/json"), "quota of team"},
+		{"upload", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 20},
+			faultreg.Answer(413, words, "Content-Type", "application/json"), "quota of team"},
+		{"manifest", faultreg.Match{Kind: faultreg.Manifest, Method: http.MethodPut},
+			faultreg.Answer(400, words, "Content-Type", "application/json"), "quota of team"},
+		{"everything", faultreg.Match{}, faultreg.Answer(401, words, "Content-Type",
+			"application/json"), "quota of team"},
+		{"upload to another host", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost},
+			faultreg.Answer(202, "", "Location", "http://127.0.0.9:1/steal?x=secret"), "another host"},
+		{"no location", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost},
+			faultreg.Answer(202, ""), "location"},
+		{"down for good", faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut},
+			faultreg.Answer(503, "closed for repair"), "closed for repair"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -48,20 +55,25 @@ func TestPushRefusedByTheRegistry(t *testing.T) {
 	}
 }
 
-// TestPushSurvivesFaults has single requests fail in ways that pass: the push ends well, and uploads nothing twice.
+// TestPushSurvivesFaults has single requests fail in ways that pass: the push ends well, and
+// uploads nothing twice.
 func TestPushSurvivesFaults(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	srv := e.Registry()
-	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost, From: 3, Count: 2}, faultreg.Answer(429, "", "Retry-After", "1"))
-	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 2}, faultreg.Answer(502, ""))
+	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPost, From: 3, Count: 2},
+		faultreg.Answer(429, "", "Retry-After", "1"))
+	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 2},
+		faultreg.Answer(502, ""))
 	srv.On(faultreg.Match{Kind: faultreg.Blob, Method: http.MethodHead, From: 7, Count: 1}, faultreg.Drop())
 	// The answer to an upload is lost, not the upload.
-	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 1}, func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
-		next.ServeHTTP(&nowhere{h: http.Header{}}, r)
-		panic(http.ErrAbortHandler)
-	})
-	srv.On(faultreg.Match{Kind: faultreg.Manifest, Method: http.MethodPut, Count: 1}, faultreg.Answer(503, ""))
+	srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 1},
+		func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
+			next.ServeHTTP(&nowhere{h: http.Header{}}, r)
+			panic(http.ErrAbortHandler)
+		})
+	srv.On(faultreg.Match{Kind: faultreg.Manifest, Method: http.MethodPut, Count: 1},
+		faultreg.Answer(503, ""))
 	dst := srv.Ref("team/new", "v1")
 	carry(t, e, "push", "oci-layout:"+harness.FixtureDir(t, "layout")+":basic", dst)
 	created := map[string]int{}
@@ -91,7 +103,8 @@ func TestPushManyAtOnce(t *testing.T) {
 	e := harness.New(t, "")
 	hold := faultreg.NewHold()
 	e.Registry().On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut}, hold.Fault())
-	p := e.Start("push", "oci-layout:"+harness.FixtureDir(t, "layout")+":many", e.Registry().Ref("team/new", "v1"))
+	p := e.Start("push", "oci-layout:"+harness.FixtureDir(t, "layout")+":many",
+		e.Registry().Ref("team/new", "v1"))
 	harness.Eventually(t, time.Minute, "8 uploads at once", func() bool { return hold.Waiting() >= 8 })
 	hold.Release()
 	p.Wait(harness.Limit).Want(t, 0, "1510 copied")
@@ -158,7 +171,8 @@ func TestPushBadSources(t *testing.T) {
 		{[]string{"--store", spoiled("short", cut), store}, 4, "integrity"},
 		{[]string{"--store", spoiled("altered", flip), store}, 4, ""},
 		{[]string{"--store", spoiled("longer", longer), store}, 4, ""},
-		{[]string{"--store", harness.FixtureDir(t, "store"), "store:" + strings.Repeat("a", 64)}, 5, "no image"},
+		{[]string{"--store", harness.FixtureDir(t, "store"), "store:" + strings.Repeat("a", 64)}, 5,
+			"no image"},
 		{[]string{"--store", "/nowhere", store}, 5, "no image"},
 		{[]string{"store:xyz"}, 1, "64 hex"},
 		{[]string{"oci-layout:" + harness.FixtureDir(t, "layout")}, 1, "name one"},

@@ -31,7 +31,8 @@ func carry(t *testing.T, e *harness.Env, args ...string) carried {
 	t.Helper()
 	r := e.Run(append(args, "--json")...).Want(t, 0)
 	var c carried
-	if err := json.Unmarshal([]byte(r.Stdout), &c); err != nil || c.Schema != 1 || c.Blobs != c.Copied+c.Skipped {
+	if err := json.Unmarshal([]byte(r.Stdout), &c); err != nil || c.Schema != 1 ||
+		c.Blobs != c.Copied+c.Skipped {
 		t.Fatalf("%v: %v", err, r)
 	}
 	return c
@@ -80,7 +81,8 @@ func TestPushEverySource(t *testing.T) {
 				img := harness.Fixture(t, tt.tag)
 				dst := e.Registry().Ref("team/new", "v1")
 				got := carry(t, e, append(append([]string{"push"}, tt.source(e, img)...), dst)...)
-				if "sha256:"+strings.TrimPrefix(got.CID, "sha256:") != "sha256:"+strings.TrimPrefix(img.CID(), "sha256:") || got.Copied == 0 {
+				if "sha256:"+strings.TrimPrefix(got.CID,
+					"sha256:") != "sha256:"+strings.TrimPrefix(img.CID(), "sha256:") || got.Copied == 0 {
 					t.Errorf("report: %+v", got)
 				}
 				m := e.Mount(dst)
@@ -92,8 +94,8 @@ func TestPushEverySource(t *testing.T) {
 	}
 }
 
-// TestPushOverTheReference pushes what the reference tool pushed before: nothing is uploaded, and the manifest is the
-// same to the byte.
+// TestPushOverTheReference pushes what the reference tool pushed before: nothing is uploaded, and
+// the manifest is the same to the byte.
 func TestPushOverTheReference(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -119,7 +121,8 @@ func TestPushOverTheReference(t *testing.T) {
 			t.Errorf("%s: %d requests of uploads, want none", tag, n)
 		}
 		if tag == "basic" && got.ManifestDigest != img.ManifestDigest() {
-			t.Errorf("%s: manifest %s, want the reference's %s", tag, got.ManifestDigest, img.ManifestDigest())
+			t.Errorf("%s: manifest %s, want the reference's %s", tag, got.ManifestDigest,
+				img.ManifestDigest())
 		}
 		e.Run("verify", srv.Ref("team/app", tag)).Want(t, 0)
 	}
@@ -132,7 +135,8 @@ func TestPushDecodedSizes(t *testing.T) {
 	img := harness.Fixture(t, "minimal")
 	dst := e.Registry().Ref("team/new", "v1")
 	carry(t, e, "push", "--store", harness.FixtureDir(t, "store"), "store:"+img.CID(), dst)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.Registry().URL()+"/v2/team/new/manifests/v1", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		e.Registry().URL()+"/v2/team/new/manifests/v1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +154,8 @@ func TestPushDecodedSizes(t *testing.T) {
 	}
 	m := e.Mount(dst)
 	sizes := map[string]string{}
-	for _, top := range []string{"model/base", "model/diff.json", "cache/manifest.json", "world/env.json", "world/procs.json", "effects/ledger.jsonl", "trace/messages.jsonl"} {
+	for _, top := range []string{"model/base", "model/diff.json", "cache/manifest.json",
+		"world/env.json", "world/procs.json", "effects/ledger.jsonl", "trace/messages.jsonl"} {
 		data := m.Read(top)
 		sizes[harness.SHA256(data)] = fmt.Sprint(len(data))
 	}
@@ -159,7 +164,8 @@ func TestPushDecodedSizes(t *testing.T) {
 	for i, l := range doc.Layers {
 		name := strings.TrimSuffix(filepath.Base(l.Annotations["org.processfork.path"]), ".zst")
 		size, has := l.Annotations["dev.pfmount.decoded-size"]
-		if want, top := sizes[name]; has && name != tree && (!top || size != want) || !has && (top || name == tree) {
+		if want, top := sizes[name]; has && name != tree && (!top || size != want) ||
+			!has && (top || name == tree) {
 			t.Errorf("layer %d (%s): annotation %q (%t)", i, name, size, has)
 		}
 		if has {
@@ -177,10 +183,12 @@ func TestPushTwoNamesOneDigest(t *testing.T) {
 	e := harness.New(t, "")
 	var entries []imgbuild.Entry
 	for i := range 1000 {
-		entries = append(entries, imgbuild.File(fmt.Sprintf("empty/%04d", i), fmt.Sprintf("0%o", 0o600+i%64), imgbuild.Text("")))
+		entries = append(entries, imgbuild.File(fmt.Sprintf("empty/%04d", i),
+			fmt.Sprintf("0%o", 0o600+i%64), imgbuild.Text("")))
 	}
 	for i := range 50 {
-		entries = append(entries, imgbuild.File(fmt.Sprintf("same/%02d", i), fmt.Sprintf("0%o", 0o644+i%2), imgbuild.Text("one text\n")))
+		entries = append(entries, imgbuild.File(fmt.Sprintf("same/%02d", i),
+			fmt.Sprintf("0%o", 0o644+i%2), imgbuild.Text("one text\n")))
 	}
 	spec := imgbuild.Spec{Entries: entries}
 	img := harness.Build(t, spec)
@@ -208,7 +216,8 @@ func TestPushTooLarge(t *testing.T) {
 	e := harness.New(t, "")
 	var entries []imgbuild.Entry
 	for i := range 16000 {
-		entries = append(entries, imgbuild.File(fmt.Sprintf("d%03d/f%05d", i/100, i), "0644", imgbuild.Text(fmt.Sprintf("file %d\n", i))))
+		entries = append(entries, imgbuild.File(fmt.Sprintf("d%03d/f%05d", i/100, i), "0644",
+			imgbuild.Text(fmt.Sprintf("file %d\n", i))))
 	}
 	spec := imgbuild.Spec{Entries: entries}
 	img := harness.Build(t, spec)
@@ -245,7 +254,8 @@ func TestPushSigning(t *testing.T) {
 		{layout + ":basic", "team-key", "", nil, "", []string{"--key-file", key, "--require-key"}, nil},
 		{store, "", "", nil, "public default key", nil, []string{"--require-key"}},
 		{store, "team-key", "", nil, "", []string{"--key-file", key}, nil},
-		{"file://" + harness.FixtureDir(t, "file-registry"), "team-key", "", nil, "", []string{"--key-file", key}, nil},
+		{"file://" + harness.FixtureDir(t, "file-registry"), "team-key", "", nil, "",
+			[]string{"--key-file", key}, nil},
 	} {
 		dst := e.Registry().Ref("team/new", fmt.Sprintf("v%d", i))
 		set := func(name, value string) {
@@ -286,11 +296,13 @@ func TestExists(t *testing.T) {
 	}{
 		{ref, 0}, {pinned, 0},
 		{e.Registry().Ref("team/app", "none"), 3}, {e.Registry().Ref("team/none", "v1"), 3},
-		{"oci-layout:" + harness.FixtureDir(t, "layout") + ":basic", 0}, {"oci-layout:" + harness.FixtureDir(t, "layout") + ":nix", 3},
+		{"oci-layout:" + harness.FixtureDir(t, "layout") + ":basic", 0},
+		{"oci-layout:" + harness.FixtureDir(t, "layout") + ":nix", 3},
 		{"file://" + harness.FixtureDir(t, "file-registry"), 0}, {"file:///nowhere", 3},
 		{"127.0.0.1:1/a/b:c", 5}, {"a b", 1},
 	} {
-		if r := e.Run("exists", tt.ref); r.Code != tt.code || (r.Stdout == "") != (tt.code != 0 && tt.code != 3) {
+		if r := e.Run("exists", tt.ref); r.Code != tt.code ||
+			(r.Stdout == "") != (tt.code != 0 && tt.code != 3) {
 			t.Errorf("want %d: %v", tt.code, r)
 		}
 		if r := e.Run("exists", "-q", tt.ref); r.Code != tt.code || r.Stdout != "" {
@@ -329,15 +341,18 @@ func TestPushCaptured(t *testing.T) {
 	e.Run("push", e.Path("home/none"), dst).Want(t, 1, "no such file")
 	e.Run("push", key, dst).Want(t, 1, "no directory")
 	e.Run("push", e.Path("home/p"), dst, "--require-key").Want(t, 1, "no key to sign with")
-	e.Run("push", "--agent", "x", "file://"+harness.FixtureDir(t, "file-registry"), dst).Want(t, 1, "is for a directory")
+	e.Run("push", "--agent", "x", "file://"+harness.FixtureDir(t, "file-registry"), dst).Want(t, 1,
+		"is for a directory")
 }
 
-// TestPushInterrupted stops a push by Ctrl-C: it says how to go on, no tag is there, and the next push does the rest.
+// TestPushInterrupted stops a push by Ctrl-C: it says how to go on, no tag is there, and the next
+// push does the rest.
 func TestPushInterrupted(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	hold := faultreg.NewHold()
-	rule := e.Registry().On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 40}, hold.Fault())
+	rule := e.Registry().On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 40},
+		hold.Fault())
 	dst := e.Registry().Ref("team/new", "v1")
 	args := []string{"push", "oci-layout:" + harness.FixtureDir(t, "layout") + ":basic", dst}
 	p := e.Start(args...)

@@ -24,13 +24,16 @@ func TestLs(t *testing.T) {
 			t.Errorf("ls lists %q", top)
 		}
 		asked(t, e.Registry(), "ls", mountSet(img, "model.diff"))
-		if r := e.Run("ls", "-R", "-0", ref, "world/fs").Want(t, 0); strings.Count(r.Stdout, "\x00") != 104 || !strings.Contains(r.Stdout, "\x00world/fs/d0003/f0024.txt\x00") {
+		if r := e.Run("ls", "-R", "-0", ref, "world/fs").Want(t, 0); strings.Count(r.Stdout,
+			"\x00") != 104 || !strings.Contains(r.Stdout, "\x00world/fs/d0003/f0024.txt\x00") {
 			t.Errorf("ls -R -0: %v", r)
 		}
-		if r := e.Run("ls", ref, "-l", "model").Want(t, 0); !strings.Contains(r.Stdout, " ? ") || !strings.Contains(r.Stdout, "diff.json") {
+		if r := e.Run("ls", ref, "-l", "model").Want(t, 0); !strings.Contains(r.Stdout, " ? ") ||
+			!strings.Contains(r.Stdout, "diff.json") {
 			t.Errorf("ls -l does not show an unknown size: %v", r)
 		}
-		if r := e.Run("ls", "-l", ref, "world/fs/d0000/f0007.txt").Want(t, 0); !strings.Contains(r.Stdout, "-rw-r--r--") || !strings.Contains(r.Stdout, " 22 ") {
+		if r := e.Run("ls", "-l", ref, "world/fs/d0000/f0007.txt").Want(t,
+			0); !strings.Contains(r.Stdout, "-rw-r--r--") || !strings.Contains(r.Stdout, " 22 ") {
 			t.Errorf("ls -l of a file: %v", r)
 		}
 		if n := len(e.Registry().Gets(faultreg.Blob)); n > 0 {
@@ -52,7 +55,8 @@ func TestLsOdd(t *testing.T) {
 			t.Errorf("no link target is shown: %v", r)
 		}
 	}
-	got := strings.Split(strings.TrimSuffix(e.Run("ls", "-R", "-0", ref, "world/fs").Want(t, 0).Stdout, "\x00"), "\x00")
+	got := strings.Split(strings.TrimSuffix(e.Run("ls", "-R", "-0", ref, "world/fs").Want(t,
+		0).Stdout, "\x00"), "\x00")
 	var want []string
 	for _, w := range harness.Want(t, "basic") {
 		want = append(want, "world/fs/"+w.Path)
@@ -72,11 +76,13 @@ func TestCat(t *testing.T) {
 		ref := e.Push(img)
 		e.Run("ls", ref).Want(t, 0)
 		e.Registry().Reset()
-		if r := e.Run("cat", ref, "world/fs/d0001/f0003.txt", "/world/fs/one", "manifest.json").Want(t, 0); r.Stdout != "file 23 has the needle\nx"+string(img.Manifest) {
+		if r := e.Run("cat", ref, "world/fs/d0001/f0003.txt", "/world/fs/one",
+			"manifest.json").Want(t, 0); r.Stdout != "file 23 has the needle\nx"+string(img.Manifest) {
 			t.Errorf("cat: %v", r)
 		}
 		asked(t, e.Registry(), "cat", wires(img, "world/fs/d0001/f0003.txt", "world/fs/one"))
-		if r := e.Run("cat", ref, "world/fs/big").Want(t, 0); "sha256:"+harness.SHA256([]byte(r.Stdout)) != img.Digest("world/fs/big") {
+		if r := e.Run("cat", ref, "world/fs/big").Want(t,
+			0); "sha256:"+harness.SHA256([]byte(r.Stdout)) != img.Digest("world/fs/big") {
 			t.Errorf("cat of a large file: %d bytes", len(r.Stdout))
 		}
 		e.Run("cat", ref, "world/fs/link").Want(t, 1, "symlink", "bin/hello")
@@ -87,11 +93,13 @@ func TestCat(t *testing.T) {
 		if r := e.Run("cat", "--offline", ref, "world/fs/one").Want(t, 0); r.Stdout != "x" {
 			t.Errorf("cat --offline of what is cached: %v", r)
 		}
-		if r := e.Sh(`"$1" cat "$2" world/fs/big | head -c 10 | wc -c`, e.Bin, ref); strings.TrimSpace(r.Stdout) != "10" || strings.Contains(r.Stderr, "goroutine") {
+		if r := e.Sh(`"$1" cat "$2" world/fs/big | head -c 10 | wc -c`, e.Bin,
+			ref); strings.TrimSpace(r.Stdout) != "10" || strings.Contains(r.Stderr, "goroutine") {
 			t.Errorf("cat into a pipe that closes: %v", r)
 		}
 		img.Drop(img.Digest("world/fs/d0004/f0000.txt"))
-		e.Run("cat", e.Serve(img), "world/fs/d0004/f0000.txt").Want(t, 4, img.Digest("world/fs/d0004/f0000.txt"))
+		e.Run("cat", e.Serve(img), "world/fs/d0004/f0000.txt").Want(t, 4,
+			img.Digest("world/fs/d0004/f0000.txt"))
 	})
 }
 
@@ -166,7 +174,8 @@ func TestCacheCommands(t *testing.T) {
 		if n := len(blobFiles(t, e)); n >= all {
 			t.Errorf("prune to a size left %d of %d blobs", n, all)
 		}
-		e.Sh(`test "$(du -s -B1 "$1" | cut -f1)" -le 400000 || { du -a "$1"; exit 1; }`, e.CacheDir()).Want(t, 0)
+		e.Sh(`test "$(du -s -B1 "$1" | cut -f1)" -le 400000 || { du -a "$1"; exit 1; }`,
+			e.CacheDir()).Want(t, 0)
 		e.Run("cache", "prune").Want(t, 0)
 		if n := len(blobFiles(t, e)); n != 0 {
 			t.Errorf("prune left %d blobs", n)
@@ -208,7 +217,8 @@ func TestUmount(t *testing.T) {
 		e.Run("umount", e.MakeDir("plain")).Want(t, 6, "not a mount")
 		e.Run("umount", "/proc").Want(t, 6, "not a mount of pfmount")
 		user := e.Command("sh", "-c", `cd "$1" && echo in && exec sleep 300`, "sh", m.Path("world"))
-		harness.Eventually(t, harness.Limit, "a user of the mount", func() bool { return user.Stdout() == "in\n" })
+		harness.Eventually(t, harness.Limit, "a user of the mount",
+			func() bool { return user.Stdout() == "in\n" })
 		e.Run("umount", m.Dir).Want(t, 6, "in use", "sleep")
 		m.Compare("world/fs", harness.Want(t, "minimal"))
 		e.Run("umount", "--lazy", m.Dir).Want(t, 0)

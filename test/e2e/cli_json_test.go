@@ -122,21 +122,26 @@ func TestInspectJSON(t *testing.T) {
 	for _, l := range img.Layers {
 		wire += l.Size
 	}
-	if got.Schema != 1 || got.Reference != ref || got.CID != "sha256:"+img.CID() || got.ManifestDigest != img.ManifestDigest() ||
-		got.Signature.Algorithm != "hmac-sha256" || got.Signature.Key != "default" || got.Missing != 0 || got.Pages != 0 {
+	if got.Schema != 1 || got.Reference != ref || got.CID != "sha256:"+img.CID() ||
+		got.ManifestDigest != img.ManifestDigest() ||
+		got.Signature.Algorithm != "hmac-sha256" || got.Signature.Key != "default" ||
+		got.Missing != 0 || got.Pages != 0 {
 		t.Errorf("inspect says %+v", got)
 	}
-	if got.Files != count["file"] || got.Symlinks != count["symlink"] || got.Layers != len(img.Layers) || got.WireBytes != wire {
+	if got.Files != count["file"] || got.Symlinks != count["symlink"] ||
+		got.Layers != len(img.Layers) || got.WireBytes != wire {
 		t.Errorf("inspect says %+v, want %v, %d layers, %d bytes", got, count, len(img.Layers), wire)
 	}
 	keyed := e.Push(harness.Fixture(t, "keyed"))
 	e.Set("PF_OCI_REG_SIGN_KEY", "bike-team-key")
-	if r := e.Run("inspect", "--json", keyed).Want(t, 0); !regexp.MustCompile(`"key":\s*"given"`).MatchString(r.Stdout) {
+	if r := e.Run("inspect", "--json", keyed).Want(t,
+		0); !regexp.MustCompile(`"key":\s*"given"`).MatchString(r.Stdout) {
 		t.Errorf("the key given is not told: %v", r)
 	}
 	e.Unset("PF_OCI_REG_SIGN_KEY")
 	img.Drop(img.Digest("world/env.json"))
-	if r := e.Run("inspect", "--json", e.Serve(img)).Want(t, 0); !regexp.MustCompile(`"missing":\s*1\b`).MatchString(r.Stdout) {
+	if r := e.Run("inspect", "--json", e.Serve(img)).Want(t,
+		0); !regexp.MustCompile(`"missing":\s*1\b`).MatchString(r.Stdout) {
 		t.Errorf("the missing layer is not told: %v", r)
 	}
 }
@@ -171,10 +176,12 @@ func TestStatusJSON(t *testing.T) {
 		before := m.Status()
 		m.Compare("world/fs", harness.Want(t, "basic"))
 		s := m.Status()
-		if s.Mountpoint != m.Dir || s.Image != m.Ref || s.ManifestDigest != img.ManifestDigest() || s.PID != m.PID || s.Stale {
+		if s.Mountpoint != m.Dir || s.Image != m.Ref || s.ManifestDigest != img.ManifestDigest() ||
+			s.PID != m.PID || s.Stale {
 			t.Errorf("status %+v", s)
 		}
-		if s.FetchedBytes <= before.FetchedBytes || s.CacheMisses <= before.CacheMisses || s.FetchedBytes > s.TotalBytes || s.Goroutines == 0 {
+		if s.FetchedBytes <= before.FetchedBytes || s.CacheMisses <= before.CacheMisses ||
+			s.FetchedBytes > s.TotalBytes || s.Goroutines == 0 {
 			t.Errorf("status before %+v, after reading all %+v", before, s)
 		}
 		total := int64(len(img.OCIManifest())) + img.Config().Size
@@ -184,7 +191,8 @@ func TestStatusJSON(t *testing.T) {
 		if s.TotalBytes != total {
 			t.Errorf("the image has %d bytes with its manifest, status says %d", total, s.TotalBytes)
 		}
-		if r := e.Run("status").Want(t, 0); !strings.Contains(r.Stdout, m.Dir) || !strings.Contains(r.Stdout, m.Ref) {
+		if r := e.Run("status").Want(t, 0); !strings.Contains(r.Stdout, m.Dir) ||
+			!strings.Contains(r.Stdout, m.Ref) {
 			t.Errorf("status lists %v", r)
 		}
 		e.Run("status", e.MakeDir("none")).Want(t, 6, "not a mount")
@@ -223,7 +231,8 @@ func TestVerifyJSON(t *testing.T) {
 		Bytes int64
 		Bad   []struct{ Digest, Error string }
 	}
-	if err := json.Unmarshal([]byte(r.Stdout), &good); err != nil || good.Blobs != len(img.Layers)-1 || good.Bytes == 0 {
+	if err := json.Unmarshal([]byte(r.Stdout), &good); err != nil ||
+		good.Blobs != len(img.Layers)-1 || good.Bytes == 0 {
 		t.Errorf("verify says %+v (%v), the image has %d layers", good, err, len(img.Layers))
 	}
 	if entries, _ := filepath.Glob(e.CacheDir() + "/blobs/*/*"); len(entries) > 0 {
@@ -244,7 +253,8 @@ func TestVerifyJSON(t *testing.T) {
 			t.Errorf("bad: %+v", b)
 		}
 	}
-	if r := e.Run("verify", e.Serve(img)).Want(t, 4); !strings.Contains(r.Stdout, gone) || !strings.Contains(r.Stdout, spoiled) {
+	if r := e.Run("verify", e.Serve(img)).Want(t, 4); !strings.Contains(r.Stdout, gone) ||
+		!strings.Contains(r.Stdout, spoiled) {
 		t.Errorf("not both are named: %v", r)
 	}
 	e.Run("verify", "--manifest", e.Serve(img)).Want(t, 0)
@@ -290,7 +300,8 @@ func TestCacheInfoJSON(t *testing.T) {
 		}
 		return err
 	})
-	if got.Dir != e.CacheDir() || got.LimitBytes != 1<<30 || got.FreeBytes <= 0 || got.UsedBytes < used || got.Blobs != blobs || blobs < len(img.Layers)-1 {
+	if got.Dir != e.CacheDir() || got.LimitBytes != 1<<30 || got.FreeBytes <= 0 ||
+		got.UsedBytes < used || got.Blobs != blobs || blobs < len(img.Layers)-1 {
 		t.Errorf("cache info says %+v; %d blobs, %d bytes are there", got, blobs, used)
 	}
 }

@@ -16,8 +16,9 @@ func TestOptions(t *testing.T) {
 		"before": {"--subdir", "world/fs", "IMAGE", "DIR"}, "equals": {"--subdir=world/fs", "IMAGE", "DIR"},
 		"between": {"IMAGE", "--subdir", "world/fs", "DIR"}, "behind": {"IMAGE", "DIR", "--subdir=world/fs"},
 		"-o": {"-o", "subdir=world/fs", "IMAGE", "DIR"}, "-oX": {"-osubdir=world/fs", "IMAGE", "DIR"},
-		"-o behind":   {"IMAGE", "DIR", "-o", "ro,subdir=world/fs,nodev"},
-		"generic":     {"IMAGE", "DIR", "-o", "rw,_netdev,nofail,noauto,user,x-systemd.automount,nodev,nosuid,subdir=world/fs"},
+		"-o behind": {"IMAGE", "DIR", "-o", "ro,subdir=world/fs,nodev"},
+		"generic": {"IMAGE", "DIR", "-o",
+			"rw,_netdev,nofail,noauto,user,x-systemd.automount,nodev,nosuid,subdir=world/fs"},
 		"underscores": {"IMAGE", "DIR", "-o", "cache_size=1GiB,subdir=world/fs,stall_timeout=10s"},
 		"twice":       {"-o", "cache-size=1GiB", "IMAGE", "DIR", "-o", "subdir=world/fs"},
 		"dashes":      {"--subdir", "world/fs", "--", "IMAGE", "DIR"},
@@ -87,7 +88,8 @@ func TestBadOptions(t *testing.T) {
 }
 
 // commands are all the commands.
-var commands = []string{"", "mount", "umount", "status", "inspect", "ls", "cat", "warm", "verify", "cache", "cache info", "cache prune", "cache verify", "cache clear"}
+var commands = []string{"", "mount", "umount", "status", "inspect", "ls", "cat", "warm", "verify",
+	"cache", "cache info", "cache prune", "cache verify", "cache clear"}
 
 // TestHelp: every command explains itself, with an example and what it cannot do.
 func TestHelp(t *testing.T) {
@@ -97,7 +99,8 @@ func TestHelp(t *testing.T) {
 		var first string
 		for _, form := range [][]string{{"--help"}, {"-h"}, {"x", "--help"}} {
 			r := e.Run(append(strings.Fields(c), form...)...).Want(t, 0)
-			for _, want := range []string{"usage", "example", "limitations", "pfmount " + strings.TrimPrefix(c, "mount")} {
+			for _, want := range []string{"usage", "example", "limitations",
+				"pfmount " + strings.TrimPrefix(c, "mount")} {
 				if !strings.Contains(strings.ToLower(r.Stdout), want) {
 					t.Errorf("pfmount %s %s does not tell %q: %v", c, form, want, r)
 				}
@@ -114,7 +117,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, option := range []string{"--version", "-V"} {
-		if r := e.Run(option).Want(t, 0); !strings.HasPrefix(r.Stdout, "pfmount") || strings.Count(r.Stdout, "\n") != 1 {
+		if r := e.Run(option).Want(t, 0); !strings.HasPrefix(r.Stdout, "pfmount") ||
+			strings.Count(r.Stdout, "\n") != 1 {
 			t.Errorf("%s: %v", option, r)
 		}
 	}
@@ -137,7 +141,8 @@ func TestForeground(t *testing.T) {
 			harness.Each(t, func(t *testing.T, e *harness.Env) {
 				ref, dir := e.Push(harness.Fixture(t, "basic")), e.MountDir()
 				p := e.Start(ref, dir, "-f")
-				harness.Eventually(t, time.Minute, "the mount", func() bool { return strings.Contains(p.Stderr(), "msg=mounted") })
+				harness.Eventually(t, time.Minute, "the mount",
+					func() bool { return strings.Contains(p.Stderr(), "msg=mounted") })
 				m := e.Mounted(ref, dir)
 				if m.PID != p.Cmd.Process.Pid {
 					t.Errorf("process %d serves the mount, %d was started", m.PID, p.Cmd.Process.Pid)

@@ -28,10 +28,13 @@ func TestBubblewrap(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
 			ref, dir := e.Push(harness.Fixture(t, "basic")), e.MountDir()
-			argv := append([]string{"bwrap", "--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
-				"--symlink", "usr/lib64", "/lib64", "--bind", e.Dir, e.Dir, "--dev", "/dev", "--dev-bind", "/dev/fuse", "/dev/fuse", "--proc", "/proc",
+			argv := append([]string{"bwrap", "--ro-bind", "/usr", "/usr", "--ro-bind", "/etc",
+				"/etc", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
+				"--symlink", "usr/lib64", "/lib64", "--bind", e.Dir, e.Dir, "--dev", "/dev",
+				"--dev-bind", "/dev/fuse", "/dev/fuse", "--proc", "/proc",
 				"--cap-add", "CAP_SYS_ADMIN"}, more...)
-			r := e.Command(append(argv, "sh", "-c", lived, "sh", e.Bin, ref, dir)...).Wait(harness.Limit).Want(t, 0)
+			r := e.Command(append(argv, "sh", "-c", lived, "sh", e.Bin, ref,
+				dir)...).Wait(harness.Limit).Want(t, 0)
 			if r.Stdout != readable+"\n" {
 				t.Errorf("mounted %q", r.Stdout)
 			}
@@ -56,7 +59,8 @@ func TestHelperNames(t *testing.T) {
 			e := harness.New(t, harness.User)
 			ref, dir := e.Push(harness.Fixture(t, "minimal")), e.MountDir()
 			bin := e.Path("bin")
-			e.Prefix = private(`mkdir ` + bin + ` && install -m 4755 /usr/bin/fusermount3 ` + bin + `/` + name + ` && ` + withoutHelper)
+			e.Prefix = private(`mkdir ` + bin + ` && install -m 4755 /usr/bin/fusermount3 ` + bin +
+				`/` + name + ` && ` + withoutHelper)
 			e.Set("PATH", bin+":/usr/bin:/bin")
 			e.Sh(`"$1" "$2" "$3"; test -s "$3/manifest.json"; "$1" umount "$3"; ! grep -q " $3 " /proc/self/mountinfo`, e.Bin, ref, dir).Want(t, 0)
 		})
@@ -75,8 +79,8 @@ func TestUnreadableDevice(t *testing.T) {
 	refused(t, e, 6, []string{"/dev/fuse", "permission denied"}, ref, e.MountDir())
 }
 
-// TestPropagation: a mount below a shared folder reaches a container that was there before, its end and its return too,
-// and no copy in the container keeps its process alive.
+// TestPropagation: a mount below a shared folder reaches a container that was there before, its end
+// and its return too, and no copy in the container keeps its process alive.
 func TestPropagation(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -84,11 +88,14 @@ func TestPropagation(t *testing.T) {
 	base := e.Tmpfs("shared", 1<<20)
 	e.Sh(`mount --make-shared "$1" && mkdir "$1/m"`, base).Want(t, 0)
 	dir := base + "/m"
-	other := e.Command("unshare", "-m", "--propagation", "slave", "sh", "-ec", forgetOthers+`; echo ready; exec sleep infinity`, "sh", e.Dir)
+	other := e.Command("unshare", "-m", "--propagation", "slave", "sh", "-ec",
+		forgetOthers+`; echo ready; exec sleep infinity`, "sh", e.Dir)
 	defer other.Kill()
-	harness.Eventually(t, harness.Limit, "the other namespace", func() bool { return strings.Contains(other.Stdout(), "ready") })
+	harness.Eventually(t, harness.Limit, "the other namespace",
+		func() bool { return strings.Contains(other.Stdout(), "ready") })
 	inside := func(script string) harness.Result {
-		return e.Sh(`ns=$1; shift; nsenter -t "$ns" -m sh -euc '`+script+`' sh "$@"`, strconv.Itoa(other.Cmd.Process.Pid), dir)
+		return e.Sh(`ns=$1; shift; nsenter -t "$ns" -m sh -euc '`+script+`' sh "$@"`,
+			strconv.Itoa(other.Cmd.Process.Pid), dir)
 	}
 	for range 2 {
 		e.Run(ref, dir).Want(t, 0)

@@ -9,8 +9,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestCachePrivate: under umask 000 nothing that a mount, its reads and the other commands leave in the cache, the log's
-// folder or the runtime folder may be touched by anybody else.
+// TestCachePrivate: under umask 000 nothing that a mount, its reads and the other commands leave in
+// the cache, the log's folder or the runtime folder may be touched by anybody else.
 func TestCachePrivate(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -36,8 +36,8 @@ func TestCachePrivate(t *testing.T) {
 	})
 }
 
-// TestCacheRefused: a cache folder in which others could plant files is refused, with what to do, before anything is
-// asked for; one that others may only read is closed to them.
+// TestCacheRefused: a cache folder in which others could plant files is refused, with what to do,
+// before anything is asked for; one that others may only read is closed to them.
 func TestCacheRefused(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

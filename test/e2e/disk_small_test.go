@@ -13,8 +13,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// warned gives the warnings and errors in the daemons' logs, that of the signature aside, and fails the test for an error and for
-// two of one kind.
+// warned gives the warnings and errors in the daemons' logs, that of the signature aside, and fails
+// the test for an error and for two of one kind.
 func warned(t *testing.T, e *harness.Env) (kinds []string) {
 	t.Helper()
 	for line := range strings.Lines(e.Logs()) {
@@ -37,7 +37,8 @@ func warned(t *testing.T, e *harness.Env) (kinds []string) {
 // noiseFiles is n files of half a megabyte that does not compress.
 func noiseFiles(n int) (entries []imgbuild.Entry) {
 	for i := range n {
-		entries = append(entries, imgbuild.File(fmt.Sprintf("noise/%03d", i), "0644", imgbuild.Noise{Seed: uint64(i), Len: 500_000}))
+		entries = append(entries, imgbuild.File(fmt.Sprintf("noise/%03d", i), "0644",
+			imgbuild.Noise{Seed: uint64(i), Len: 500_000}))
 	}
 	return entries
 }
@@ -59,8 +60,9 @@ func allRight(t *testing.T, e *harness.Env, m *harness.Mount, img *imgbuild.Imag
 	}
 }
 
-// TestSmallDisk: the cache's disk has 20 MB although the limit is 1 GB, and 100 MB in 200 files are read by eight readers,
-// twice: all are right, eviction makes the room, and one warning of a kind tells where it does not.
+// TestSmallDisk: the cache's disk has 20 MB although the limit is 1 GB, and 100 MB in 200 files are
+// read by eight readers, twice: all are right, eviction makes the room, and one warning of a kind
+// tells where it does not.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -71,7 +73,8 @@ func TestSmallDisk(t *testing.T) {
 			allRight(t, e, m, img, 200)
 			harness.DropCaches(t)
 		}
-		// Too little is free; the disk is full, for the moment between an eviction and the end of its readers; not kept.
+		// Too little is free; the disk is full, for the moment between an eviction and the end of
+		// its readers; not kept.
 		if kinds := warned(t, e); len(kinds) > 3 {
 			t.Errorf("%d warnings: %q", len(kinds), kinds)
 		}
@@ -79,8 +82,8 @@ func TestSmallDisk(t *testing.T) {
 	})
 }
 
-// TestCacheTurns: the cache's folder can no longer be written, or used at all, under a mount that has half of the image
-// in it: everything reads right and a few lines tell.
+// TestCacheTurns: the cache's folder can no longer be written, or used at all, under a mount that
+// has half of the image in it: everything reads right and a few lines tell.
 func TestCacheTurns(t *testing.T) {
 	t.Parallel()
 	folders := func(mode string) func(*testing.T, *harness.Env, string) {
@@ -104,7 +107,8 @@ func TestCacheTurns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			harness.Each(t, func(t *testing.T, e *harness.Env) {
-				img := harness.Build(t, imgbuild.Spec{Entries: noiseFiles(40), Seq: imgbuild.Folders(2, 100, lines(200, 16))})
+				img := harness.Build(t, imgbuild.Spec{Entries: noiseFiles(40),
+					Seq: imgbuild.Folders(2, 100, lines(200, 16))})
 				disk := e.Tmpfs("disk", 200<<20)
 				m := e.Mount(e.Serve(img), "--cache-dir="+filepath.Join(disk, "cache"))
 				e.Sh(`cat "$1"/world/fs/d0000/*`, m.Dir).Want(t, 0)
@@ -112,9 +116,11 @@ func TestCacheTurns(t *testing.T) {
 				harness.DropCaches(t)
 				noticed := name == "another's" || e.UID() != 0 // root may do what mode 0 forbids
 				if noticed && name != "unwritable" {           // that is noticed when a blob is to be written
-					harness.Eventually(t, time.Minute, "a warning", func() bool { return len(warned(t, e)) > 0 })
+					harness.Eventually(t, time.Minute, "a warning",
+						func() bool { return len(warned(t, e)) > 0 })
 				}
-				if r := e.Sh(`cat "$1"/world/fs/*/*.txt | sort -u | wc -l`, m.Dir).Want(t, 0); r.Stdout != "200\n" {
+				if r := e.Sh(`cat "$1"/world/fs/*/*.txt | sort -u | wc -l`, m.Dir).Want(t,
+					0); r.Stdout != "200\n" {
 					t.Errorf("small files: %v", r)
 				}
 				allRight(t, e, m, img, 40)

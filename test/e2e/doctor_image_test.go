@@ -30,7 +30,8 @@ func doctor(t *testing.T, e *harness.Env, code int, args ...string) (examined, h
 	t.Helper()
 	r := e.Run(append([]string{"doctor", "--json"}, args...)...).Want(t, code)
 	var got examined
-	if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil || got.Schema != 1 || time.Since(got.Time) > time.Hour {
+	if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil || got.Schema != 1 ||
+		time.Since(got.Time) > time.Hour {
 		t.Fatalf("%v, schema %d: %v", err, got.Schema, r)
 	}
 	return got, r
@@ -58,8 +59,8 @@ func (x examined) text(name string) string {
 	return ""
 }
 
-// snapshot lists all that lies below an Env's folder, with modes and times; the folder itself and that for temporary files
-// are made and left by many.
+// snapshot lists all that lies below an Env's folder, with modes and times; the folder itself and
+// that for temporary files are made and left by many.
 func snapshot(e *harness.Env) (list []string) {
 	filepath.WalkDir(e.Dir, func(path string, _ fs.DirEntry, err error) error {
 		if fi, ierr := os.Lstat(path); err == nil && ierr == nil && path != e.Dir && path != e.Path("tmp") {
@@ -72,7 +73,8 @@ func snapshot(e *harness.Env) (list []string) {
 
 // steps puts the outcomes of the way to an image's checks into one text.
 func steps(outcomes string) []string {
-	names := []string{"reference", "route", "credentials", "manifest", "signature", "top-level", "blob", "total"}
+	names := []string{"reference", "route", "credentials", "manifest", "signature", "top-level",
+		"blob", "total"}
 	list := []string{}
 	for i, o := range strings.Fields(outcomes) {
 		list = append(list, names[i]+" "+o)
@@ -80,8 +82,8 @@ func steps(outcomes string) []string {
 	return list
 }
 
-// TestDoctorImage: what doctor says of the way to an image, with everything that can be wrong there; nothing is left
-// behind, and no cache is filled.
+// TestDoctorImage: what doctor says of the way to an image, with everything that can be wrong
+// there; nothing is left behind, and no cache is filled.
 func TestDoctorImage(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -93,10 +95,12 @@ func TestDoctorImage(t *testing.T) {
 	}{
 		{"all well", func(s *site, _ *faultreg.Server) (string, []string) { return "", nil }, 0,
 			"ok ok ok ok warn ok ok ok", map[string]string{
-				"route": "registry.test:5000/v2/team/app/", "credentials": "none", "signature": "public default key", "blob": "verified",
+				"route": "registry.test:5000/v2/team/app/", "credentials": "none",
+				"signature": "public default key", "blob": "verified",
 			}},
 		{"no reference", func(s *site, _ *faultreg.Server) (string, []string) { return "nothing", nil }, 1,
-			"fail skipped skipped skipped skipped skipped skipped", map[string]string{"reference": "not an image reference"}},
+			"fail skipped skipped skipped skipped skipped skipped",
+			map[string]string{"reference": "not an image reference"}},
 		{"broken hosts.toml", func(s *site, _ *faultreg.Server) (string, []string) {
 			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("\nca = own.pem\n"))
 			return "", nil
@@ -106,15 +110,19 @@ func TestDoctorImage(t *testing.T) {
 			return "", nil
 		}, 0, "ok ok warn ok warn ok ok ok", map[string]string{"credentials": "auth.json"}},
 		{"a registry that wants a login", func(_ *site, srv *faultreg.Server) (string, []string) {
-			srv.On(faultreg.Match{Kind: faultreg.Manifest}, faultreg.Answer(401, "", "WWW-Authenticate", "Basic realm=x"))
+			srv.On(faultreg.Match{Kind: faultreg.Manifest},
+				faultreg.Answer(401, "", "WWW-Authenticate", "Basic realm=x"))
 			return "", nil
-		}, 5, "ok ok ok fail skipped skipped skipped", map[string]string{"credentials": "none", "manifest": "docker login"}},
+		}, 5, "ok ok ok fail skipped skipped skipped",
+			map[string]string{"credentials": "none", "manifest": "docker login"}},
 		{"no such host", func(s *site, _ *faultreg.Server) (string, []string) { return "none.invalid:5000/team/app:v1", nil }, 5,
 			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "getent hosts"}},
 		{"nobody listens", func(s *site, _ *faultreg.Server) (string, []string) { return "registry.test:1/team/app:v1", nil }, 5,
-			"ok ok ok fail skipped skipped skipped", map[string]string{"manifest": "connection refused: registry failed -> check that the host is up"}},
+			"ok ok ok fail skipped skipped skipped",
+			map[string]string{"manifest": "connection refused: registry failed -> check that the host is up"}},
 		{"a mirror that is down", func(s *site, _ *faultreg.Server) (string, []string) {
-			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[host.\"https://mirror.test:1\"]\ncapabilities = [\"pull\", \"resolve\"]\n"))
+			s.etcFile("containerd/certs.d/_default/hosts.toml",
+				[]byte("[host.\"https://mirror.test:1\"]\ncapabilities = [\"pull\", \"resolve\"]\n"))
 			return "", nil
 		}, 0, "ok ok ok ok warn ok ok ok", map[string]string{
 			"route": "mirror.test:1/v2/team/app/ (pull, resolve), then",

@@ -74,8 +74,10 @@ func TestDoctorJSON(t *testing.T) {
 	e.Set("HTTPS_PROXY", "http://u:S3CRET@proxy.example:3128")
 	e.Set("OCI_BEARER", "S3CRET")
 	got, r := doctor(t, e, 0, m.Ref)
-	if strings.Contains(r.Stdout+r.Stderr, "S3CRET") || !strings.Contains(got.text("proxies"), "HTTPS_PROXY http://proxy.example:3128") ||
-		!strings.Contains(got.text("environment"), "OCI_BEARER") || !strings.Contains(got.text("credentials"), "the token in OCI_BEARER") {
+	if strings.Contains(r.Stdout+r.Stderr, "S3CRET") ||
+		!strings.Contains(got.text("proxies"), "HTTPS_PROXY http://proxy.example:3128") ||
+		!strings.Contains(got.text("environment"), "OCI_BEARER") ||
+		!strings.Contains(got.text("credentials"), "the token in OCI_BEARER") {
 		t.Errorf("secrets, or what hides them: %v", r)
 	}
 	golden(t, r, `checks[].name string
@@ -108,12 +110,14 @@ version string`)
 	if want := strings.Split(doctorShape, "\n"); !slices.Equal(lines, want) {
 		t.Errorf("got the shape\n%s\nwant\n%s", strings.Join(lines, "\n"), doctorShape)
 	}
-	if !strings.Contains(got.text("manifest"), img.ManifestDigest()) || !strings.Contains(got.text("cache"), e.CacheDir()) {
+	if !strings.Contains(got.text("manifest"), img.ManifestDigest()) ||
+		!strings.Contains(got.text("cache"), e.CacheDir()) {
 		t.Errorf("no digest, or no cache folder: %v", r)
 	}
 }
 
-// TestDoctorUsers: without an image, as root and as an ordinary user, all is well; as text it is one line a check, in ASCII.
+// TestDoctorUsers: without an image, as root and as an ordinary user, all is well; as text it is
+// one line a check, in ASCII.
 func TestDoctorUsers(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -123,7 +127,8 @@ func TestDoctorUsers(t *testing.T) {
 			t.Errorf("doctor changed files:\n%q\n%q", before, after)
 		}
 		lines := strings.Split(strings.TrimSpace(r.Stdout), "\n")
-		if len(lines) != 10 || strings.ContainsFunc(r.Stdout, func(r rune) bool { return r >= 0x7f || r < ' ' && r != '\n' }) {
+		if len(lines) != 10 || strings.ContainsFunc(r.Stdout,
+			func(r rune) bool { return r >= 0x7f || r < ' ' && r != '\n' }) {
 			t.Errorf("%d lines: %v", len(lines), r)
 		}
 		for _, line := range lines {
@@ -147,9 +152,14 @@ func TestDoctorMachine(t *testing.T) {
 		{"cache in a file", func(e *harness.Env) []string {
 			return []string{"--cache-dir", e.WriteFile("file", nil, 0o600) + "/below"}
 		}, 7, "cache", []string{"not a directory", "--cache-dir"}},
-		{"cache of another user", func(e *harness.Env) []string { return []string{"--cache-dir", "/usr/lib"} }, 7, "cache", []string{"permission denied", "--cache-dir"}},
-		{"a proxy that is none", func(e *harness.Env) []string { e.Set("HTTP_PROXY", "odd://u:S3CRET@x"); return nil }, 1, "proxies", []string{"HTTP_PROXY"}},
-		{"bad size", func(e *harness.Env) []string { return []string{"--cache-size", "much"} }, 1, "cache", []string{"--cache-size"}},
+		{"cache of another user",
+			func(e *harness.Env) []string { return []string{"--cache-dir", "/usr/lib"} }, 7,
+			"cache", []string{"permission denied", "--cache-dir"}},
+		{"a proxy that is none",
+			func(e *harness.Env) []string { e.Set("HTTP_PROXY", "odd://u:S3CRET@x"); return nil },
+			1, "proxies", []string{"HTTP_PROXY"}},
+		{"bad size", func(e *harness.Env) []string { return []string{"--cache-size", "much"} }, 1,
+			"cache", []string{"--cache-size"}},
 	}
 	for _, tt := range tests {
 		e := harness.New(t, harness.User)
@@ -171,7 +181,8 @@ func TestDoctorStale(t *testing.T) {
 	e := harness.New(t, "")
 	m := e.Mount(e.Push(harness.Fixture(t, "basic")))
 	m.Kill9()
-	if got, _ := doctor(t, e, 0); !strings.Contains(got.text("mounts"), m.Dir) || !strings.Contains(got.text("mounts"), "pfmount umount") {
+	if got, _ := doctor(t, e, 0); !strings.Contains(got.text("mounts"), m.Dir) ||
+		!strings.Contains(got.text("mounts"), "pfmount umount") {
 		t.Errorf("got %q", got.text("mounts"))
 	}
 	e.Run("umount", m.Dir).Want(t, 0)
@@ -216,7 +227,8 @@ func TestDoctorInterrupted(t *testing.T) {
 	if r := p.Wait(30 * time.Second); r.Code != 130 {
 		t.Errorf("want exit 130: %v", r)
 	}
-	if got, r := doctor(t, e, 5, "--stall-timeout", "1s", ref); !strings.Contains(got.text("manifest"), "no byte arrived in time") {
+	if got, r := doctor(t, e, 5, "--stall-timeout", "1s",
+		ref); !strings.Contains(got.text("manifest"), "no byte arrived in time") {
 		t.Errorf("got %v", r)
 	}
 }

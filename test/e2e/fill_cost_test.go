@@ -13,12 +13,14 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// diskCalls are the system calls by which a file gets into the cache. Those of network and scheduler depend on the machine.
+// diskCalls are the system calls by which a file gets into the cache. Those of network and
+// scheduler depend on the machine.
 const diskCalls = "openat,openat2,close,flock,pread64,pwrite64,ftruncate,fchmod,fchmodat,utimensat,mkdirat,renameat,renameat2," +
 	"linkat,unlinkat,fsync,fdatasync,sync_file_range,fallocate"
 
-// TestFillCost counts what a small file costs on its way into the cache: one request, and so many system calls on the
-// disk. A lock, a sync or an open more for each of a tree's files would show here.
+// TestFillCost counts what a small file costs on its way into the cache: one request, and so many
+// system calls on the disk. A lock, a sync or an open more for each of a tree's files would show
+// here.
 func TestFillCost(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "") // strace needs root
@@ -35,7 +37,8 @@ func TestFillCost(t *testing.T) {
 	srv := e.Registry()
 	srv.Reset()
 	out := filepath.Join(e.Dir, "calls")
-	e.Command("strace", "-f", "-qq", "-c", "-o", out, "-e", "trace="+diskCalls, e.Bin, "warm", ref).Wait(harness.Limit).Want(t, 0)
+	e.Command("strace", "-f", "-qq", "-c", "-o", out, "-e", "trace="+diskCalls, e.Bin, "warm",
+		ref).Wait(harness.Limit).Want(t, 0)
 
 	calls, all := countCalls(t, out), 0
 	for _, n := range calls {

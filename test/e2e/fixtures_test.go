@@ -119,7 +119,8 @@ func compareBlobs(t *testing.T, m *harness.Mount, img *imgbuild.Image) {
 	}
 }
 
-// TestKeyed: which keys open an image that was signed with a key, and one that was signed with the public one.
+// TestKeyed: which keys open an image that was signed with a key, and one that was signed with the
+// public one.
 func TestKeyed(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -136,11 +137,16 @@ func TestKeyed(t *testing.T) {
 		{"file with newline", "keyed", nil, "bike-team-key\n", nil, 0, ""},
 		{"file with CR LF", "keyed", nil, "bike-team-key\r\n", nil, 0, ""},
 		{"file with two newlines", "keyed", nil, "bike-team-key\n\n", nil, 4, "signature"},
-		{"file beats variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": "other"}, "bike-team-key", nil, 0, ""},
-		{"wrong variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": "other"}, "", nil, 4, "signature"},
-		{"variable with newline", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": "bike-team-key\n"}, "", nil, 4, "signature"},
-		{"empty variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": ""}, "", nil, 1, "PF_OCI_REG_SIGN_KEY"},
-		{"folders' variable", "keyed", map[string]string{"PF_FILE_REG_SIGN_KEY": "bike-team-key"}, "", nil, 4, "signature"},
+		{"file beats variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": "other"},
+			"bike-team-key", nil, 0, ""},
+		{"wrong variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": "other"}, "", nil, 4,
+			"signature"},
+		{"variable with newline", "keyed",
+			map[string]string{"PF_OCI_REG_SIGN_KEY": "bike-team-key\n"}, "", nil, 4, "signature"},
+		{"empty variable", "keyed", map[string]string{"PF_OCI_REG_SIGN_KEY": ""}, "", nil, 1,
+			"PF_OCI_REG_SIGN_KEY"},
+		{"folders' variable", "keyed", map[string]string{"PF_FILE_REG_SIGN_KEY": "bike-team-key"},
+			"", nil, 4, "signature"},
 		{"empty file", "keyed", nil, "\n", nil, 1, "key"},
 		{"skipped", "keyed", nil, "", []string{"--insecure-skip-verify"}, 0, ""},
 		{"public, warned", "minimal", nil, "", nil, 0, "key"},

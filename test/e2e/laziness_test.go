@@ -46,7 +46,8 @@ func wires(img *imgbuild.Image, paths ...string) map[string]int {
 
 // mountSet is what mounting asks for: config, signature and the small top-level blobs.
 func mountSet(img *imgbuild.Image, but ...string) map[string]int {
-	fields := slices.DeleteFunc(slices.Clone(imgbuild.TopFields[:]), func(f string) bool { return slices.Contains(but, f) })
+	fields := slices.DeleteFunc(slices.Clone(imgbuild.TopFields[:]),
+		func(f string) bool { return slices.Contains(but, f) })
 	m := wires(img, fields...)
 	m[img.Config().Digest] = 1
 	m[img.Layers[0].Digest] = 1
@@ -107,7 +108,8 @@ func TestOneRound(t *testing.T) {
 	for _, f := range imgbuild.TopFields {
 		tops[img.WireOf(f)] = true
 	}
-	srv.On(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return tops[x.Ref] }}, hold.Fault())
+	srv.On(faultreg.Match{Kind: faultreg.Blob,
+		Where: func(x *faultreg.Exchange) bool { return tops[x.Ref] }}, hold.Fault())
 	dir := e.MountDir()
 	p := e.Start(ref, dir)
 	harness.Eventually(t, time.Minute, fmt.Sprintf("%d requests at once", len(tops)), func() bool {
@@ -134,7 +136,8 @@ func Test32Readers(t *testing.T) {
 		srv.On(faultreg.Match{Ref: img.WireOf("world/fs/a")}, hold.After(1000))
 		var readers []*harness.Process
 		for i := range 32 {
-			readers = append(readers, e.Command("sha256sum", m.Path([]string{"world/fs/a", "world/fs/b"}[i%2])))
+			readers = append(readers, e.Command("sha256sum",
+				m.Path([]string{"world/fs/a", "world/fs/b"}[i%2])))
 		}
 		harness.Eventually(t, time.Minute, "the download", func() bool { return hold.Waiting() == 1 })
 		// The first reader may have begun the download; it is killed while it waits.
@@ -190,11 +193,13 @@ func TestSecondMount(t *testing.T) {
 		onMount, onRead := readAll(forkRef, "fork-a")
 		for digest, n := range onRead {
 			if cached[digest] || n != 1 {
-				t.Errorf("the fork's mount asked %d times for %s, which the base has: %v", n, digest, cached[digest])
+				t.Errorf("the fork's mount asked %d times for %s, which the base has: %v", n,
+					digest, cached[digest])
 			}
 		}
 		if len(onMount) == 0 || len(onRead) > 8 {
-			t.Errorf("the fork's mount asked for %d blobs, with reads for %d; few have changed", len(onMount), len(onRead))
+			t.Errorf("the fork's mount asked for %d blobs, with reads for %d; few have changed",
+				len(onMount), len(onRead))
 		}
 	})
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// covered is a mount over which a tmpfs was moved that is older than it, so that the mount table lists the cover first.
+// covered is a mount over which a tmpfs was moved that is older than it, so that the mount table
+// lists the cover first.
 type covered struct {
 	*harness.Mount
 	env  *harness.Env
@@ -47,8 +48,8 @@ func (c *covered) kept(t *testing.T, ours int) {
 	}
 }
 
-// TestCovered: with another file system moved over a mount, nothing of ours takes that away, whatever ends or begins; the
-// mount below can be unmounted once it is seen again.
+// TestCovered: with another file system moved over a mount, nothing of ours takes that away,
+// whatever ends or begins; the mount below can be unmounted once it is seen again.
 func TestCovered(t *testing.T) {
 	t.Parallel()
 	live := func(*harness.Mount) {}
@@ -58,13 +59,18 @@ func TestCovered(t *testing.T) {
 		before func(m *harness.Mount)
 		act    func(t *testing.T, c *covered)
 	}{
-		"umount":          {live, func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", c.Dir) }},
-		"umount --lazy":   {live, func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", "--lazy", c.Dir) }},
-		"umount of stale": {dead, func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", c.Dir) }},
-		"remount":         {dead, func(t *testing.T, c *covered) { refused(t, c.env, 6, []string{"not empty"}, c.Ref, c.Dir) }},
+		"umount": {live,
+			func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", c.Dir) }},
+		"umount --lazy": {live,
+			func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", "--lazy", c.Dir) }},
+		"umount of stale": {dead,
+			func(t *testing.T, c *covered) { refused(t, c.env, 6, says, "umount", c.Dir) }},
+		"remount": {dead,
+			func(t *testing.T, c *covered) { refused(t, c.env, 6, []string{"not empty"}, c.Ref, c.Dir) }},
 		"SIGTERM": {live, func(t *testing.T, c *covered) {
 			c.stop(t, syscall.SIGTERM)
-			if said := c.env.Logs(); !strings.Contains(said, "cannot be unmounted") || !strings.Contains(said, "the-cover") {
+			if said := c.env.Logs(); !strings.Contains(said, "cannot be unmounted") ||
+				!strings.Contains(said, "the-cover") {
 				t.Errorf("the log:\n%s", said)
 			}
 		}},
@@ -92,7 +98,8 @@ func (c *covered) stop(t *testing.T, s syscall.Signal) {
 	if err := syscall.Kill(c.PID, s); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, endRoom*endBound, "the end of daemon and guard", func() bool { return len(harness.Pids(c.env.Bin)) == 0 })
+	harness.Eventually(t, endRoom*endBound, "the end of daemon and guard",
+		func() bool { return len(harness.Pids(c.env.Bin)) == 0 })
 }
 
 // reap runs a command and waits for what it leaves in the background, too: it prints how each ended.
@@ -105,8 +112,9 @@ while True:
     except ChildProcessError: break
     print('command' if pid == first else 'background', os.waitstatus_to_exitcode(status), flush=True)`
 
-// TestAborted: a connection that the kernel drops while a file is open ends the process with an error, and the dead mount
-// is gone. Where the mount goes with its connection, that is an end like any other.
+// TestAborted: a connection that the kernel drops while a file is open ends the process with an
+// error, and the dead mount is gone. Where the mount goes with its connection, that is an end like
+// any other.
 func TestAborted(t *testing.T) {
 	t.Parallel()
 	const control = `unshare -m --propagation private sh -euc '
@@ -134,7 +142,8 @@ echo 1 >/sys/fs/fuse/connections/$1/abort' sh "$(awk -v d="$1" '$5 == d {split($
 					}
 					p := e.Command(append(argv, ref, dir)...)
 					harness.Eventually(t, harness.Limit, "the mount", func() bool {
-						return strings.Contains(p.Stdout(), "command 0") || strings.Contains(p.Stderr(), "msg=mounted")
+						return strings.Contains(p.Stdout(), "command 0") ||
+							strings.Contains(p.Stderr(), "msg=mounted")
 					})
 					u := &used{Mount: e.Mounted(ref, dir), env: e}
 					if tt.busy {
@@ -147,7 +156,8 @@ echo 1 >/sys/fs/fuse/connections/$1/abort' sh "$(awk -v d="$1" '$5 == d {split($
 					if foreground {
 						who, said = "command", r.Stderr
 					}
-					if !strings.Contains(r.Stdout, fmt.Sprintf("%s %d\n", who, tt.code)) || !strings.Contains(said, tt.says) {
+					if !strings.Contains(r.Stdout, fmt.Sprintf("%s %d\n", who, tt.code)) ||
+						!strings.Contains(said, tt.says) {
 						t.Errorf("want exit code %d of the %s and %q: %v\n%s", tt.code, who, tt.says, r, said)
 					}
 					if left := u.leftovers(t); len(left) > 0 {

@@ -17,8 +17,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestKilledDaemon: what a killed daemon leaves, in each state, is cleared by umount and by a mount at the same
-// place, without further words; where nobody uses it, by plain tools too.
+// TestKilledDaemon: what a killed daemon leaves, in each state, is cleared by umount and by a mount
+// at the same place, without further words; where nobody uses it, by plain tools too.
 func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
 	for _, use := range uses {
@@ -63,7 +63,8 @@ func TestKilledDaemon(t *testing.T) {
 					if lines := harness.MountLines(t, u.Dir); len(lines) > 0 {
 						t.Errorf("left: %v", lines)
 					}
-					if files, _ := filepath.Glob(e.Path("run/pfmount/*")); len(files) > 0 && strings.Contains(script, `"$1"`) {
+					if files, _ := filepath.Glob(e.Path("run/pfmount/*")); len(files) > 0 &&
+						strings.Contains(script, `"$1"`) {
 						t.Errorf("sockets left: %v", files)
 					}
 				})
@@ -103,7 +104,8 @@ func TestLiveIsKept(t *testing.T) {
 
 // bugs are panics that the crash build has: in the call of a reader, and in the goroutine of a fill.
 var bugs = []struct{ file, line, add string }{
-	{"fusefs/tree.go", "	target, ok := f.ix.Link(f.row(in.NodeId))\n", "	if target == \"bug in a call\" {\n		panic(target)\n	}\n"},
+	{"fusefs/tree.go", "	target, ok := f.ix.Link(f.row(in.NodeId))\n",
+		"	if target == \"bug in a call\" {\n		panic(target)\n	}\n"},
 	{"fetch/image.go", "func (im *Image) Blob(ctx context.Context, d pfimg.Digest, size int64, w artifact.Sink) error {\n", "	if size == 4242 {\n		panic(\"bug in a fill\")\n	}\n"},
 }
 
@@ -140,7 +142,8 @@ var buggy = sync.OnceValues(func() ([]byte, error) {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", filepath.Join(dir, "pfmount"), "./cmd/pfmount")
+	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o",
+		filepath.Join(dir, "pfmount"), "./cmd/pfmount")
 	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build with bugs: %w\n%s", err, text)
@@ -148,8 +151,8 @@ var buggy = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(filepath.Join(dir, "pfmount"))
 })
 
-// TestCrash: a panic in a call, in a fill, or anywhere, a fatal signal: the stack is in the log, readers get an error, and
-// nothing is left, busy or not.
+// TestCrash: a panic in a call, in a fill, or anywhere, a fatal signal: the stack is in the log,
+// readers get an error, and nothing is left, busy or not.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	program, err := buggy()
@@ -168,13 +171,15 @@ func TestCrash(t *testing.T) {
 					e.Bin = e.WriteFile("pfmount-bug", program, 0o755)
 					spec := lifeSpec()
 					spec.Entries = append(spec.Entries,
-						imgbuild.Symlink("link", "bug in a call"), imgbuild.File("bad", "0644", imgbuild.Noise{Seed: 9, Len: 4242}))
+						imgbuild.Symlink("link", "bug in a call"), imgbuild.File("bad", "0644",
+							imgbuild.Noise{Seed: 9, Len: 4242}))
 					img := harness.Build(t, spec)
 					ref, dir := e.Push(img), e.MountDir()
 					var p *harness.Process
 					if foreground {
 						p = e.Start("-f", ref, dir)
-						harness.Eventually(t, time.Minute, "the mount", func() bool { return len(harness.MountLines(t, dir)) > 0 })
+						harness.Eventually(t, time.Minute, "the mount",
+							func() bool { return len(harness.MountLines(t, dir)) > 0 })
 					} else {
 						e.Run(ref, dir).Want(t, 0)
 					}
@@ -193,7 +198,8 @@ func TestCrash(t *testing.T) {
 					if foreground {
 						said = p.Wait(harness.Limit).Stderr
 					}
-					if !strings.Contains(said, tt.stack) || !strings.Contains(said, "crashed: unmounted") || strings.Count(said, tt.stack) > 3 {
+					if !strings.Contains(said, tt.stack) ||
+						!strings.Contains(said, "crashed: unmounted") || strings.Count(said, tt.stack) > 3 {
 						t.Errorf("what is said of the crash:\n%s", said)
 					}
 					if files, _ := filepath.Glob(e.Path("run/pfmount/*")); len(files) > 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// endBound is the documented time in which a mount ends, whatever began that; tests allow it endRoom times, since they
-// run beside each other on small machines.
+// endBound is the documented time in which a mount ends, whatever began that; tests allow it
+// endRoom times, since they run beside each other on small machines.
 const (
 	endBound = 5 * time.Second
 	endRoom  = 4
@@ -44,7 +44,8 @@ func lively(t *testing.T, e *harness.Env) *used {
 	img := harness.Build(t, lifeSpec())
 	m := e.Mount(e.Push(img), "--stall-timeout", "5m")
 	m.Read("world/fs/fast")
-	u := &used{Mount: m, env: e, hold: faultreg.NewHold(), sum: strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")}
+	u := &used{Mount: m, env: e, hold: faultreg.NewHold(),
+		sum: strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")}
 	e.Registry().On(faultreg.Match{Ref: img.WireOf("world/fs/slow")}, u.hold.After(1000))
 	return u
 }
@@ -53,7 +54,8 @@ func lively(t *testing.T, e *harness.Env) *used {
 func (u *used) keep(t *testing.T, script string) {
 	t.Helper()
 	u.user = u.env.Command("sh", "-ec", script+"; echo ready; exec sleep 600", "sh", u.Path("world/fs"))
-	harness.Eventually(t, time.Minute, "the mount's user", func() bool { return u.user.Stdout() == "ready\n" })
+	harness.Eventually(t, time.Minute, "the mount's user",
+		func() bool { return u.user.Stdout() == "ready\n" })
 }
 
 // read starts a reader and waits until its download stands still.
@@ -100,8 +102,8 @@ var ends = []struct {
 	{"pfmount umount --lazy", `"$3" umount --lazy "$2"`, false},
 }
 
-// TestEnd: each way to end a mount, in each state it can be in. Within the bound there is no mount, process, socket or
-// partial file; readers get their bytes or an error.
+// TestEnd: each way to end a mount, in each state it can be in. Within the bound there is no mount,
+// process, socket or partial file; readers get their bytes or an error.
 func TestEnd(t *testing.T) {
 	t.Parallel()
 	for _, end := range ends {
@@ -111,7 +113,8 @@ func TestEnd(t *testing.T) {
 					u := lively(t, e)
 					defer u.hold.Release()
 					use.begin(t, u)
-					r := e.Command("sh", "-ec", end.script, "sh", fmt.Sprint(u.PID), u.Dir, e.Bin).Wait(harness.Limit)
+					r := e.Command("sh", "-ec", end.script, "sh", fmt.Sprint(u.PID), u.Dir,
+						e.Bin).Wait(harness.Limit)
 					if end.plain && use.busy {
 						u.refused(t, r)
 						return
@@ -210,7 +213,8 @@ func TestEndWithBytes(t *testing.T) {
 	}
 }
 
-// TestRemountAfterLazy: a mount made where another was just detached lazily keeps its socket when the first one ends.
+// TestRemountAfterLazy: a mount made where another was just detached lazily keeps its socket when
+// the first one ends.
 func TestRemountAfterLazy(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -218,7 +222,8 @@ func TestRemountAfterLazy(t *testing.T) {
 		u.keep(t, `exec 3<"$1"/fast`)
 		e.Sh(`umount -l "$1"`, u.Dir).Want(t, 0)
 		e.Run(u.Ref, u.Dir).Want(t, 0)
-		harness.Eventually(t, endRoom*endBound, "end of the first mount", func() bool { return !harness.Alive(u.PID) })
+		harness.Eventually(t, endRoom*endBound, "end of the first mount",
+			func() bool { return !harness.Alive(u.PID) })
 		u.user.Kill()
 		second := u.Status()
 		if second.PID == u.PID || second.PID == 0 || second.Stale {
@@ -240,7 +245,8 @@ func TestLivesOn(t *testing.T) {
 		m.Read("world/fs/fast")
 		hold := faultreg.NewHold()
 		e.Registry().On(faultreg.Match{Ref: img.WireOf("world/fs/slow"), Count: 1}, hold.After(1000))
-		reader := e.Command("sh", "-c", `sha256sum <"$1" || exec sha256sum <"$1"`, "sh", m.Path("world/fs/slow"))
+		reader := e.Command("sh", "-c", `sha256sum <"$1" || exec sha256sum <"$1"`, "sh",
+			m.Path("world/fs/slow"))
 		harness.Eventually(t, time.Minute, "the download", func() bool { return hold.Waiting() == 1 })
 		for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGSTOP} {
 			if err := syscall.Kill(m.PID, s); err != nil {
@@ -253,15 +259,16 @@ func TestLivesOn(t *testing.T) {
 		if err := syscall.Kill(m.PID, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		if r := reader.Wait(harness.Limit).Want(t, 0); !strings.HasPrefix(r.Stdout, strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")) {
+		if r := reader.Wait(harness.Limit).Want(t, 0); !strings.HasPrefix(r.Stdout,
+			strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")) {
 			t.Errorf("read over a stop: %v", r)
 		}
 		m.Unmount()
 	})
 }
 
-// TestForegroundHangUp: a mount in the foreground of a terminal lives on when the terminal is closed, and still ends by
-// a signal.
+// TestForegroundHangUp: a mount in the foreground of a terminal lives on when the terminal is
+// closed, and still ends by a signal.
 func TestForegroundHangUp(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

@@ -29,7 +29,8 @@ func TestFirstReaderKilled(t *testing.T) {
 		for _, p := range others {
 			harness.Eventually(t, time.Minute, "an open file and a wait for it", func() bool {
 				pid := p.Cmd.Process.Pid
-				return slices.Contains(harness.FDs(t, pid), u.Path("world/fs/slow")) && harness.State(pid) != "R"
+				return slices.Contains(harness.FDs(t, pid), u.Path("world/fs/slow")) &&
+					harness.State(pid) != "R"
 			})
 		}
 		u.user.Kill()
@@ -39,14 +40,16 @@ func TestFirstReaderKilled(t *testing.T) {
 				t.Errorf("one of the others: %v", r)
 			}
 		}
-		if n := e.Registry().Count(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return x.Bytes > 1000 }}); n != 1 {
+		if n := e.Registry().Count(faultreg.Match{Kind: faultreg.Blob,
+			Where: func(x *faultreg.Exchange) bool { return x.Bytes > 1000 }}); n != 1 {
 			t.Errorf("%d downloads", n)
 		}
 	})
 }
 
-// TestWedgedRegistry: a registry that takes connections and never answers holds up the reads that need it, and nothing
-// else: not names, attributes, cached reads, other mounts, status, or the unmount.
+// TestWedgedRegistry: a registry that takes connections and never answers holds up the reads that
+// need it, and nothing else: not names, attributes, cached reads, other mounts, status, or the
+// unmount.
 func TestWedgedRegistry(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
@@ -68,17 +71,20 @@ func TestWedgedRegistry(t *testing.T) {
 		harness.Eventually(t, time.Minute, "a wedged registry", func() bool { return hold.Waiting() >= 32 })
 		harness.DropCaches(t)
 		for _, script := range []string{
-			`ls -lR "$1"`, `stat "$1"/world/fs/slow/150`, `cat "$1"/world/fs/fast`, `df "$1"`, `find "$1" -name fast`,
+			`ls -lR "$1"`, `stat "$1"/world/fs/slow/150`, `cat "$1"/world/fs/fast`, `df "$1"`,
+			`find "$1" -name fast`,
 			`cat "$2"/manifest.json; ls -lR "$2"`, `tar cf - -C "$2" world | wc -c`,
 		} {
-			e.Command("timeout", "60", "sh", "-ec", script, "sh", m.Dir, other.Dir).Wait(harness.Limit).Want(t, 0)
+			e.Command("timeout", "60", "sh", "-ec", script, "sh", m.Dir,
+				other.Dir).Wait(harness.Limit).Want(t, 0)
 		}
 		begin := time.Now()
 		if s := m.Status(); s.PID != m.PID || s.Stale {
 			t.Errorf("status: %+v", s)
 		}
 		t.Logf("status took %v", time.Since(begin))
-		if r := e.Run("status", "--check", m.Dir).Want(t, 0); !strings.Contains(r.Stdout, "not known: "+m.Ref) || r.Took > time.Minute {
+		if r := e.Run("status", "--check", m.Dir).Want(t, 0); !strings.Contains(r.Stdout,
+			"not known: "+m.Ref) || r.Took > time.Minute {
 			t.Errorf("status --check of a tag whose registry does not answer: %v", r)
 		}
 		other.Unmount()
@@ -89,15 +95,16 @@ func TestWedgedRegistry(t *testing.T) {
 			p.Kill()
 		}
 		hold.Release()
-		harness.Eventually(t, time.Minute, "goroutines as before", func() bool { return m.Status().Goroutines <= base+8 })
+		harness.Eventually(t, time.Minute, "goroutines as before",
+			func() bool { return m.Status().Goroutines <= base+8 })
 		begin = time.Now()
 		m.Unmount()
 		t.Logf("unmount took %.2f of the bound", time.Since(begin).Seconds()/endBound.Seconds())
 	})
 }
 
-// storm is a library that has every program interrupted a thousand times a second, by a signal that it handles and that
-// does not restart system calls.
+// storm is a library that has every program interrupted a thousand times a second, by a signal that
+// it handles and that does not restart system calls.
 const storm = `
 #include <signal.h>
 #include <string.h>
@@ -150,7 +157,8 @@ func TestSignalStorm(t *testing.T) {
 		m := e.Mount(ref)
 		git := func(args ...string) {
 			t.Helper()
-			e.Command(append([]string{"timeout", "170", "env", "LD_PRELOAD=" + lib, "git", "-c", "safe.directory=*"}, args...)...).Wait(harness.Limit).Want(t, 0)
+			e.Command(append([]string{"timeout", "170", "env", "LD_PRELOAD=" + lib, "git", "-c",
+				"safe.directory=*"}, args...)...).Wait(harness.Limit).Want(t, 0)
 		}
 		git("-C", m.Path("world/fs"), "status", "--short")
 		git("clone", "-q", "--no-hardlinks", m.Path("world/fs"), e.Path("home/clone"))

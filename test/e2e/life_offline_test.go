@@ -11,8 +11,8 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestWithoutRegistry: a mount while the registry is away, or may not be asked: from the cache with a warning, where the
-// cache has what it takes and today's keys accept it.
+// TestWithoutRegistry: a mount while the registry is away, or may not be asked: from the cache with
+// a warning, where the cache has what it takes and today's keys accept it.
 func TestWithoutRegistry(t *testing.T) {
 	t.Parallel()
 	gone := func(e *harness.Env) { e.Registry().Stop() }
@@ -26,17 +26,25 @@ func TestWithoutRegistry(t *testing.T) {
 		code    int
 		says    string
 	}{
-		"gone, known":            {true, gone, nil, 0, "opened from the cache"},
-		"gone, not known":        {false, gone, nil, 5, "refused"},
-		"wedged, known":          {true, wedged, []string{"--stall-timeout", "2s"}, 0, "opened from the cache"},
-		"wedged, not known":      {false, wedged, []string{"--stall-timeout", "2s"}, 5, "no byte arrived"},
-		"offline, known":         {true, func(*harness.Env) {}, []string{"--offline"}, 0, "opened from the cache"},
-		"offline, not known":     {false, func(*harness.Env) {}, []string{"--offline"}, 5, "offline"},
-		"gone, another key":      {true, gone, []string{"--key-file", "key"}, 4, "signature"},
-		"offline, another key":   {true, func(*harness.Env) {}, []string{"--offline", "--key-file", "key"}, 4, "signature"},
-		"offline, key required":  {true, func(*harness.Env) {}, []string{"--offline", "--require-key"}, 1, "key"},
-		"answers with an error":  {true, func(e *harness.Env) { e.Registry().On(faultreg.Match{}, faultreg.Answer(500, "")) }, nil, 0, "opened from the cache"},
-		"answers that it is not": {true, func(e *harness.Env) { e.Registry().On(faultreg.Match{}, faultreg.Answer(404, "")) }, nil, 5, "404"},
+		"gone, known":     {true, gone, nil, 0, "opened from the cache"},
+		"gone, not known": {false, gone, nil, 5, "refused"},
+		"wedged, known": {true, wedged, []string{"--stall-timeout", "2s"}, 0,
+			"opened from the cache"},
+		"wedged, not known": {false, wedged, []string{"--stall-timeout", "2s"}, 5, "no byte arrived"},
+		"offline, known": {true, func(*harness.Env) {}, []string{"--offline"}, 0,
+			"opened from the cache"},
+		"offline, not known": {false, func(*harness.Env) {}, []string{"--offline"}, 5, "offline"},
+		"gone, another key":  {true, gone, []string{"--key-file", "key"}, 4, "signature"},
+		"offline, another key": {true, func(*harness.Env) {},
+			[]string{"--offline", "--key-file", "key"}, 4, "signature"},
+		"offline, key required": {true, func(*harness.Env) {},
+			[]string{"--offline", "--require-key"}, 1, "key"},
+		"answers with an error": {true,
+			func(e *harness.Env) { e.Registry().On(faultreg.Match{}, faultreg.Answer(500, "")) },
+			nil, 0, "opened from the cache"},
+		"answers that it is not": {true,
+			func(e *harness.Env) { e.Registry().On(faultreg.Match{}, faultreg.Answer(404, "")) },
+			nil, 5, "404"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			harness.Once(t, func(t *testing.T, e *harness.Env) {
@@ -64,7 +72,8 @@ func TestWithoutRegistry(t *testing.T) {
 				if got := string(m.Read("world/fs/fast")); got != "fast\n" {
 					t.Errorf("what is cached: %q", got)
 				}
-				if _, err := m.ReadErr("world/fs/slow"); err == nil || !strings.Contains(err.Error(), "input/output error") {
+				if _, err := m.ReadErr("world/fs/slow"); err == nil ||
+					!strings.Contains(err.Error(), "input/output error") {
 					t.Errorf("what is not cached: %v, want EIO", err)
 				}
 				if r := e.Run("status", m.Dir).Want(t, 0); !strings.Contains(r.Stdout, "offline") {
@@ -75,8 +84,8 @@ func TestWithoutRegistry(t *testing.T) {
 	}
 }
 
-// TestTagMoves: a mount keeps its digest when its tag moves on; status says so when it is asked to look, and says of what
-// it cannot tell why.
+// TestTagMoves: a mount keeps its digest when its tag moves on; status says so when it is asked to
+// look, and says of what it cannot tell why.
 func TestTagMoves(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
@@ -108,7 +117,8 @@ func TestTagMoves(t *testing.T) {
 				t.Fatalf("%v: %v", err, r)
 			}
 			got := all.Mounts[0]
-			if string(got.TagMoved) != want || got.TagDigest != digest || got.Digest != old.ManifestDigest() || (got.TagError != "") != (digest == "?") {
+			if string(got.TagMoved) != want || got.TagDigest != digest ||
+				got.Digest != old.ManifestDigest() || (got.TagError != "") != (digest == "?") {
 				if digest == "?" && string(got.TagMoved) == want && got.TagError != "" {
 					return
 				}
@@ -126,7 +136,8 @@ func TestTagMoves(t *testing.T) {
 		check(tagged, "true", next.ManifestDigest())
 		check(pinned, "null", "")
 		tagged.Compare("world/fs", harness.Want(t, "basic"))
-		if r := e.Run("status", "--check", tagged.Dir).Want(t, 0); !strings.Contains(r.Stdout, "moved on to "+next.ManifestDigest()) {
+		if r := e.Run("status", "--check", tagged.Dir).Want(t, 0); !strings.Contains(r.Stdout,
+			"moved on to "+next.ManifestDigest()) {
 			t.Errorf("status: %v", r)
 		}
 		if r := e.Run("status", "--json", tagged.Dir).Want(t, 0); strings.Contains(r.Stdout, "tag_moved") {

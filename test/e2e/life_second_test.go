@@ -47,15 +47,18 @@ func TestSecondSignal(t *testing.T) {
 		{"verify", opens + `exec "$bin" verify --ca-file "$fifo" "$ref"`, syscall.SYS_OPENAT},
 		{"exists", opens + `exec "$bin" exists --ca-file "$fifo" "$ref"`, syscall.SYS_OPENAT},
 		{"doctor", opens + `exec "$bin" doctor --ca-file "$fifo" "$ref"`, syscall.SYS_OPENAT},
-		{"pull", opens + `exec "$bin" pull --ca-file "$fifo" "$ref" "oci-layout:$dir/new:v1"`, syscall.SYS_OPENAT},
-		{"push", opens + `exec "$bin" push --ca-file "$fifo" "oci-layout:$layout:minimal" "$ref"`, syscall.SYS_OPENAT},
+		{"pull", opens + `exec "$bin" pull --ca-file "$fifo" "$ref" "oci-layout:$dir/new:v1"`,
+			syscall.SYS_OPENAT},
+		{"push", opens + `exec "$bin" push --ca-file "$fifo" "oci-layout:$layout:minimal" "$ref"`,
+			syscall.SYS_OPENAT},
 		{"cat", opens + `exec 3<>"$fifo"; exec "$bin" cat "$ref" world/fs/large >&3`, syscall.SYS_WRITE},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
 			ref, dir := e.Push(img), e.MountDir()
-			p := e.Command("sh", "-ec", tt.script, "sh", e.Bin, ref, e.Path("fifo"), dir, e.CopyFixture("layout"))
+			p := e.Command("sh", "-ec", tt.script, "sh", e.Bin, ref, e.Path("fifo"), dir,
+				e.CopyFixture("layout"))
 			harness.Eventually(t, time.Minute, "the wait", func() bool { return inCall(e.Bin, tt.call) })
 			p.Signal(syscall.SIGINT)
 			time.Sleep(time.Second) // the signals of programs that send one twice come together
@@ -66,7 +69,8 @@ func TestSecondSignal(t *testing.T) {
 			if r := p.Wait(harness.Limit); r.Code != 130 {
 				t.Errorf("ended by %v", r)
 			}
-			harness.Eventually(t, time.Minute, "the end of its processes", func() bool { return len(harness.Pids(e.Bin)) == 0 })
+			harness.Eventually(t, time.Minute, "the end of its processes",
+				func() bool { return len(harness.Pids(e.Bin)) == 0 })
 			if lines := harness.MountLines(t, dir); len(lines) != 0 {
 				t.Errorf("left: %v", lines)
 			}

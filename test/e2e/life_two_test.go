@@ -41,8 +41,9 @@ func TestTwoMounts(t *testing.T) {
 	})
 }
 
-// TestFailingNeighbour: two mounts share a cache, and the registry of one answers no more. Its reader waits on; what was
-// begun ahead of that reader makes way for the readers of the other mount, who get all from their own registry.
+// TestFailingNeighbour: two mounts share a cache, and the registry of one answers no more. Its
+// reader waits on; what was begun ahead of that reader makes way for the readers of the other
+// mount, who get all from their own registry.
 func TestFailingNeighbour(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]faultreg.Fault{
@@ -58,13 +59,16 @@ func TestFailingNeighbour(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { other.Close() })
-			failing, well := e.Mount(ref, "--stall-timeout", "10s"), e.Mount(strings.Replace(ref, e.Registry().Host(), other.Host(), 1), "--prefetch=none")
-			files := slices.DeleteFunc(img.Paths(), func(p string) bool { return !strings.HasPrefix(p, "world/fs/") })
+			failing, well := e.Mount(ref, "--stall-timeout",
+				"10s"), e.Mount(strings.Replace(ref, e.Registry().Host(), other.Host(), 1), "--prefetch=none")
+			files := slices.DeleteFunc(img.Paths(),
+				func(p string) bool { return !strings.HasPrefix(p, "world/fs/") })
 			slices.Sort(files)
 			for _, p := range files[:3] {
 				failing.Read(p) // opens a window
 			}
-			harness.Eventually(t, time.Minute, "the end of what was fetched ahead", func() bool { return e.Registry().InFlight() == 0 })
+			harness.Eventually(t, time.Minute, "the end of what was fetched ahead",
+				func() bool { return e.Registry().InFlight() == 0 })
 			rule := e.Registry().On(faultreg.Match{Kind: faultreg.Blob}, fault)
 			before := e.Registry().Gets(faultreg.Blob)
 			next := slices.IndexFunc(files, func(p string) bool { return before[img.WireOf(p)] == 0 })
@@ -96,8 +100,8 @@ func paths(m *harness.Mount, names []string) (list []string) {
 	return list
 }
 
-// TestMountsInMounts: a mount on a folder of another file system that is mounted itself, also of one of ours: the inner
-// one keeps the outer one busy, and is told as the holder.
+// TestMountsInMounts: a mount on a folder of another file system that is mounted itself, also of
+// one of ours: the inner one keeps the outer one busy, and is told as the holder.
 func TestMountsInMounts(t *testing.T) {
 	t.Parallel()
 	t.Run("in tmpfs", func(t *testing.T) {
@@ -111,7 +115,8 @@ func TestMountsInMounts(t *testing.T) {
 			m.Unmount()
 		})
 	})
-	outerSpec := imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.Dir("empty", "0755"), imgbuild.File("a", "0644", imgbuild.Text("a"))}}
+	outerSpec := imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.Dir("empty", "0755"),
+		imgbuild.File("a", "0644", imgbuild.Text("a"))}}
 	t.Run("in ours, as root", func(t *testing.T) {
 		t.Parallel()
 		e := harness.New(t, "")
@@ -136,7 +141,8 @@ func TestMountsInMounts(t *testing.T) {
 		t.Parallel()
 		e := harness.New(t, harness.User)
 		outer := e.Mount(e.Push(harness.Build(t, outerSpec)))
-		refused(t, e, 6, []string{"permission denied"}, e.Push(harness.Fixture(t, "minimal")), outer.Path("world/fs/empty"))
+		refused(t, e, 6, []string{"permission denied"}, e.Push(harness.Fixture(t, "minimal")),
+			outer.Path("world/fs/empty"))
 		outer.Unmount()
 	})
 }
@@ -165,7 +171,9 @@ func TestFiftyMounts(t *testing.T) {
 		const n = 50
 		refs, dirs := make([]string, n), make([]string, n)
 		for i := range n {
-			refs[i] = e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Text(fmt.Sprint(i)))}}))
+			refs[i] = e.Push(harness.Build(t,
+				imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644",
+					imgbuild.Text(fmt.Sprint(i)))}}))
 			dirs[i] = e.MountDir()
 		}
 		var wg sync.WaitGroup
@@ -193,17 +201,20 @@ func TestFiftyMounts(t *testing.T) {
 		if len(pids) != n || len(status) != n {
 			t.Errorf("%d processes, %d mounts in status", len(pids), len(status))
 		}
-		e.Command(append([]string{"sh", "-ec", `bin=$1; shift; for d; do "$bin" umount "$d"; done`, "sh", e.Bin}, dirs...)...).Wait(harness.Limit).Want(t, 0)
-		harness.Eventually(t, time.Minute, "the end of all", func() bool { return len(harness.Pids(e.Bin)) == 0 })
+		e.Command(append([]string{"sh", "-ec", `bin=$1; shift; for d; do "$bin" umount "$d"; done`,
+			"sh", e.Bin}, dirs...)...).Wait(harness.Limit).Want(t, 0)
+		harness.Eventually(t, time.Minute, "the end of all",
+			func() bool { return len(harness.Pids(e.Bin)) == 0 })
 	})
 }
 
-// TestStatusOfOthers: root is told the state of a user's mount as the user is, alive and stale, and can end both; the user
-// sees of root's only that it is there.
+// TestStatusOfOthers: root is told the state of a user's mount as the user is, alive and stale, and
+// can end both; the user sees of root's only that it is there.
 func TestStatusOfOthers(t *testing.T) {
 	t.Parallel()
 	root, user := harness.New(t, ""), harness.New(t, harness.User)
-	theirs, ours := user.Mount(user.Push(harness.Fixture(t, "minimal"))), root.Mount(root.Push(harness.Fixture(t, "basic")))
+	theirs, ours := user.Mount(user.Push(harness.Fixture(t,
+		"minimal"))), root.Mount(root.Push(harness.Fixture(t, "basic")))
 	s := statusOf(t, root, user.Dir)[theirs.Dir]
 	if s.PID != theirs.PID || s.Image != theirs.Ref || s.ManifestDigest == "" || s.Stale {
 		t.Errorf("root is told of the user's mount %+v", s)
@@ -249,8 +260,8 @@ func elsewhere(t *testing.T, e *harness.Env, propagation string) (pid int, end f
 	return cmd.Process.Pid, end
 }
 
-// TestCopiedMount: a container that copied the mount goes on reading after the unmount outside, which says so; the process
-// ends with the container.
+// TestCopiedMount: a container that copied the mount goes on reading after the unmount outside,
+// which says so; the process ends with the container.
 func TestCopiedMount(t *testing.T) {
 	t.Parallel()
 	for _, script := range []string{`"$1" umount "$2"`, `umount -l "$2"`} {
@@ -264,9 +275,11 @@ func TestCopiedMount(t *testing.T) {
 			if strings.Contains(script, "$1") && !strings.Contains(r.Stderr, "mount namespace") {
 				t.Errorf("umount says nothing of the copy: %v", r)
 			}
-			harness.Eventually(t, time.Minute, "a word in the log", func() bool { return strings.Contains(e.Logs(), "a copy of the mount") })
+			harness.Eventually(t, time.Minute, "a word in the log",
+				func() bool { return strings.Contains(e.Logs(), "a copy of the mount") })
 			time.Sleep(endBound + time.Second) // the process would have ended by now
-			in := e.Command("nsenter", "-t", fmt.Sprint(pid), "-m", "sha256sum", m.Path("world/fs/slow")).Wait(harness.Limit).Want(t, 0)
+			in := e.Command("nsenter", "-t", fmt.Sprint(pid), "-m", "sha256sum",
+				m.Path("world/fs/slow")).Wait(harness.Limit).Want(t, 0)
 			if !strings.HasPrefix(in.Stdout, strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")) {
 				t.Errorf("in the container: %v", in)
 			}
@@ -276,8 +289,8 @@ func TestCopiedMount(t *testing.T) {
 	}
 }
 
-// TestOverlaidMount: an overlay over the mount goes on after an unmount of the mount, also with files open, and the
-// process ends with it.
+// TestOverlaidMount: an overlay over the mount goes on after an unmount of the mount, also with
+// files open, and the process ends with it.
 func TestOverlaidMount(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -286,7 +299,8 @@ func TestOverlaidMount(t *testing.T) {
 	merged, _ := overlaid(t, e, m.Path("world/fs"))
 	e.Sh(`umount "$1"`, m.Dir).Want(t, 0)
 	time.Sleep(endBound + time.Second) // the process would have ended by now
-	if r := e.Sh(`sha256sum "$1"/slow`, merged).Want(t, 0); !strings.HasPrefix(r.Stdout, strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")) {
+	if r := e.Sh(`sha256sum "$1"/slow`, merged).Want(t, 0); !strings.HasPrefix(r.Stdout,
+		strings.TrimPrefix(img.Digest("world/fs/slow"), "sha256:")) {
 		t.Errorf("through the overlay: %v", r)
 	}
 	if err := unix.Unmount(merged, 0); err != nil {

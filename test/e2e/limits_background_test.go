@@ -27,17 +27,19 @@ for t in threads: t.join()
 print(len(right))
 `
 
-// TestManyStalled: far more READs wait for a stalled registry than the kernel sends ahead at once. What is cached reads, from the
-// page cache and past it, large and small; names, attributes, links and listings answer; and when the registry goes on every
-// reader gets its bytes.
+// TestManyStalled: far more READs wait for a stalled registry than the kernel sends ahead at once.
+// What is cached reads, from the page cache and past it, large and small; names, attributes, links
+// and listings answer; and when the registry goes on every reader gets its bytes.
 func TestManyStalled(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		const readers = 700
 		img := harness.Build(t, imgbuild.Spec{
 			Entries: []imgbuild.Entry{
-				imgbuild.File("warm", "0644", imgbuild.Text("warm\n")), imgbuild.File("small", "0644", imgbuild.Text("small\n")),
-				imgbuild.File("large", "0644", imgbuild.Pattern{Seed: 1, Len: 3 << 20}), imgbuild.Symlink("link", "warm"),
+				imgbuild.File("warm", "0644", imgbuild.Text("warm\n")),
+				imgbuild.File("small", "0644", imgbuild.Text("small\n")),
+				imgbuild.File("large", "0644", imgbuild.Pattern{Seed: 1, Len: 3 << 20}),
+				imgbuild.Symlink("link", "warm"),
 			},
 			Seq: imgbuild.Folders(readers/100, 100, lines(readers, 16)),
 		})
@@ -50,16 +52,18 @@ func TestManyStalled(t *testing.T) {
 		p := e.Command("/usr/bin/python3", "-c", crowd, m.Path("world/fs"), fmt.Sprint(readers))
 		harness.Eventually(t, time.Minute, "the stalled READs", func() bool { return count() >= readers })
 		for script, want := range map[string]string{
-			`cat "$1/world/fs/warm"`:              "warm\n",
-			`cat "$1/world/fs/small"`:             "small\n",
-			`sha256sum <"$1/world/fs/large"`:      strings.TrimPrefix(img.Digest("world/fs/large"), "sha256:") + "  -\n",
+			`cat "$1/world/fs/warm"`:  "warm\n",
+			`cat "$1/world/fs/small"`: "small\n",
+			`sha256sum <"$1/world/fs/large"`: strings.TrimPrefix(img.Digest("world/fs/large"),
+				"sha256:") + "  -\n",
 			`readlink "$1/world/fs/link"`:         "warm\n",
 			`ls -lR "$1" | grep -c 'f00.*txt'`:    fmt.Sprintln(readers),
 			`find "$1" -name "f00*" -ls | wc -l`:  fmt.Sprintln(readers),
 			`stat -c %s "$1"/world/fs/*/f0001*`:   strings.Repeat("128\n", readers/100),
 			`test -e "$1/absent" || stat -f "$1"`: "",
 		} {
-			r := e.Command("timeout", "-s", "KILL", "60", "bash", "-c", script, "bash", m.Dir).Wait(harness.Limit)
+			r := e.Command("timeout", "-s", "KILL", "60", "bash", "-c", script, "bash",
+				m.Dir).Wait(harness.Limit)
 			if r.Code != 0 || want != "" && r.Stdout != want {
 				t.Errorf("while %d READs wait: %v", count(), r)
 			}

@@ -12,15 +12,17 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// lines is the content of a file of the images below: its number modulo distinct, again and again. holder knows it.
+// lines is the content of a file of the images below: its number modulo distinct, again and again.
+// holder knows it.
 func lines(distinct, repeat int) func(n int) imgbuild.Content {
 	return func(n int) imgbuild.Content {
 		return imgbuild.Text(strings.Repeat(fmt.Sprintf("%07d\n", n%distinct), repeat))
 	}
 }
 
-// holder opens files number argv[2] to argv[3] below argv[1], 100 a folder, keeps them open, and reads one byte of each. When
-// the file argv[6] is there it reads the rest of each; argv[4] and argv[5] are distinct and repeat of lines.
+// holder opens files number argv[2] to argv[3] below argv[1], 100 a folder, keeps them open, and
+// reads one byte of each. When the file argv[6] is there it reads the rest of each; argv[4] and
+// argv[5] are distinct and repeat of lines.
 const holder = `
 import os, resource, sys, time
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -42,19 +44,21 @@ for n, fd, want in files:
 print('right', flush=True)
 `
 
-// hold runs holders of files number 0 to n-1, a few thousand each, until all are open; finish lets them read the rest and
-// checks that they found everything right.
+// hold runs holders of files number 0 to n-1, a few thousand each, until all are open; finish lets
+// them read the rest and checks that they found everything right.
 func hold(t *testing.T, e *harness.Env, m *harness.Mount, n, distinct, repeat int) (finish func()) {
 	t.Helper()
 	const each = 15_000 // below the limit of a process
 	signal := e.Path("go-on")
 	var holders []*harness.Process
 	for first := 0; first < n; first += each {
-		holders = append(holders, e.Command("/usr/bin/python3", "-c", holder, m.Path("world/fs"), fmt.Sprint(first),
+		holders = append(holders, e.Command("/usr/bin/python3", "-c", holder, m.Path("world/fs"),
+			fmt.Sprint(first),
 			fmt.Sprint(min(first+each, n)), fmt.Sprint(distinct), fmt.Sprint(repeat), signal))
 	}
 	for _, p := range holders {
-		harness.Eventually(t, harness.Limit, "the open files", func() bool { return !p.Running() || p.Stdout() == "open\n" })
+		harness.Eventually(t, harness.Limit, "the open files",
+			func() bool { return !p.Running() || p.Stdout() == "open\n" })
 		if !p.Running() {
 			t.Fatalf("the files could not be read: %v", p.Wait(harness.Limit))
 		}
@@ -81,8 +85,8 @@ func back(t *testing.T, m *harness.Mount, start int) {
 	})
 }
 
-// TestFewDescriptors: a daemon that may have 256 descriptors serves 5,000 files that are open at once, and has as
-// many as before when they are closed.
+// TestFewDescriptors: a daemon that may have 256 descriptors serves 5,000 files that are open at
+// once, and has as many as before when they are closed.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
@@ -91,7 +95,8 @@ func TestFewDescriptors(t *testing.T) {
 		if e.UID() != 0 {
 			files = 1000 // it is the same code, and this is slow
 		}
-		ref := e.Serve(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(files/100, 100, lines(files, repeat))}))
+		ref := e.Serve(harness.Build(t,
+			imgbuild.Spec{Seq: imgbuild.Folders(files/100, 100, lines(files, repeat))}))
 		e.Prefix = []string{"prlimit", "--nofile=256"}
 		m := e.Mount(ref)
 		e.Prefix = nil
@@ -108,13 +113,15 @@ func TestFewDescriptors(t *testing.T) {
 	})
 }
 
-// Test100000Open: 100,000 files of a mount are open at once. They cost the daemon nothing by being open: it holds the blobs
-// that were read last, within its bound, and none when they were not used for a while.
+// Test100000Open: 100,000 files of a mount are open at once. They cost the daemon nothing by being
+// open: it holds the blobs that were read last, within its bound, and none when they were not used
+// for a while.
 func Test100000Open(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	const files, distinct, repeat = 100_000, 1000, 16
-	ref := e.Serve(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(files/100, 100, lines(distinct, repeat))}))
+	ref := e.Serve(harness.Build(t,
+		imgbuild.Spec{Seq: imgbuild.Folders(files/100, 100, lines(distinct, repeat))}))
 	e.Prefix = []string{"prlimit", "--nofile=1024"}
 	m := e.Mount(ref)
 	e.Prefix = nil
@@ -122,7 +129,8 @@ func Test100000Open(t *testing.T) {
 	start, rss := len(harness.FDs(t, m.PID)), harness.RSS(t, m.PID)
 	finish := hold(t, e, m, files, distinct, repeat)
 	open, grown := len(harness.FDs(t, m.PID)), harness.RSS(t, m.PID)
-	t.Logf("%d descriptors and %d MB at the start, %d and %d MB with %d files open", start, rss>>20, open, grown>>20, files)
+	t.Logf("%d descriptors and %d MB at the start, %d and %d MB with %d files open", start, rss>>20,
+		open, grown>>20, files)
 	// Half of what remains of 1,024 after 32 for blobs, ten in passing, and the connections.
 	if most := start + 496 + 10 + 32; open > most {
 		t.Errorf("%d descriptors with %d files open, want at most %d", open, files, most)
@@ -134,8 +142,8 @@ func Test100000Open(t *testing.T) {
 	back(t, m, start)
 }
 
-// TestTinyDescriptors: with 64 descriptors a mount serves many readers of what is not cached, slowly; with fewer it says at
-// the start what it needs, and so do the other commands.
+// TestTinyDescriptors: with 64 descriptors a mount serves many readers of what is not cached,
+// slowly; with fewer it says at the start what it needs, and so do the other commands.
 func TestTinyDescriptors(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -144,7 +152,8 @@ func TestTinyDescriptors(t *testing.T) {
 	dir := e.MountDir()
 	for _, limit := range []int{16, 32, 63} {
 		e.Prefix = []string{"prlimit", fmt.Sprint("--nofile=", limit)}
-		for _, args := range [][]string{{ref, dir}, {"-f", ref, dir}, {"cat", ref, "world/fs/d0000/f0000.txt"}, {"warm", ref}} {
+		for _, args := range [][]string{{ref, dir}, {"-f", ref, dir},
+			{"cat", ref, "world/fs/d0000/f0000.txt"}, {"warm", ref}} {
 			e.Run(args...).Want(t, 1, fmt.Sprint("at most ", limit), "64 are needed", "ulimit -n")
 		}
 	}

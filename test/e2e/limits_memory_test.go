@@ -12,7 +12,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// mixed compresses to little at first, so that a decoder's window is full early, and then not at all, so that it stays in use.
+// mixed compresses to little at first, so that a decoder's window is full early, and then not at
+// all, so that it stays in use.
 type mixed struct {
 	imgbuild.Pattern
 	noise imgbuild.Noise
@@ -29,7 +30,8 @@ func (m mixed) WriteTo(w io.Writer) (int64, error) {
 	return n + more, err
 }
 
-// hashers reads argv[1]/0 to argv[1]/n at once, each in a thread of its own and 1 MiB a call, and prints their SHA-256 in order.
+// hashers reads argv[1]/0 to argv[1]/n at once, each in a thread of its own and 1 MiB a call, and
+// prints their SHA-256 in order.
 const hashers = `
 import hashlib, sys, threading
 threading.stack_size(256 << 10)
@@ -46,14 +48,16 @@ for t in threads: t.join()
 print('\n'.join(map(str, sums)))
 `
 
-// Test200LargeReaders: 200 readers want 200 large blobs at once, and all downloads stall in the middle, each with a full window. The
-// daemon's memory stays within what its packages state, a large file that is cached still reads, past the page cache, and when
-// the registry goes on all 200 are right.
+// Test200LargeReaders: 200 readers want 200 large blobs at once, and all downloads stall in the
+// middle, each with a full window. The daemon's memory stays within what its packages state, a
+// large file that is cached still reads, past the page cache, and when the registry goes on all 200
+// are right.
 func Test200LargeReaders(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	const readers, conns = 200, 32
-	spec := imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("stored", "0644", imgbuild.Pattern{Seed: 1000, Len: 3 << 20})}}
+	spec := imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("stored", "0644",
+		imgbuild.Pattern{Seed: 1000, Len: 3 << 20})}}
 	for i := range uint64(readers) {
 		c := mixed{imgbuild.Pattern{Seed: i, Len: 3 << 20}, imgbuild.Noise{Seed: i, Len: 1 << 20}}
 		spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprint("large/", i), "0644", c))
@@ -66,9 +70,11 @@ func Test200LargeReaders(t *testing.T) {
 	srv.On(faultreg.Match{Kind: faultreg.Blob}, stall.After(700_000))
 	count := waiting(t, e, m)
 	p := e.Command("/usr/bin/python3", "-c", hashers, m.Path("world/fs/large"), fmt.Sprint(readers))
-	harness.Eventually(t, time.Minute, "the stalled downloads", func() bool { return stall.Waiting() == conns && count() >= readers })
+	harness.Eventually(t, time.Minute, "the stalled downloads",
+		func() bool { return stall.Waiting() == conns && count() >= readers })
 	t.Logf("%d READs wait, peak %d MB", count(), harness.Peak(t, m.PID)>>20)
-	if r := e.Command("timeout", "-s", "KILL", "60", "sha256sum", m.Path("world/fs/stored")).Wait(harness.Limit); !strings.HasPrefix("sha256:"+r.Stdout, img.Digest("world/fs/stored")) {
+	if r := e.Command("timeout", "-s", "KILL", "60", "sha256sum",
+		m.Path("world/fs/stored")).Wait(harness.Limit); !strings.HasPrefix("sha256:"+r.Stdout, img.Digest("world/fs/stored")) {
 		t.Errorf("a cached file: %v", r)
 	}
 	e.Command("timeout", "-s", "KILL", "60", "ls", "-lR", m.Dir).Wait(harness.Limit).Want(t, 0)
@@ -88,8 +94,9 @@ func Test200LargeReaders(t *testing.T) {
 	}
 	peak := harness.Peak(t, m.PID)
 	t.Logf("peak memory %d MB", peak>>20)
-	// 32 windows of this image (4 MiB) and buffers of 2 MiB, the cache's write buffers, 400 READs of 128 KiB, and 40 MiB for what
-	// an idle mount may take; and a fifth more for what the collector has not found yet.
+	// 32 windows of this image (4 MiB) and buffers of 2 MiB, the cache's write buffers, 400 READs
+	// of 128 KiB, and 40 MiB for what an idle mount may take; and a fifth more for what the
+	// collector has not found yet.
 	if most := int64(conns*(4+2)+32+50+40) << 20 * 6 / 5; peak > most {
 		t.Errorf("peak memory %d bytes, want at most %d", peak, most)
 	}

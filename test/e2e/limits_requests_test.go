@@ -13,8 +13,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// tokened puts a token before everything at a registry. The token in force is number generation; a higher one makes those given
-// out before expire.
+// tokened puts a token before everything at a registry. The token in force is number generation; a
+// higher one makes those given out before expire.
 func tokened(srv *faultreg.Server) (generation *atomic.Int32, tokens func() int) {
 	generation = new(atomic.Int32)
 	token := func() string { return fmt.Sprint("token-", generation.Load()) }
@@ -26,17 +26,19 @@ func tokened(srv *faultreg.Server) (generation *atomic.Int32, tokens func() int)
 		return strings.HasPrefix(x.Path, "/v2/") && x.Header.Get("Authorization") != "Bearer "+token()
 	}
 	challenge := fmt.Sprintf(`Bearer realm="%s/token",service="registry",scope="repository:team/app:pull"`, srv.URL())
-	srv.On(faultreg.Match{Where: refused}, faultreg.Answer(401, `{"errors":[{"code":"UNAUTHORIZED"}]}`, "WWW-Authenticate", challenge))
+	srv.On(faultreg.Match{Where: refused}, faultreg.Answer(401,
+		`{"errors":[{"code":"UNAUTHORIZED"}]}`, "WWW-Authenticate", challenge))
 	return generation, func() int { return srv.Count(faultreg.Match{Where: asksToken}) }
 }
 
 // answered counts the GETs of blobs that a registry answered with a status.
 func answered(srv *faultreg.Server, status int) int {
-	return srv.Count(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return x.Status == status }})
+	return srv.Count(faultreg.Match{Kind: faultreg.Blob,
+		Where: func(x *faultreg.Exchange) bool { return x.Status == status }})
 }
 
-// TestOneToken: after the token has expired, 32 readers of one cold file cause one download and ask for one token, and 64
-// that read 100 files ask for one or two.
+// TestOneToken: after the token has expired, 32 readers of one cold file cause one download and ask
+// for one token, and 64 that read 100 files ask for one or two.
 func TestOneToken(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
@@ -49,12 +51,14 @@ func TestOneToken(t *testing.T) {
 		}
 		generation.Add(1)
 		srv.Reset()
-		r := e.Sh(`for i in {1..32}; do echo "$1"; done | xargs -P 32 -n 1 cat | sort | uniq -c`, m.Path("world/fs/d0000/f0007.txt")).Want(t, 0)
+		r := e.Sh(`for i in {1..32}; do echo "$1"; done | xargs -P 32 -n 1 cat | sort | uniq -c`,
+			m.Path("world/fs/d0000/f0007.txt")).Want(t, 0)
 		if got := strings.Join(strings.Fields(r.Stdout), " "); got != "32 this is file number 7" {
 			t.Errorf("32 readers: %v", r)
 		}
 		if ok, refused := answered(srv, 200), answered(srv, 401); ok != 1 || refused != 1 || tokens() != 1 {
-			t.Errorf("32 readers of one file: %d downloads, %d refused, %d tokens; want one each", ok, refused, tokens())
+			t.Errorf("32 readers of one file: %d downloads, %d refused, %d tokens; want one each",
+				ok, refused, tokens())
 		}
 		generation.Add(1)
 		srv.Reset()
@@ -69,8 +73,8 @@ func TestOneToken(t *testing.T) {
 	})
 }
 
-// TestRequestsAtOnce: however many files are read at once, no more requests are in flight than --max-connections says,
-// and each blob is asked for once, also where many names have one content.
+// TestRequestsAtOnce: however many files are read at once, no more requests are in flight than
+// --max-connections says, and each blob is asked for once, also where many names have one content.
 func TestRequestsAtOnce(t *testing.T) {
 	t.Parallel()
 	for options, most := range map[string]int{"": 32, "--max-connections=3": 3, "--max-connections=1": 1} {
@@ -78,7 +82,8 @@ func TestRequestsAtOnce(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
 			const files, distinct = 2000, 500
-			ref, srv := e.Serve(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(20, 100, lines(distinct, 16))})), e.Registry()
+			ref, srv := e.Serve(harness.Build(t,
+				imgbuild.Spec{Seq: imgbuild.Folders(20, 100, lines(distinct, 16))})), e.Registry()
 			m := e.Mount(ref, strings.Fields(options)...)
 			srv.Reset()
 			srv.On(faultreg.Match{Kind: faultreg.Blob}, faultreg.Delay(5*time.Millisecond)) // or one request would be over before the next
@@ -86,7 +91,8 @@ func TestRequestsAtOnce(t *testing.T) {
 			for range 2 {
 				all = append(all, e.Command("grep", "-rc", "0000499", m.Path("world/fs")))
 			}
-			all = append(all, e.Command("sh", "-c", `find "$1" -type f | shuf --random-source=/bin/sh | xargs -P 64 -n 5 cat | sort | uniq -c | wc -l`, "sh", m.Path("world/fs")))
+			all = append(all, e.Command("sh", "-c",
+				`find "$1" -type f | shuf --random-source=/bin/sh | xargs -P 64 -n 5 cat | sort | uniq -c | wc -l`, "sh", m.Path("world/fs")))
 			for _, p := range all[:2] {
 				if r := p.Wait(harness.Limit).Want(t, 0); strings.Count(r.Stdout, ":16\n") != files/distinct {
 					t.Errorf("%v", r)

@@ -12,13 +12,14 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestLargestWindows: blobs as `zstd --ultra --long=27` writes them, each with a window of 128 MiB, are read at once through a
-// daemon that may have 300 MB: one window at a time.
+// TestLargestWindows: blobs as `zstd --ultra --long=27` writes them, each with a window of 128 MiB,
+// are read at once through a daemon that may have 300 MB: one window at a time.
 func TestLargestWindows(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "") // cgroups need root
 	const files = 4
-	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(128<<20), zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	z, err := zstd.NewWriter(nil, zstd.WithWindowSize(128<<20), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,8 @@ func TestLargestWindows(t *testing.T) {
 		readers = append(readers, e.Command("sha256sum", m.Path(fmt.Sprint("world/fs/", i))))
 	}
 	for i, p := range readers {
-		if r := p.Wait(harness.Limit).Want(t, 0); !strings.HasPrefix("sha256:"+r.Stdout, img.Digest(fmt.Sprint("world/fs/", i))) {
+		if r := p.Wait(harness.Limit).Want(t, 0); !strings.HasPrefix("sha256:"+r.Stdout,
+			img.Digest(fmt.Sprint("world/fs/", i))) {
 			t.Errorf("file %d: wrong content: %v", i, r)
 		}
 	}

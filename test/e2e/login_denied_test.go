@@ -16,7 +16,8 @@ func TestLoginDenied(t *testing.T) {
 	t.Parallel()
 	config := func(text string) func(*testing.T, *harness.Env, *guarded) {
 		return func(t *testing.T, e *harness.Env, g *guarded) {
-			writeBelow(t, e, "home/.docker/config.json", []byte(strings.ReplaceAll(text, "HOST", g.Host())), 0o600)
+			writeBelow(t, e, "home/.docker/config.json",
+				[]byte(strings.ReplaceAll(text, "HOST", g.Host())), 0o600)
 		}
 	}
 	with := func(name, script string) func(*testing.T, *harness.Env, *guarded) {
@@ -29,7 +30,8 @@ func TestLoginDenied(t *testing.T) {
 		return func(_ *testing.T, e *harness.Env, g *guarded) {
 			e.Set("OCI_USERNAME", "u")
 			e.Set("OCI_PASSWORD", "p:w")
-			g.On(faultreg.Match{Kind: faultreg.Manifest}, faultreg.Answer(status, body, "Content-Type", "application/json"))
+			g.On(faultreg.Match{Kind: faultreg.Manifest},
+				faultreg.Answer(status, body, "Content-Type", "application/json"))
 		}
 	}
 	tests := []struct {
@@ -38,13 +40,15 @@ func TestLoginDenied(t *testing.T) {
 		says          []string
 		asked, tokens int // requests to the registry, to the token server
 	}{
-		{"nothing", func(*testing.T, *harness.Env, *guarded) {}, []string{"401", "no credentials", "none were found", "docker login"}, 1, 1},
+		{"nothing", func(*testing.T, *harness.Env, *guarded) {},
+			[]string{"401", "no credentials", "none were found", "docker login"}, 1, 1},
 		{"half a login", func(_ *testing.T, e *harness.Env, _ *guarded) { e.Set("OCI_USERNAME", "u") }, []string{"401", "OCI_PASSWORD is not"}, 1, 1},
 		{"wrong password", func(_ *testing.T, e *harness.Env, _ *guarded) {
 			e.Set("OCI_USERNAME", "u")
 			e.Set("OCI_PASSWORD", "unfit")
 		}, []string{"401", "the user u of OCI_USERNAME", "incorrect username", "log in again"}, 1, 1},
-		{"wrong password in a file", config(`{"auths":{"HOST":{"auth":"dTp1bmZpdA=="}}}`), []string{"401", "the user u of ", "home/.docker/config.json", "log in again"}, 1, 1},
+		{"wrong password in a file", config(`{"auths":{"HOST":{"auth":"dTp1bmZpdA=="}}}`),
+			[]string{"401", "the user u of ", "home/.docker/config.json", "log in again"}, 1, 1},
 		{"no right", func(_ *testing.T, e *harness.Env, g *guarded) {
 			e.Set("OCI_USERNAME", "u")
 			e.Set("OCI_PASSWORD", "p:w")
@@ -54,16 +58,25 @@ func TestLoginDenied(t *testing.T) {
 			g.tokens.Deny, g.tokens.Anonymous = "team/app", true
 		}, []string{"401", "no credentials"}, 2, 1},
 		{"path of others", config(`{"auths":{"HOST/team/ap":{"auth":"dTpwOnc="},"HOST/other":{"auth":"dTpwOnc="}}}`), []string{"401", "no credentials"}, 1, 1},
-		{"403", answer(403, `{"errors":[{"code":"DENIED","message":"not yours"}]}`), []string{"403", "DENIED: not yours"}, 1, 0},
-		{"404", answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"gone"}]}`), []string{"404", "MANIFEST_UNKNOWN: gone", "check the name and the tag"}, 1, 0},
+		{"403", answer(403, `{"errors":[{"code":"DENIED","message":"not yours"}]}`),
+			[]string{"403", "DENIED: not yours"}, 1, 0},
+		{"404", answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"gone"}]}`),
+			[]string{"404", "MANIFEST_UNKNOWN: gone", "check the name and the tag"}, 1, 0},
 		{"429", answer(429, `{"errors":[{"code":"TOOMANYREQUESTS","message":"you have reached your pull rate limit"}]}`), []string{"429", "pull rate limit"}, 5, 0},
 		{"not JSON", config(`{"auths":`), []string{"home/.docker/config.json", "is not JSON"}, 1, 0},
-		{"bad base64", config(`{"auths":{"HOST":{"auth":"cDp3!"}}}`), []string{"home/.docker/config.json", "base64", "127.0.0.1"}, 1, 0},
-		{"helper that is not there", config(`{"credHelpers":{"HOST":"gone"}}`), []string{"401", "docker-credential-gone", "not in PATH"}, 1, 1},
-		{"helper that fails", with("bad", "exit 7"), []string{"401", "docker-credential-bad", "exit status 7"}, 1, 1},
-		{"helper that knows nothing", with("none", `echo "credentials not found in native keychain"; exit 1`), []string{"401", "none were found"}, 1, 1},
-		{"helper that sleeps", with("slow", "exec sleep 60"), []string{"401", "docker-credential-slow", "no answer in 10s"}, 1, 1},
-		{"helper that prints garbage", with("odd", `printf '\033[31m{'; echo oops >&2`), []string{"401", "docker-credential-odd", "not JSON"}, 1, 1},
+		{"bad base64", config(`{"auths":{"HOST":{"auth":"cDp3!"}}}`),
+			[]string{"home/.docker/config.json", "base64", "127.0.0.1"}, 1, 0},
+		{"helper that is not there", config(`{"credHelpers":{"HOST":"gone"}}`),
+			[]string{"401", "docker-credential-gone", "not in PATH"}, 1, 1},
+		{"helper that fails", with("bad", "exit 7"),
+			[]string{"401", "docker-credential-bad", "exit status 7"}, 1, 1},
+		{"helper that knows nothing", with("none",
+			`echo "credentials not found in native keychain"; exit 1`),
+			[]string{"401", "none were found"}, 1, 1},
+		{"helper that sleeps", with("slow", "exec sleep 60"),
+			[]string{"401", "docker-credential-slow", "no answer in 10s"}, 1, 1},
+		{"helper that prints garbage", with("odd", `printf '\033[31m{'; echo oops >&2`),
+			[]string{"401", "docker-credential-odd", "not JSON"}, 1, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -78,7 +91,8 @@ func TestLoginDenied(t *testing.T) {
 				}
 			}
 			if n, m := len(g.Log()), len(g.realm.Log()); n != tt.asked || m != tt.tokens {
-				t.Errorf("%d requests to the registry and %d to the token server, want %d and %d", n, m, tt.asked, tt.tokens)
+				t.Errorf("%d requests to the registry and %d to the token server, want %d and %d",
+					n, m, tt.asked, tt.tokens)
 			}
 		})
 	}
@@ -88,7 +102,8 @@ func TestLoginDenied(t *testing.T) {
 func TestLoginPublic(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{
-		"missing": `{"credsStore":"gone"}`, "failing": `{"credsStore":"fails"}`, "knowing nothing": `{"credsStore":"none"}`, "none": ``,
+		"missing": `{"credsStore":"gone"}`, "failing": `{"credsStore":"fails"}`,
+		"knowing nothing": `{"credsStore":"none"}`, "none": ``,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,7 +138,8 @@ func TestLoginUsage(t *testing.T) {
 	e.Run("--password-stdin", ref, dir).Want(t, 1, "--username")
 	e.Run("--username", "u:v", "--password-stdin", ref, dir).Want(t, 1, "':'")
 	e.Run("--username", "u", "--password-stdin", ref, dir).Want(t, 1, "empty")
-	e.Command("sh", "-c", `yes | head -c 100000 | "$0" "$@"`, e.Bin, "inspect", "--username", "u", "--password-stdin", ref).
+	e.Command("sh", "-c", `yes | head -c 100000 | "$0" "$@"`, e.Bin, "inspect", "--username", "u",
+		"--password-stdin", ref).
 		Wait(harness.Limit).Want(t, 1, "32768 bytes")
 }
 
@@ -161,7 +177,8 @@ func TestLoginMany(t *testing.T) {
 	}
 }
 
-// TestLoginAhead: a mount outlives its tokens, which are renewed before their end: the registry never says 401 again.
+// TestLoginAhead: a mount outlives its tokens, which are renewed before their end: the registry
+// never says 401 again.
 func TestLoginAhead(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -178,14 +195,16 @@ func TestLoginAhead(t *testing.T) {
 	}
 	issued, most := len(g.tokens.Issued()), 1+int(time.Since(start)/(1600*time.Millisecond))
 	if issued < 4 || issued > most+1 {
-		t.Errorf("%d tokens of 2 s in %v, want 4 at least and about %d", issued, time.Since(start).Round(time.Second), most)
+		t.Errorf("%d tokens of 2 s in %v, want 4 at least and about %d", issued,
+			time.Since(start).Round(time.Second), most)
 	}
 	if n := denials(g.Server); n != 1 {
 		t.Errorf("%d times 401, want 1: at the start", n)
 	}
 }
 
-// TestLoginRecovers: a mount whose login is refused reads again when the file has a right one, without a remount.
+// TestLoginRecovers: a mount whose login is refused reads again when the file has a right one,
+// without a remount.
 func TestLoginRecovers(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -197,7 +216,8 @@ func TestLoginRecovers(t *testing.T) {
 	if _, err := m.ReadErr(loginFile(0)); err == nil {
 		t.Fatal("a file was read with a token that has ended and a wrong password")
 	}
-	if logs := e.Logs(); !strings.Contains(logs, "401") || !strings.Contains(logs, "the user u of ") || strings.Contains(logs, "unfit") {
+	if logs := e.Logs(); !strings.Contains(logs, "401") ||
+		!strings.Contains(logs, "the user u of ") || strings.Contains(logs, "unfit") {
 		t.Errorf("the log does not say which login was refused, or says too much:\n%s", logs)
 	}
 	e.WriteFile("home/.docker/config.json", authFile(g.Host(), "u", "p:w"), 0o600)

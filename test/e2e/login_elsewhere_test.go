@@ -6,8 +6,9 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestLoginElsewhere: registries and token servers on other machines, without TLS. A login goes there with --plain-http
-// only, and a token server on this machine is believed of a registry on this machine only.
+// TestLoginElsewhere: registries and token servers on other machines, without TLS. A login goes
+// there with --plain-http only, and a token server on this machine is believed of a registry on
+// this machine only.
 func TestLoginElsewhere(t *testing.T) {
 	t.Parallel()
 	const other, third, here = "192.0.2.1", "192.0.2.2", "127.0.0.1"
@@ -26,10 +27,12 @@ func TestLoginElsewhere(t *testing.T) {
 		{"identity token elsewhere, allowed", other, other, true, []string{"--plain-http"}, 0, "", true},
 		{"registry here, tokens elsewhere", here, other, false, nil, 5, "--plain-http", false},
 		{"registry here, tokens elsewhere, identity token", here, other, true, nil, 5, "--plain-http", false},
-		{"registry here, tokens elsewhere, allowed", here, other, false, []string{"--plain-http"}, 0, "", true},
+		{"registry here, tokens elsewhere, allowed", here, other, false, []string{"--plain-http"},
+			0, "", true},
 		{"both here", here, here, false, nil, 0, "", true},
 		{"here by another address", here, "127.0.0.2", false, nil, 0, "", true},
-		{"registry elsewhere, tokens here", other, here, false, []string{"--plain-http"}, 5, "blocked", false},
+		{"registry elsewhere, tokens here", other, here, false, []string{"--plain-http"}, 5,
+			"blocked", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -27,7 +27,8 @@ func (l *lapse) wrap(next http.Handler) http.Handler {
 		case ok:
 			faultreg.Answer(l.code, words, "Content-Type", "application/json")(w, r, nil)
 		default:
-			faultreg.Answer(http.StatusUnauthorized, "", "WWW-Authenticate", `Basic realm="https://registry.test/"`)(w, r, nil)
+			faultreg.Answer(http.StatusUnauthorized, "", "WWW-Authenticate",
+				`Basic realm="https://registry.test/"`)(w, r, nil)
 		}
 	})
 }
@@ -49,7 +50,8 @@ func TestLoginLapses(t *testing.T) {
 		name   string
 		code   int
 		source func(*testing.T, *harness.Env, string) func(string)
-	}{{"403, file", 403, file}, {"400, file", 400, file}, {"403, helper", 403, ask}, {"400, helper", 400, ask}} {
+	}{{"403, file", 403, file}, {"400, file", 400, file}, {"403, helper", 403, ask}, {"400, helper",
+		400, ask}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
@@ -90,11 +92,12 @@ func TestLoginLapses(t *testing.T) {
 			}
 			m.Unmount()
 
-			srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 1}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				renew("fourth")
-				l.valid.Store("fourth")
-				next.ServeHTTP(w, r)
-			})
+			srv.On(faultreg.Match{Kind: faultreg.Upload, Method: http.MethodPut, From: 5, Count: 1},
+				func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					renew("fourth")
+					l.valid.Store("fourth")
+					next.ServeHTTP(w, r)
+				})
 			dst := srv.Ref("team/new", "v1")
 			e.Run("push", "oci-layout:"+harness.FixtureDir(t, "layout")+":basic", dst).Want(t, 0)
 			e.Run("verify", dst).Want(t, 0)
@@ -119,13 +122,20 @@ func TestPushBehindALoginPage(t *testing.T) {
 		fault faultreg.Fault
 		says  []string
 	}{
-		{"manifest, 301", manifest, faultreg.Answer(301, "", "Location", "/login?secret"), []string{"redirect (301)", "/login", "login page"}},
-		{"blob, 301", blob, faultreg.Answer(301, "", "Location", "/login?secret"), []string{"redirect (301)", "/login", "login page"}},
-		{"manifest, page", manifest, faultreg.Answer(200, page, html...), []string{"web page (text/html)", "nothing was stored"}},
-		{"blob, page", blob, faultreg.Answer(200, page, html...), []string{"web page (text/html)", "nothing was stored"}},
-		{"manifest, another digest", manifest, faultreg.Answer(201, "", "Docker-Content-Digest", other), []string{"another digest", other}},
-		{"blob, another digest", blob, faultreg.Answer(201, "", "Docker-Content-Digest", other), []string{"another digest", other}},
-		{"manifest not stored", manifest, faultreg.Answer(201, ""), []string{"404 Not Found", "said that it took the manifest"}},
+		{"manifest, 301", manifest, faultreg.Answer(301, "", "Location", "/login?secret"),
+			[]string{"redirect (301)", "/login", "login page"}},
+		{"blob, 301", blob, faultreg.Answer(301, "", "Location", "/login?secret"),
+			[]string{"redirect (301)", "/login", "login page"}},
+		{"manifest, page", manifest, faultreg.Answer(200, page, html...),
+			[]string{"web page (text/html)", "nothing was stored"}},
+		{"blob, page", blob, faultreg.Answer(200, page, html...),
+			[]string{"web page (text/html)", "nothing was stored"}},
+		{"manifest, another digest", manifest,
+			faultreg.Answer(201, "", "Docker-Content-Digest", other), []string{"another digest", other}},
+		{"blob, another digest", blob, faultreg.Answer(201, "", "Docker-Content-Digest", other),
+			[]string{"another digest", other}},
+		{"manifest not stored", manifest, faultreg.Answer(201, ""),
+			[]string{"404 Not Found", "said that it took the manifest"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -28,7 +28,8 @@ const (
 func noSecrets(t *testing.T, e *harness.Env, g *guarded, said ...string) {
 	t.Helper()
 	secrets := []string{
-		"S3CRET", base64.StdEncoding.EncodeToString([]byte("u:" + secretPassword)), base64.StdEncoding.EncodeToString([]byte(secretPassword)),
+		"S3CRET", base64.StdEncoding.EncodeToString([]byte("u:" + secretPassword)),
+		base64.StdEncoding.EncodeToString([]byte(secretPassword)),
 	}
 	if g != nil {
 		for _, issued := range g.tokens.Issued() {
@@ -70,14 +71,15 @@ func noSecrets(t *testing.T, e *harness.Env, g *guarded, said ...string) {
 	}
 }
 
-// TestLoginSecrets puts known texts in every place where a secret can be, lets everything go well and everything go
-// wrong, at the highest log level, and looks for them in all that comes out.
+// TestLoginSecrets puts known texts in every place where a secret can be, lets everything go well
+// and everything go wrong, at the highest log level, and looks for them in all that comes out.
 func TestLoginSecrets(t *testing.T) {
 	t.Parallel()
 	config := func(text string) func(*testing.T, *harness.Env, *guarded) {
 		return func(t *testing.T, e *harness.Env, g *guarded) {
 			auth := base64.StdEncoding.EncodeToString([]byte("u:" + secretPassword))
-			text := strings.NewReplacer("HOST", g.Host(), "AUTH", auth, "PASSWORD", secretPassword).Replace(text)
+			text := strings.NewReplacer("HOST", g.Host(), "AUTH", auth, "PASSWORD",
+				secretPassword).Replace(text)
 			writeBelow(t, e, "home/.docker/config.json", []byte(text), 0o600)
 			g.tokens.Refresh = map[string]string{secretIdentity: "u"}
 		}
@@ -110,7 +112,8 @@ func TestLoginSecrets(t *testing.T) {
 		{"auth in the clear", config(`{"auths":{"HOST":{"auth":"u:PASSWORD"}}}`), 5},
 		{"identity token", config(`{"auths":{"HOST":{"identitytoken":"` + secretIdentity + `"}}}`), 0},
 		{"wrong identity token", config(`{"auths":{"HOST":{"identitytoken":"` + secretIdentity + `!"}}}`), 5},
-		{"helper", with(`echo ` + secretHelper + ` >&2; echo '{"Username":"u","Secret":"` + secretPassword + `"}'`), 0},
+		{"helper", with(`echo ` + secretHelper + ` >&2; echo '{"Username":"u","Secret":"` +
+			secretPassword + `"}'`), 0},
 		{"helper that prints", with(`echo ` + secretHelper + ` >&2; echo ` + secretHelper), 5},
 		{"helper that fails", with(`echo ` + secretHelper + ` >&2; echo ` + secretHelper + `; exit 1`), 5},
 	}
@@ -137,8 +140,8 @@ func TestLoginSecrets(t *testing.T) {
 	}
 }
 
-// breakDown reads from a mount whose blobs are elsewhere, under signed URLs that do not work, and whose servers repeat
-// what they are told.
+// breakDown reads from a mount whose blobs are elsewhere, under signed URLs that do not work, and
+// whose servers repeat what they are told.
 func breakDown(t *testing.T, e *harness.Env, g *guarded, m *harness.Mount) {
 	t.Helper()
 	echo := func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
@@ -173,7 +176,8 @@ func breakDown(t *testing.T, e *harness.Env, g *guarded, m *harness.Mount) {
 		}
 	}
 	rule.Off()
-	for _, to := range []string{"ftp://x/?" + secretQuery, "http://u:" + secretPassword + "@127.0.0.1:1/?" + secretQuery, "http://[::1/" + secretQuery} {
+	for _, to := range []string{"ftp://x/?" + secretQuery,
+		"http://u:" + secretPassword + "@127.0.0.1:1/?" + secretQuery, "http://[::1/" + secretQuery} {
 		rule = g.On(blobs, faultreg.Answer(307, "", "Location", to))
 		fails(to)
 		rule.Off()
@@ -186,8 +190,8 @@ func breakDown(t *testing.T, e *harness.Env, g *guarded, m *harness.Mount) {
 	fails("a token server that repeats what it is told")
 }
 
-// TestConfigSecrets: the headers of hosts.toml and what stands in a client key's file are in no message, whether all is
-// well, the registry repeats the headers, or the files are broken.
+// TestConfigSecrets: the headers of hosts.toml and what stands in a client key's file are in no
+// message, whether all is well, the registry repeats the headers, or the files are broken.
 func TestConfigSecrets(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -198,9 +202,11 @@ func TestConfigSecrets(t *testing.T) {
 	conf := s.conf("registry.test")
 	s.ca.Demand(conf)
 	srv, ref := s.registry("5000", conf)
-	s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[header]\nX-Token = \"Token "+secretToken+"\"\n"))
+	s.etcFile("containerd/certs.d/_default/hosts.toml",
+		[]byte("[header]\nX-Token = \"Token "+secretToken+"\"\n"))
 	marked := s.file("user.key", append([]byte("The text before the PEM: "+secretPassword+"\n"), key...))
-	good := []string{"-v", "--ca-file", s.file("ca.pem", s.ca.PEM), "--client-cert", s.file("user.cert", cert), "--client-key", marked}
+	good := []string{"-v", "--ca-file", s.file("ca.pem", s.ca.PEM), "--client-cert",
+		s.file("user.cert", cert), "--client-key", marked}
 	body := strings.Split(string(key), "\n")[1] // of the key, in base64
 	quiet := func(r harness.Result) {
 		t.Helper()
@@ -230,14 +236,17 @@ func TestConfigSecrets(t *testing.T) {
 		quiet(s.e.Run(append(append([]string{command}, good...), ref)...).Want(t, 5))
 	}
 	rule.Off()
-	for _, broken := range []string{secretPassword, "-----BEGIN PRIVATE KEY-----\n" + secretPassword + "\n-----END PRIVATE KEY-----\n", string(key[:len(key)/2])} {
+	for _, broken := range []string{secretPassword,
+		"-----BEGIN PRIVATE KEY-----\n" + secretPassword +
+			"\n-----END PRIVATE KEY-----\n", string(key[:len(key)/2])} {
 		s.file("broken.key", []byte(broken))
 		options := append(slices.Clone(good[:len(good)-1]), s.e.Path("broken.key"))
 		for _, command := range []string{"inspect", "doctor"} {
 			quiet(s.e.Run(append(append([]string{command}, options...), ref)...).Want(t, 1))
 		}
 	}
-	for _, broken := range []string{"X-Token = 7734773477", "X-Token = " + secretToken, "X-Token = [\"" + secretToken + "\", 1]", "X-Token = \"" + secretToken} {
+	for _, broken := range []string{"X-Token = 7734773477", "X-Token = " + secretToken,
+		"X-Token = [\"" + secretToken + "\", 1]", "X-Token = \"" + secretToken} {
 		s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("[header]\n"+broken+"\n"))
 		for _, command := range []string{"inspect", "doctor"} {
 			r := s.e.Run(append(append([]string{command}, good...), ref)...).Want(t, 1)
@@ -264,7 +273,8 @@ func TestLoginProxySecret(t *testing.T) {
 	} {
 		e.Set("HTTP_PROXY", proxy)
 		e.Set("HTTPS_PROXY", proxy)
-		for _, options := range [][]string{{"inspect", "-v"}, {"inspect", "-v", "--plain-http"}, {"doctor", "-v"}} {
+		for _, options := range [][]string{{"inspect", "-v"}, {"inspect", "-v", "--plain-http"},
+			{"doctor", "-v"}} {
 			r := e.Run(append(options, g.ref)...).Want(t, code)
 			if code == 1 && !strings.Contains(r.Stderr+r.Stdout, "HTTPS_PROXY") {
 				t.Errorf("the variable is not named: %v", r)

@@ -41,7 +41,8 @@ func guard(t *testing.T, e *harness.Env, where at) *guarded {
 	}
 	tokens.Users = map[string]string{"u": "p:w"}
 	g := &guarded{tokens: tokens}
-	if g.realm, err = faultreg.New(faultreg.Options{Backend: tokens, Addr: where.realm, Listen: where.listen}); err != nil {
+	if g.realm, err = faultreg.New(faultreg.Options{Backend: tokens, Addr: where.realm,
+		Listen: where.listen}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.realm.Close() })
@@ -49,7 +50,8 @@ func guard(t *testing.T, e *harness.Env, where at) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Server, g.ref = serveBehind(t, e, faultreg.Options{Wrap: wrap, Addr: where.registry, Listen: where.listen})
+	g.Server, g.ref = serveBehind(t, e, faultreg.Options{Wrap: wrap, Addr: where.registry,
+		Listen: where.listen})
 	return g
 }
 
@@ -63,7 +65,8 @@ func serveBehind(t *testing.T, e *harness.Env, o faultreg.Options) (*faultreg.Se
 	e.UseRegistry(srv)
 	var spec imgbuild.Spec
 	for i := range loginFiles {
-		spec.Entries = append(spec.Entries, imgbuild.File(loginFile(i)[len("world/fs/"):], "0644", imgbuild.Text(loginText(i))))
+		spec.Entries = append(spec.Entries, imgbuild.File(loginFile(i)[len("world/fs/"):], "0644",
+			imgbuild.Text(loginText(i))))
 	}
 	ref := e.Push(harness.Build(t, spec))
 	srv.Reset()
@@ -105,8 +108,8 @@ func helper(t *testing.T, e *harness.Env, name, script string) {
 	e.Set("PATH", filepath.Dir(path)+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 }
 
-// TestLoginSources: each place that a login may come from opens a private image, costs one token, and holds after the
-// first token has ended, in the background.
+// TestLoginSources: each place that a login may come from opens a private image, costs one token,
+// and holds after the first token has ended, in the background.
 func TestLoginSources(t *testing.T) {
 	t.Parallel()
 	const answer = `read server; [ "$1" = get ] && [ -n "$HOME" ] && echo '{"ServerURL":"'$server'","Username":"u","Secret":"p:w"}'`
@@ -120,7 +123,8 @@ func TestLoginSources(t *testing.T) {
 		return func(t *testing.T, e *harness.Env, g *guarded) []string {
 			helper(t, e, "test", answer)
 			g.tokens.Refresh = map[string]string{"identity": "u"}
-			writeBelow(t, e, "home/.docker/config.json", []byte(strings.ReplaceAll(text, "HOST", g.Host())), 0o600)
+			writeBelow(t, e, "home/.docker/config.json",
+				[]byte(strings.ReplaceAll(text, "HOST", g.Host())), 0o600)
 			return nil
 		}
 	}
@@ -141,7 +145,8 @@ func TestLoginSources(t *testing.T) {
 			return nil
 		}, "GET"},
 		{"options", func(_ *testing.T, e *harness.Env, _ *guarded) []string {
-			return []string{"bash", "-c", `exec "$@" <"$0"`, e.WriteFile("password", []byte("p:w\n"), 0o600), e.Bin, "--username", "u", "--password-stdin"}
+			return []string{"bash", "-c", `exec "$@" <"$0"`,
+				e.WriteFile("password", []byte("p:w\n"), 0o600), e.Bin, "--username", "u", "--password-stdin"}
 		}, "GET"},
 		{"REGISTRY_AUTH_FILE", func(t *testing.T, e *harness.Env, g *guarded) []string {
 			e.Set("REGISTRY_AUTH_FILE", "auth/a.json") // from HOME, where commands run
@@ -260,13 +265,15 @@ func TestLoginPush(t *testing.T) {
 	e := harness.New(t, "")
 	g := guard(t, e, at{})
 	writeBelow(t, e, "home/.docker/config.json", authFile(g.Host(), "u", "p:w"), 0o600)
-	g.On(faultreg.Match{Kind: faultreg.Manifest, Method: "PUT", Count: 1}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		g.tokens.Revoke()
-		next.ServeHTTP(w, r)
-	})
+	g.On(faultreg.Match{Kind: faultreg.Manifest, Method: "PUT", Count: 1},
+		func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			g.tokens.Revoke()
+			next.ServeHTTP(w, r)
+		})
 	ref := g.Server.Ref("team/new", "v1")
 	e.Run("push", "-q", "oci-layout:"+e.CopyFixture("layout")+":basic", ref).Want(t, 0)
-	if issued := g.tokens.Issued(); len(issued) != 2 || strings.Join(issued[0].Scopes, " ") != "repository:team/new:pull,push" {
+	if issued := g.tokens.Issued(); len(issued) != 2 ||
+		strings.Join(issued[0].Scopes, " ") != "repository:team/new:pull,push" {
 		t.Errorf("tokens: got %+v, want 2 for repository:team/new:pull,push", issued)
 	}
 	e.Run("verify", ref).Want(t, 0)

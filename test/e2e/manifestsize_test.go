@@ -24,7 +24,8 @@ func TestManyLayers(t *testing.T) {
 		t.Run(fmt.Sprint(tt.files), func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
-			img := harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(tt.files/100, 100, imgbuild.Numbered(tt.files))})
+			img := harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(tt.files/100, 100,
+				imgbuild.Numbered(tt.files))})
 			ref := ""
 			if tt.push {
 				ref = e.Push(img)
@@ -37,7 +38,8 @@ func TestManyLayers(t *testing.T) {
 			}
 			for _, n := range []int{0, tt.files / 2, tt.files - 1} {
 				path := fmt.Sprintf("world/fs/d%04d/f%04d.txt", n/100, n%100)
-				if got, want := string(m.Read(path)), fmt.Sprintf("this is file number %d\n", n); got != want {
+				if got, want := string(m.Read(path)), fmt.Sprintf("this is file number %d\n",
+					n); got != want {
 					t.Errorf("%s: %q, want %q", path, got, want)
 				}
 			}
@@ -68,7 +70,8 @@ func TestEndlessManifest(t *testing.T) {
 		{"endless layers", faultreg.Endless(oci, layers), "67108864"},
 		{"20 GB", faultreg.Chain(faultreg.Length(20<<30), faultreg.Endless(oci, space)), "67108864"},
 		{"20 GB, with a digest", faultreg.Chain(faultreg.With("Content-Length", fmt.Sprint(20<<30),
-			"Docker-Content-Digest", "sha256:"+strings.Repeat("ab", 32)), faultreg.Endless(oci, space)), "67108864"},
+			"Docker-Content-Digest", "sha256:"+strings.Repeat("ab", 32)),
+			faultreg.Endless(oci, space)), "67108864"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

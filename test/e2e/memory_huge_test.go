@@ -32,7 +32,8 @@ func TestHugeFile(t *testing.T) {
 	p := imgbuild.Pattern{Seed: 6, Len: 3_000_000_000}
 	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("huge", "0644", p)}})
 	m := limited(t, e, e.Push(img), 300<<20)
-	if r := e.Sh(`sha256sum <"$1"`, m.Path("world/fs/huge")).Want(t, 0); r.Stdout[:64] != strings.TrimPrefix(img.Digest("world/fs/huge"), "sha256:") {
+	if r := e.Sh(`sha256sum <"$1"`, m.Path("world/fs/huge")).Want(t,
+		0); r.Stdout[:64] != strings.TrimPrefix(img.Digest("world/fs/huge"), "sha256:") {
 		t.Errorf("wrong content: %v", r)
 	} else {
 		t.Logf("cold sha256sum: %v", r.Took)
@@ -110,7 +111,8 @@ func TestLargeFilesAtOnce(t *testing.T) {
 	e := harness.New(t, "") // cgroups need root
 	var spec imgbuild.Spec
 	for i := range 10 {
-		spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprint("f", i), "0644", imgbuild.Pattern{Seed: uint64(i), Len: 300_000_000}))
+		spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprint("f", i), "0644",
+			imgbuild.Pattern{Seed: uint64(i), Len: 300_000_000}))
 	}
 	img := harness.Build(t, spec)
 	m := limited(t, e, e.Push(img), 300<<20)
@@ -121,7 +123,8 @@ func TestLargeFilesAtOnce(t *testing.T) {
 	}
 	for i, p := range readers {
 		r := p.Wait(2*harness.Limit).Want(t, 0)
-		if path := fmt.Sprint("world/fs/f", i); r.Stdout[:64] != strings.TrimPrefix(img.Digest(path), "sha256:") {
+		if path := fmt.Sprint("world/fs/f",
+			i); r.Stdout[:64] != strings.TrimPrefix(img.Digest(path), "sha256:") {
 			t.Errorf("%s: wrong content: %v", path, r)
 		} else if n := e.Registry().Count(faultreg.Match{Ref: img.WireOf(path)}); n != 1 {
 			t.Errorf("%s: %d requests", path, n)

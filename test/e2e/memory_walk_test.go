@@ -24,7 +24,8 @@ func TestWalkMemory(t *testing.T) {
 	// the lowest of the last ones.
 	var first, last int64
 	for walk := 1; walk <= 20; walk++ {
-		if n := numbers(t, e.Sh(`find "$1" -printf '%s\n' | wc -l`, m.Path("world/fs")).Want(t, 0).Stdout)[0]; n != 100_001 {
+		if n := numbers(t, e.Sh(`find "$1" -printf '%s\n' | wc -l`, m.Path("world/fs")).Want(t,
+			0).Stdout)[0]; n != 100_001 {
 			t.Fatalf("walk %d saw %d names", walk, n)
 		}
 		forgetNames(t)
@@ -36,7 +37,8 @@ func TestWalkMemory(t *testing.T) {
 			last = rss
 		}
 	}
-	t.Logf("mount %v; memory after walks 2 to 4: %d MB, after 18 to 20: %d MB, peak %d MB", r.Took.Round(time.Millisecond), first>>20, last>>20, harness.Peak(t, m.PID)>>20)
+	t.Logf("mount %v; memory after walks 2 to 4: %d MB, after 18 to 20: %d MB, peak %d MB",
+		r.Took.Round(time.Millisecond), first>>20, last>>20, harness.Peak(t, m.PID)>>20)
 	if last > first+first/10 {
 		t.Errorf("memory grew from %d to %d bytes", first, last)
 	}

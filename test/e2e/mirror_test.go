@@ -17,8 +17,9 @@ func (s *site) hostsToml(mirror, table string) {
 	s.etcFile("ca.pem", s.ca.PEM)
 }
 
-// TestPullThrough: distribution as a pull-through cache of another registry, by hosts.toml. The cache fills once; the
-// second machine's read never reaches the registry, not even when that is gone; the registry's credentials stay with it.
+// TestPullThrough: distribution as a pull-through cache of another registry, by hosts.toml. The
+// cache fills once; the second machine's read never reaches the registry, not even when that is
+// gone; the registry's credentials stay with it.
 func TestPullThrough(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -29,7 +30,8 @@ func TestPullThrough(t *testing.T) {
 	}
 	t.Cleanup(func() { behind.Close() })
 	mirror := s.serve(faultreg.Options{Addr: mirrorAddr + ":5001", Mirror: behind.URL()})
-	s.hostsToml("http://mirror.test:5001", "capabilities = [\"pull\", \"resolve\"]\n[host.\"http://mirror.test:5001\".header]\nx-site = \"berlin\"\n")
+	s.hostsToml("http://mirror.test:5001",
+		"capabilities = [\"pull\", \"resolve\"]\n[host.\"http://mirror.test:5001\".header]\nx-site = \"berlin\"\n")
 	s.e.Set("OCI_USERNAME", "someone")
 	s.e.Set("OCI_PASSWORD", "SECRET-PASSWORD")
 	wire := s.img.WireOf("world/fs/f")
@@ -44,7 +46,8 @@ func TestPullThrough(t *testing.T) {
 		t.Errorf("the file's blob: %d from the registry to the mirror, %d from the mirror, want 1 and 3", n, m)
 	}
 	for _, x := range mirror.Log() {
-		if x.Header.Get("Authorization") != "" || x.Header.Get("X-Site") != "berlin" || x.Query != "ns=registry.test%3A5000" {
+		if x.Header.Get("Authorization") != "" || x.Header.Get("X-Site") != "berlin" ||
+			x.Query != "ns=registry.test%3A5000" {
 			t.Errorf("%s %s?%s to the mirror with %v", x.Method, x.Path, x.Query, x.Header)
 		}
 	}
@@ -54,8 +57,8 @@ func TestPullThrough(t *testing.T) {
 	s.reads(ref)
 }
 
-// TestMirrorIsNoRegistry: whatever the mirror does, the bytes are right and the registry is asked; its credentials never
-// go to the mirror.
+// TestMirrorIsNoRegistry: whatever the mirror does, the bytes are right and the registry is asked;
+// its credentials never go to the mirror.
 func TestMirrorIsNoRegistry(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -67,7 +70,8 @@ func TestMirrorIsNoRegistry(t *testing.T) {
 		{"answers 500", faultreg.Answer(500, "oops"), "500"},
 		{"answers 404", faultreg.Answer(404, ""), ""},
 		{"wants a login", faultreg.Answer(401, "", "WWW-Authenticate", `Basic realm="x"`), "401"},
-		{"wants a token", faultreg.Answer(401, "", "WWW-Authenticate", `Bearer realm="http://mirror.test:5001/token",service="x"`), "mirror.test"},
+		{"wants a token", faultreg.Answer(401, "", "WWW-Authenticate",
+			`Bearer realm="http://mirror.test:5001/token",service="x"`), "mirror.test"},
 		{"web page", faultreg.Answer(200, "<html>", "Content-Type", "text/html"), "web page"},
 		{"drops", faultreg.Drop(), "closed"},
 		{"silent", faultreg.NewHold().Fault(), "no byte"},
@@ -117,7 +121,8 @@ func TestMirrorIsNoRegistry(t *testing.T) {
 	}
 }
 
-// TestMirrorGoesAndComes: under one mount the mirror goes, the registry stands in, and the mirror is used again.
+// TestMirrorGoesAndComes: under one mount the mirror goes, the registry stands in, and the mirror
+// is used again.
 func TestMirrorGoesAndComes(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -128,7 +133,8 @@ func TestMirrorGoesAndComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { mirror.Close() })
-	e.Sh(`mkdir -p "$1" && printf '[host."%s"]\ncapabilities = ["pull"]\n' "$2" >"$1/hosts.toml"`, e.Path("home/hosts/"+srv.Host()), mirror.URL()).Want(t, 0)
+	e.Sh(`mkdir -p "$1" && printf '[host."%s"]\ncapabilities = ["pull"]\n' "$2" >"$1/hosts.toml"`,
+		e.Path("home/hosts/"+srv.Host()), mirror.URL()).Want(t, 0)
 	m := e.Mount(ref, "--prefetch=none", "--hosts-dir", e.Path("home/hosts"))
 	var files []string
 	for _, p := range img.Paths() {

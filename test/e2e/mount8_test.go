@@ -8,8 +8,9 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// installed is an Env whose binary is installed together with the names under which mount(8) finds it. Its commands run
-// in a mount namespace of their own, in which those names stand in /sbin, after more has been prepared by a script.
+// installed is an Env whose binary is installed together with the names under which mount(8) finds
+// it. Its commands run in a mount namespace of their own, in which those names stand in /sbin,
+// after more has been prepared by a script.
 func installed(t *testing.T, user, script string) *harness.Env {
 	t.Helper()
 	e := harness.New(t, user)
@@ -17,7 +18,9 @@ func installed(t *testing.T, user, script string) *harness.Env {
 	install(t, e, "DESTDIR=", "PREFIX="+prefix, "SBINDIR="+sbin)
 	e.Bin = prefix + "/bin/pfmount"
 	// A shell that has no PATH, such as mount.fuse3's, looks in /usr/local/bin.
-	e.Prefix = private(`mount --bind ` + prefix + `/bin /usr/local/bin && s=$(readlink -f /sbin) && mount -t overlay overlay -o lowerdir=` + sbin + `:$s $s && ` + script)
+	e.Prefix = private(`mount --bind ` + prefix +
+		`/bin /usr/local/bin && s=$(readlink -f /sbin) && mount -t overlay overlay -o lowerdir=` +
+		sbin + `:$s $s && ` + script)
 	return e
 }
 
@@ -33,24 +36,30 @@ echo "still there: $(pgrep -af "$dir")" >&2; exit 9`
 // flags prints the flags of the mounts on $dir, one line each, as mountinfo has them.
 const flags = `awk -v d="$dir" '$5 == d {print $6}' /proc/self/mountinfo`
 
-// TestMount8: as root, by mount(8) and each of its ways to us, under either type, with the options that it hands on.
+// TestMount8: as root, by mount(8) and each of its ways to us, under either type, with the options
+// that it hands on.
 func TestMount8(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ command, flags string }{
-		"fuse.pfmount":    {`mount -t fuse.pfmount "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"pfmount":         {`mount -t pfmount "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"everything off":  {`mount -t fuse.pfmount -o rw,dev,suid,exec,async,atime "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"generic":         {`mount -t pfmount -n -v -s -o ro,_netdev,nofail,noauto,users,owner,exec,comment=x,x-systemd.automount,x-a.b=c,nodev,nosuid "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"user is noexec":  {`mount -t fuse.pfmount -o user "$ref" "$dir"`, "ro,nosuid,nodev,noexec,relatime"},
-		"user, exec":      {`mount -t fuse.pfmount -o user,exec "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"own options":     {`mount -t fuse.pfmount -o cache_size=1GiB,allow_other,stall_timeout=10s "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"no environment":  {`env -i "HOME=$HOME" /bin/mount -t fuse.pfmount "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"fuse.pfmount": {`mount -t fuse.pfmount "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"pfmount":      {`mount -t pfmount "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"everything off": {`mount -t fuse.pfmount -o rw,dev,suid,exec,async,atime "$ref" "$dir"`,
+			"ro,nosuid,nodev,relatime"},
+		"generic":        {`mount -t pfmount -n -v -s -o ro,_netdev,nofail,noauto,users,owner,exec,comment=x,x-systemd.automount,x-a.b=c,nodev,nosuid "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"user is noexec": {`mount -t fuse.pfmount -o user "$ref" "$dir"`, "ro,nosuid,nodev,noexec,relatime"},
+		"user, exec":     {`mount -t fuse.pfmount -o user,exec "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"own options":    {`mount -t fuse.pfmount -o cache_size=1GiB,allow_other,stall_timeout=10s "$ref" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"no environment": {`env -i "HOME=$HOME" /bin/mount -t fuse.pfmount "$ref" "$dir"`,
+			"ro,nosuid,nodev,relatime"},
 		"the case's call": {`/sbin/mount.fuse.pfmount "$ref" "$dir" -o ro,_netdev,nofail,noauto,user,x-systemd.automount,nodev,nosuid -n -v`, "ro,nosuid,nodev,relatime"},
-		"a type":          {`/sbin/mount.pfmount "$ref" "$dir" -sn -t fuse.pfmount -o rw`, "ro,nosuid,nodev,relatime"},
-		"mount.fuse3":     {`mount -t fuse pfmount#"$ref" "$dir" -o _netdev,nofail,dev,suid`, "ro,nosuid,nodev,relatime"},
-		"mount.fuse3 -t":  {`/sbin/mount.fuse3 "$ref" "$dir" -t fuse.pfmount -o rw,noexec`, "ro,nosuid,nodev,noexec,relatime"},
-		"fstab":           {`echo "$ref $dir fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user,exec 0 0" >"$HOME/fstab"; mount -T "$HOME/fstab" "$dir"`, "ro,nosuid,nodev,relatime"},
-		"fstab, all":      {`echo "$ref $dir pfmount _netdev,nofail 0 0" >"$HOME/fstab"; mount -a -T "$HOME/fstab"; mount -a -T "$HOME/fstab"; mount -a -O _netdev -T "$HOME/fstab"`, "ro,nosuid,nodev,relatime"},
+		"a type": {`/sbin/mount.pfmount "$ref" "$dir" -sn -t fuse.pfmount -o rw`,
+			"ro,nosuid,nodev,relatime"},
+		"mount.fuse3": {`mount -t fuse pfmount#"$ref" "$dir" -o _netdev,nofail,dev,suid`,
+			"ro,nosuid,nodev,relatime"},
+		"mount.fuse3 -t": {`/sbin/mount.fuse3 "$ref" "$dir" -t fuse.pfmount -o rw,noexec`,
+			"ro,nosuid,nodev,noexec,relatime"},
+		"fstab":      {`echo "$ref $dir fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user,exec 0 0" >"$HOME/fstab"; mount -T "$HOME/fstab" "$dir"`, "ro,nosuid,nodev,relatime"},
+		"fstab, all": {`echo "$ref $dir pfmount _netdev,nofail 0 0" >"$HOME/fstab"; mount -a -T "$HOME/fstab"; mount -a -T "$HOME/fstab"; mount -a -O _netdev -T "$HOME/fstab"`, "ro,nosuid,nodev,relatime"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,11 +78,13 @@ func TestMount8(t *testing.T) {
 // TestMount8User: a user mounts what fstab lets users mount, and unmounts it.
 func TestMount8User(t *testing.T) {
 	t.Parallel()
-	e := installed(t, harness.User, `mount --bind "$HOME/fstab" /etc/fstab; mount --bind "$HOME" ~`+harness.User)
+	e := installed(t, harness.User,
+		`mount --bind "$HOME/fstab" /etc/fstab; mount --bind "$HOME" ~`+harness.User)
 	e.Unset("XDG_CACHE_HOME") // mount(8) takes HOME away
 	e.Unset("XDG_STATE_HOME")
 	ref, dir := e.Push(harness.Fixture(t, "minimal")), e.MountDir()
-	e.WriteFile("home/fstab", []byte(ref+" "+dir+" fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user 0 0\n"), 0o644)
+	e.WriteFile("home/fstab",
+		[]byte(ref+" "+dir+" fuse.pfmount noauto,x-systemd.automount,_netdev,nofail,user 0 0\n"), 0o644)
 	r := e.Sh(`dir=$1; mount "$dir"; test -s "$dir/manifest.json"
 test -d "$HOME/.cache/pfmount/blobs"; `+flags+wayOut, dir).Want(t, 0)
 	if got := strings.TrimSpace(r.Stdout); got != "ro,nosuid,nodev,noexec,relatime" {
@@ -81,7 +92,8 @@ test -d "$HOME/.cache/pfmount/blobs"; `+flags+wayOut, dir).Want(t, 0)
 	}
 }
 
-// TestMount8Refused: the codes of mount(8), a reason on stderr, and no mount; of -f, all of that but the reason.
+// TestMount8Refused: the codes of mount(8), a reason on stderr, and no mount; of -f, all of that
+// but the reason.
 func TestMount8Refused(t *testing.T) {
 	t.Parallel()
 	e := installed(t, "", "true")
@@ -112,7 +124,8 @@ func TestMount8Refused(t *testing.T) {
 		{`/sbin/mount.pfmount -f "$ref" "$dir/none"`, 32, "no such file"},
 		{`/sbin/mount.pfmount -f "$ref" "$dir" -o sugar`, 1, "sugar"},
 	} {
-		r := e.Sh(`ref=$1 none=$2 dir=$3; code=0; `+tt.call+` || code=$?; `+flags+`; exit $code`, ref, none, dir)
+		r := e.Sh(`ref=$1 none=$2 dir=$3; code=0; `+tt.call+` || code=$?; `+flags+`; exit $code`,
+			ref, none, dir)
 		if r.Code != tt.code || !strings.Contains(r.Stderr, tt.says) || r.Stdout != "" {
 			t.Errorf("%s: want exit %d, %q and no mount: %v", tt.call, tt.code, tt.says, r)
 		}

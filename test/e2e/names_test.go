@@ -22,15 +22,23 @@ func TestTwiceTheSamePath(t *testing.T) {
 		entries []imgbuild.Entry
 		warning string
 	}{
-		{"two contents", []imgbuild.Entry{text("d/a", "0600", "first"), text("d/a", "0644", "second one")}, `"world/fs/d/a"`},
-		{"one content", []imgbuild.Entry{text("d/a", "0600", "same"), text("d/a", "0644", "same")}, `"world/fs/d/a"`},
-		{"apart", []imgbuild.Entry{text("a", "0600", "first"), text("b", "0644", "b"), imgbuild.Dir("c", "0755"), text("a", "0755", "last")}, `"world/fs/a"`},
-		{"file, then link", []imgbuild.Entry{text("a", "0600", "first"), imgbuild.Symlink("a", "b")}, `"world/fs/a"`},
-		{"link, then file", []imgbuild.Entry{imgbuild.Symlink("a", "b"), text("a", "0600", "last")}, `"world/fs/a"`},
-		{"folder twice", []imgbuild.Entry{imgbuild.Dir("d", "0700"), text("d/a", "0644", "a"), imgbuild.Dir("d", "0755")}, ""},
+		{"two contents", []imgbuild.Entry{text("d/a", "0600", "first"),
+			text("d/a", "0644", "second one")}, `"world/fs/d/a"`},
+		{"one content", []imgbuild.Entry{text("d/a", "0600", "same"), text("d/a", "0644", "same")},
+			`"world/fs/d/a"`},
+		{"apart", []imgbuild.Entry{text("a", "0600", "first"), text("b", "0644", "b"),
+			imgbuild.Dir("c", "0755"), text("a", "0755", "last")}, `"world/fs/a"`},
+		{"file, then link", []imgbuild.Entry{text("a", "0600", "first"),
+			imgbuild.Symlink("a", "b")}, `"world/fs/a"`},
+		{"link, then file", []imgbuild.Entry{imgbuild.Symlink("a", "b"), text("a", "0600", "last")},
+			`"world/fs/a"`},
+		{"folder twice", []imgbuild.Entry{imgbuild.Dir("d", "0700"), text("d/a", "0644", "a"),
+			imgbuild.Dir("d", "0755")}, ""},
 		{"folder after its files", []imgbuild.Entry{text("d/a", "0644", "a"), imgbuild.Dir("d", "0700")}, ""},
-		{"case", []imgbuild.Entry{text("a", "0644", "1"), text("A", "0644", "2"), imgbuild.Dir("Ä", "0755"), text("ä", "0644", "3")}, ""},
-		{"NFC and NFD", []imgbuild.Entry{text("\u00e9", "0644", "composed"), text("e\u0301", "0644", "decomposed")}, ""},
+		{"case", []imgbuild.Entry{text("a", "0644", "1"), text("A", "0644", "2"),
+			imgbuild.Dir("Ä", "0755"), text("ä", "0644", "3")}, ""},
+		{"NFC and NFD", []imgbuild.Entry{text("\u00e9", "0644", "composed"),
+			text("e\u0301", "0644", "decomposed")}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,7 +56,8 @@ func TestTwiceTheSamePath(t *testing.T) {
 				}
 				m := e.Mounted(ref, dir)
 				m.Compare("world/fs", want)
-				if r := e.Sh(`ls -laR "$1" && find "$1" -ls`, m.Path("world/fs")).Want(t, 0); r.Stderr != "" || strings.Contains(r.Stdout, "?????") {
+				if r := e.Sh(`ls -laR "$1" && find "$1" -ls`, m.Path("world/fs")).Want(t,
+					0); r.Stderr != "" || strings.Contains(r.Stdout, "?????") {
 					t.Errorf("listing: %v", r)
 				}
 				m.Unmount()
@@ -71,8 +80,10 @@ func wanted(t *testing.T, entries []imgbuild.Entry) []imgbuild.Want {
 // oddNames are legal names that have broken other tools.
 func oddNames() []string {
 	return []string{
-		"\n", "a\nb", "-", "-rf", "--help", " ", "trailing ", " leading", "\t", "*", "?", "[a]", "~", "$HOME", "`id`", "'", `"`, `\`, "a\\nb",
-		"\x01", "\x1b[31mred", "\x7f", "...", ".hidden", "..x", "😀", "👩‍👩‍👧", "שלום", "\u202eevil", "\ufffd", "e\u0301", "\u00a0", "\ufeffbom", "CON", "a:b", "%00", "%2e%2e",
+		"\n", "a\nb", "-", "-rf", "--help", " ", "trailing ", " leading", "\t", "*", "?", "[a]",
+		"~", "$HOME", "`id`", "'", `"`, `\`, "a\\nb",
+		"\x01", "\x1b[31mred", "\x7f", "...", ".hidden", "..x", "😀", "👩‍👩‍👧", "שלום", "\u202eevil",
+		"\ufffd", "e\u0301", "\u00a0", "\ufeffbom", "CON", "a:b", "%00", "%2e%2e",
 		strings.Repeat("n", 255), strings.Repeat("ü", 127) + "x",
 	}
 }
@@ -84,12 +95,15 @@ func TestOddNames(t *testing.T) {
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var entries []imgbuild.Entry
 		for i, name := range oddNames() {
-			entries = append(entries, imgbuild.File(name, "0644", imgbuild.Text("content of "+name)), imgbuild.Dir("d/"+name, "0755"),
-				imgbuild.File("d/"+name+"/"+name, "0644", imgbuild.Numbered(1000)(i)), imgbuild.Symlink("l/"+name, name))
+			entries = append(entries, imgbuild.File(name, "0644",
+				imgbuild.Text("content of "+name)), imgbuild.Dir("d/"+name, "0755"),
+				imgbuild.File("d/"+name+"/"+name, "0644",
+					imgbuild.Numbered(1000)(i)), imgbuild.Symlink("l/"+name, name))
 		}
 		deep := strings.Repeat("s/", 64)
 		longest := strings.Repeat(strings.Repeat("p", 200)+"/", 20) + strings.Repeat("q", 76) // 4,096 bytes
-		entries = append(entries, imgbuild.File(deep+"deep", "0644", imgbuild.Text("deep")), imgbuild.File(longest, "0644", imgbuild.Text("long")))
+		entries = append(entries, imgbuild.File(deep+"deep", "0644", imgbuild.Text("deep")),
+			imgbuild.File(longest, "0644", imgbuild.Text("long")))
 		m := e.Mount(e.Serve(harness.Build(t, imgbuild.Spec{Entries: entries})))
 		m.Compare("world/fs", wanted(t, entries))
 		e.Sh(`cd "$1" && rm -f "$2" && find . -path './ppp*' -prune -o -print0 | xargs -0 stat -- > "$2" && test -s "$2"`,
@@ -113,7 +127,8 @@ func TestOddNamesInOutput(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	entries := []imgbuild.Entry{
-		imgbuild.File("\x1b[31mred", "0644", imgbuild.Text("1")), imgbuild.File("\x1b[31mred", "0644", imgbuild.Text("2")),
+		imgbuild.File("\x1b[31mred", "0644", imgbuild.Text("1")),
+		imgbuild.File("\x1b[31mred", "0644", imgbuild.Text("2")),
 		imgbuild.File("\x1b[32mbad", "0644", imgbuild.Text("3")),
 	}
 	img := harness.Build(t, imgbuild.Spec{Entries: entries})

@@ -16,7 +16,8 @@ import (
 func TestCutRows(t *testing.T) {
 	t.Parallel()
 	for _, rst := range []bool{false, true} {
-		for name, framing := range map[string]faultreg.Framing{"length": faultreg.WithLength, "chunked": faultreg.Chunked, "close": faultreg.UntilClose} {
+		for name, framing := range map[string]faultreg.Framing{"length": faultreg.WithLength,
+			"chunked": faultreg.Chunked, "close": faultreg.UntilClose} {
 			for _, ranges := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s rst=%v ranges=%v", name, rst, ranges), func(t *testing.T) {
 					t.Parallel()
@@ -42,13 +43,14 @@ func TestCutRows(t *testing.T) {
 					first := srv.On(faultreg.Match{Ref: wire, Count: 1}, cut(30))
 					srv.On(faultreg.Match{Ref: wire, Count: 1}, cut(60))
 					before := srv.Gets(faultreg.Blob)[wire]
-					harness.Eventually(t, time.Minute, "a read after the second of a failed one", func() bool {
-						data, err := m.ReadErr("world/fs/f")
-						if err == nil && harness.SHA256(data) != img.Digest("world/fs/f")[7:] {
-							t.Fatalf("%d other bytes", len(data))
-						}
-						return err == nil
-					})
+					harness.Eventually(t, time.Minute, "a read after the second of a failed one",
+						func() bool {
+							data, err := m.ReadErr("world/fs/f")
+							if err == nil && harness.SHA256(data) != img.Digest("world/fs/f")[7:] {
+								t.Fatalf("%d other bytes", len(data))
+							}
+							return err == nil
+						})
 					if n := srv.Gets(faultreg.Blob)[wire] - before; n > 4 || first.Hits() != 1 {
 						t.Errorf("%d requests, want at most 4", n)
 					}
@@ -78,16 +80,19 @@ func TestLyingBodies(t *testing.T) {
 	}{
 		{"a length that is too short", []faultreg.Fault{faultreg.Length(1000)}, 4, "the manifest says", 2},
 		{"a length that is too long", []faultreg.Fault{faultreg.Length(1 << 40)}, 4, "the manifest says", 2},
-		{"a longer body", []faultreg.Fault{faultreg.Append([]byte("more"), false)}, 4, "the manifest says", 2},
+		{"a longer body", []faultreg.Fault{faultreg.Append([]byte("more"), false)}, 4,
+			"the manifest says", 2},
 		{"a longer body without a length", []faultreg.Fault{faultreg.Append([]byte("more"), true)}, 0, "", 1},
 		{"gzip", []faultreg.Fault{faultreg.With("Content-Encoding", "gzip")}, 5, "Content-Encoding gzip", 1},
 		{"identity", []faultreg.Fault{faultreg.With("Content-Encoding", "identity")}, 0, "", 1},
 		{"range of elsewhere", []faultreg.Fault{half, part("bytes 0-9/10")}, 0, "", 4},
 		{"range of another total", []faultreg.Fault{half, part("bytes 1048576-2097151/9999999")}, 0, "", 4},
 		{"range without sense", []faultreg.Fault{half, part("pages 3-4")}, 0, "", 4},
-		{"416 once", []faultreg.Fault{half, faultreg.Answer(416, ""), faultreg.With("X-Nothing", "1")}, 0, "", 3},
+		{"416 once", []faultreg.Fault{half, faultreg.Answer(416, ""),
+			faultreg.With("X-Nothing", "1")}, 0, "", 3},
 		{"416 always", []faultreg.Fault{half, faultreg.Answer(416, "")}, 5, "416", 3},
-		{"other bytes behind the cut", []faultreg.Fault{half, faultreg.Flip(2_000_000), faultreg.With("X-Nothing", "1")}, 0, "", 3},
+		{"other bytes behind the cut", []faultreg.Fault{half, faultreg.Flip(2_000_000),
+			faultreg.With("X-Nothing", "1")}, 0, "", 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,7 +114,8 @@ func TestLyingBodies(t *testing.T) {
 				t.Errorf("%d requests, want at most %d", n, tt.most)
 			}
 			srv.ClearRules()
-			e.Sh(`"$1" cat "$2" world/fs/f | sha256sum | grep -q "^$3"`, e.Bin, ref, img.Digest("world/fs/f")[7:]).Want(t, 0)
+			e.Sh(`"$1" cat "$2" world/fs/f | sha256sum | grep -q "^$3"`, e.Bin, ref,
+				img.Digest("world/fs/f")[7:]).Want(t, 0)
 		})
 	}
 }
@@ -123,10 +129,11 @@ func TestMovingTag(t *testing.T) {
 	srv := e.Registry()
 	srv.Serve(img, "team/app", "moving")
 	ref := srv.Ref("team/app", "moving")
-	srv.On(faultreg.Match{Kind: faultreg.Manifest, Count: 1}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		faultreg.Cut{Percent: 50, RST: true}.Fault()(w, r, next)
-		srv.Serve(other, "team/app", "moving")
-	})
+	srv.On(faultreg.Match{Kind: faultreg.Manifest, Count: 1},
+		func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			faultreg.Cut{Percent: 50, RST: true}.Fault()(w, r, next)
+			srv.Serve(other, "team/app", "moving")
+		})
 	m := e.Mount(ref)
 	if got := m.Status().ManifestDigest; got != img.ManifestDigest() {
 		t.Errorf("mounted %s, the tag was %s when it was asked for", got, img.ManifestDigest())

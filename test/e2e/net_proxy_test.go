@@ -70,7 +70,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.Copy(from, to)
 }
 
-// TestProxy: HTTPS_PROXY is used, with its credentials, and NO_PROXY spares a host; its password is shown nowhere.
+// TestProxy: HTTPS_PROXY is used, with its credentials, and NO_PROXY spares a host; its password is
+// shown nowhere.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -85,14 +86,16 @@ func TestProxy(t *testing.T) {
 	s.e.Set("SSL_CERT_FILE", s.file("ca.pem", s.ca.PEM))
 	quiet := func(said string) {
 		t.Helper()
-		if strings.Contains(said, "SECRET") || strings.Contains(said, base64.StdEncoding.EncodeToString([]byte(proxyPassword))[:8]) {
+		if strings.Contains(said, "SECRET") ||
+			strings.Contains(said, base64.StdEncoding.EncodeToString([]byte(proxyPassword))[:8]) {
 			t.Errorf("the proxy's password is shown: %s", said)
 		}
 	}
 	s.e.Set("HTTPS_PROXY", "http://someone:"+proxyPassword+"@proxy.test:3128")
 	quiet(s.reads(ref))
 	if p.connect.Load() == 0 || p.denied.Load() != 0 || p.other.Load() != 0 {
-		t.Errorf("%d CONNECT, %d without credentials, %d other", p.connect.Load(), p.denied.Load(), p.other.Load())
+		t.Errorf("%d CONNECT, %d without credentials, %d other", p.connect.Load(), p.denied.Load(),
+			p.other.Load())
 	}
 	for _, no := range []string{"registry.test", ".test", "*", "192.0.2.0/24,registry.test:443"} {
 		p.connect.Store(0)

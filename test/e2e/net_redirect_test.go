@@ -21,7 +21,8 @@ func TestRedirectedBlobs(t *testing.T) {
 	}{
 		{"well", func(*site, *faultreg.Server) {}, 1, 1},
 		{"expired once", func(s *site, store *faultreg.Server) {
-			store.On(faultreg.Match{Ref: wire(s).Ref, Count: 1}, faultreg.Answer(403, "<Error>expired</Error>"))
+			store.On(faultreg.Match{Ref: wire(s).Ref, Count: 1},
+				faultreg.Answer(403, "<Error>expired</Error>"))
 		}, 2, 2},
 		{"cut, and the URL expired meanwhile", func(s *site, store *faultreg.Server) {
 			store.On(faultreg.Match{Ref: wire(s).Ref, Count: 1}, faultreg.Cut{Percent: 50, RST: true}.Fault())
@@ -40,11 +41,14 @@ func TestRedirectedBlobs(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			srv, ref := s.registry("5000", s.conf("registry.test"))
-			store := s.serve(faultreg.Options{Addr: storeAddr + ":443", TLS: s.conf("store.test"), Backend: srv.Backend()})
+			store := s.serve(faultreg.Options{Addr: storeAddr + ":443", TLS: s.conf("store.test"),
+				Backend: srv.Backend()})
 			var n atomic.Int64
-			srv.On(faultreg.Match{Kind: faultreg.Blob}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				faultreg.Redirect("https://store.test", fmt.Sprintf("X-Signature=SECRET-%d", n.Add(1)))(w, r, next)
-			})
+			srv.On(faultreg.Match{Kind: faultreg.Blob},
+				func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					faultreg.Redirect("https://store.test",
+						fmt.Sprintf("X-Signature=SECRET-%d", n.Add(1)))(w, r, next)
+				})
 			tt.fault(s, store)
 			s.e.Set("OCI_BEARER", "SECRET-TOKEN")
 			s.etcFile("docker/certs.d/registry.test:5000/ca.crt", s.ca.PEM) // serves what the registry leads to, too
@@ -87,14 +91,17 @@ func TestRefusedRedirects(t *testing.T) {
 			s := newSite(t)
 			srv, ref := s.registry("5000", s.conf("registry.test"))
 			plain := s.serve(faultreg.Options{Addr: storeAddr + ":80", Backend: srv.Backend()})
-			s.serve(faultreg.Options{Addr: storeAddr + ":8443", TLS: s.conf("other.test"), Backend: srv.Backend()})
-			rule := srv.On(faultreg.Match{Ref: s.img.WireOf("world/fs/f")}, faultreg.Redirect(tt.base, "X-Signature=SECRET"))
+			s.serve(faultreg.Options{Addr: storeAddr + ":8443", TLS: s.conf("other.test"),
+				Backend: srv.Backend()})
+			rule := srv.On(faultreg.Match{Ref: s.img.WireOf("world/fs/f")},
+				faultreg.Redirect(tt.base, "X-Signature=SECRET"))
 			ca := s.file("ca.pem", s.ca.PEM)
 			if said := s.fails(5, []string{tt.says}, "--ca-file", ca, ref); strings.Contains(said, "SECRET") {
 				t.Errorf("the signed URL is shown: %s", said)
 			}
 			if rule.Hits() != tt.requests || len(plain.Log()) != 0 {
-				t.Errorf("%d requests, want %d; %d over plain HTTP", rule.Hits(), tt.requests, len(plain.Log()))
+				t.Errorf("%d requests, want %d; %d over plain HTTP", rule.Hits(), tt.requests,
+					len(plain.Log()))
 			}
 			rule.Off()
 			s.reads("--ca-file", ca, ref)

@@ -19,9 +19,9 @@ const (
 	mirrorAddr   = "192.0.2.4"
 )
 
-// site is a network of its own with names: registry.test, store.test, proxy.test and mirror.test. Commands of its Env run
-// there. Go takes a proxy for none of this machine's own addresses, and credentials may go to them over plain HTTP, so
-// what is tested of these needs names.
+// site is a network of its own with names: registry.test, store.test, proxy.test and mirror.test.
+// Commands of its Env run there. Go takes a proxy for none of this machine's own addresses, and
+// credentials may go to them over plain HTTP, so what is tested of these needs names.
 type site struct {
 	t   *testing.T
 	e   *harness.Env
@@ -36,7 +36,8 @@ func newSite(t *testing.T) *site {
 	s := &site{t: t, e: harness.New(t, ""), img: failingImage(t)}
 	s.etc = s.e.MakeDir("etc")
 	s.net = harness.Names(t, map[string]string{
-		registryAddr: "registry.test", storeAddr: "store.test", proxyAddr: "proxy.test", mirrorAddr: "mirror.test",
+		registryAddr: "registry.test", storeAddr: "store.test", proxyAddr: "proxy.test",
+		mirrorAddr: "mirror.test",
 	}, s.etc)
 	s.e.Prefix = s.net.Prefix()
 	var err error
@@ -89,7 +90,8 @@ func (s *site) etcFile(name string, data []byte) {
 // reads fails the test unless cat gives the image's file; it returns what was said.
 func (s *site) reads(args ...string) string {
 	s.t.Helper()
-	r := s.e.Sh(`bin=$1; shift; "$bin" cat -v "$@" world/fs/f | sha256sum`, append([]string{s.e.Bin}, args...)...).Want(s.t, 0)
+	r := s.e.Sh(`bin=$1; shift; "$bin" cat -v "$@" world/fs/f | sha256sum`,
+		append([]string{s.e.Bin}, args...)...).Want(s.t, 0)
 	if !strings.HasPrefix(r.Stdout, s.img.Digest("world/fs/f")[7:]) {
 		s.t.Errorf("other bytes: %v", r)
 	}
@@ -99,7 +101,8 @@ func (s *site) reads(args ...string) string {
 // fails fails the test unless cat ends with code and these words, and gives no byte.
 func (s *site) fails(code int, words []string, args ...string) string {
 	s.t.Helper()
-	r := s.e.Sh(`bin=$1; shift; "$bin" cat -v "$@" world/fs/f | wc -c`, append([]string{s.e.Bin}, args...)...).Want(s.t, code, words...)
+	r := s.e.Sh(`bin=$1; shift; "$bin" cat -v "$@" world/fs/f | wc -c`,
+		append([]string{s.e.Bin}, args...)...).Want(s.t, code, words...)
 	if r.Stdout != "0\n" {
 		s.t.Errorf("a failed command gave bytes: %v", r)
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestStatusRows: which answers are worth another try, how many are made, and what is said in the end. Each
-// row is played to the manifest at mount time and to a file's blob in a mount, which reads once the registry is well.
+// TestStatusRows: which answers are worth another try, how many are made, and what is said in the
+// end. Each row is played to the manifest at mount time and to a file's blob in a mount, which
+// reads once the registry is well.
 func TestStatusRows(t *testing.T) {
 	t.Parallel()
 	const words = `{"errors":[{"code":"TOOMANYREQUESTS","message":"you have reached your pull rate limit"}]}`
@@ -32,7 +33,8 @@ func TestStatusRows(t *testing.T) {
 		{"504", answer(504), 5, []string{"504"}},
 		{"429 for a day", answer(429, "Retry-After", "86400"), 1, []string{"24h0m0s", "limit is 30s"}},
 		{"503 for a day", answer(503, "Retry-After", "86400"), 1, []string{"24h0m0s", "limit is 30s"}},
-		{"429 until tomorrow", answer(429, "Retry-After", time.Now().Add(24*time.Hour).UTC().Format(http.TimeFormat)), 1, []string{"limit is 30s"}},
+		{"429 until tomorrow", answer(429, "Retry-After",
+			time.Now().Add(24*time.Hour).UTC().Format(http.TimeFormat)), 1, []string{"limit is 30s"}},
 		{"502 with a Retry-After of no meaning", answer(502, "Retry-After", "86400"), 5, []string{"502"}},
 		{"400", answer(400), 1, []string{"400"}},
 		{"401", answer(401, "WWW-Authenticate", `Basic realm="x"`), 1, []string{"401", "no credentials"}},
@@ -52,7 +54,9 @@ func TestStatusRows(t *testing.T) {
 			if rule.Hits() != tt.requests && tt.name != "400" { // a 400 over HTTP on loopback may be a server with TLS
 				t.Errorf("%d requests for the manifest, want %d", rule.Hits(), tt.requests)
 			}
-			if !strings.Contains(said, ref) || tt.name != "dropped connections" && tt.name != "401" && !strings.Contains(said, "your pull rate limit") {
+			if !strings.Contains(said, ref) ||
+				tt.name != "dropped connections" && tt.name != "401" &&
+					!strings.Contains(said, "your pull rate limit") {
 				t.Errorf("neither reference nor the registry's words: %s", said)
 			}
 			rule.Off()
@@ -71,8 +75,8 @@ func TestStatusRows(t *testing.T) {
 	}
 }
 
-// TestRetryAfterRows: a wait that the registry asks for is kept, in both forms, and tries without one come further and
-// further apart.
+// TestRetryAfterRows: a wait that the registry asks for is kept, in both forms, and tries without
+// one come further and further apart.
 func TestRetryAfterRows(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -93,10 +97,12 @@ func TestRetryAfterRows(t *testing.T) {
 			e, img := harness.New(t, ""), failingImage(t)
 			ref, srv := e.Push(img), e.Registry()
 			wire := img.WireOf("world/fs/f")
-			srv.On(faultreg.Match{Ref: wire, Count: 2}, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				faultreg.Answer(tt.status, "", "Retry-After", tt.after())(w, r, next)
-			})
-			e.Sh(`"$1" cat "$2" world/fs/f | sha256sum | grep -q "^$3"`, e.Bin, ref, img.Digest("world/fs/f")[7:]).Want(t, 0)
+			srv.On(faultreg.Match{Ref: wire, Count: 2},
+				func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					faultreg.Answer(tt.status, "", "Retry-After", tt.after())(w, r, next)
+				})
+			e.Sh(`"$1" cat "$2" world/fs/f | sha256sum | grep -q "^$3"`, e.Bin, ref,
+				img.Digest("world/fs/f")[7:]).Want(t, 0)
 			var last time.Time
 			n := 0
 			for _, x := range srv.Log() {

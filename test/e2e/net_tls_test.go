@@ -6,8 +6,9 @@ import (
 	"github.com/pfmount/pfmount/test/faultreg"
 )
 
-// TestPrivateAuthority: a registry whose certificate a private authority signed is believed by every way in which that
-// authority is named, and by none other; nothing is ever asked over plain HTTP instead.
+// TestPrivateAuthority: a registry whose certificate a private authority signed is believed by
+// every way in which that authority is named, and by none other; nothing is ever asked over plain
+// HTTP instead.
 func TestPrivateAuthority(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -42,7 +43,8 @@ func TestPrivateAuthority(t *testing.T) {
 			s.etcFile("elsewhere/registry.test:5000/ca.crt", s.ca.PEM)
 			return []string{"--hosts-dir", "/etc/elsewhere"}
 		}, "", 0},
-		{"no file", func(s *site) []string { return []string{"--ca-file", "/none.pem"} }, "does not exist", 1},
+		{"no file", func(s *site) []string { return []string{"--ca-file", "/none.pem"} },
+			"does not exist", 1},
 		{"no PEM", func(s *site) []string { return []string{"--ca-file", s.file("ca.pem", []byte("hello"))} }, "no certificate", 1},
 		{"broken hosts.toml", func(s *site) []string {
 			s.etcFile("containerd/certs.d/_default/hosts.toml", []byte("\nca = own.pem\n"))
@@ -94,7 +96,8 @@ func TestClientCertificate(t *testing.T) {
 	ca := []string{"--ca-file", s.file("ca.pem", s.ca.PEM)}
 	certFile, keyFile := s.file("user.cert", cert), s.file("user.key", key)
 	s.fails(5, []string{"registry.test:5000", "client certificate", "--client-cert"}, append(ca, ref)...)
-	s.fails(5, []string{"registry.test:5000", "none of the authorities"}, append(ca, "--client-cert", s.file("strange.pem", append(strangeCert, strangeKey...)), ref)...)
+	s.fails(5, []string{"registry.test:5000", "none of the authorities"},
+		append(ca, "--client-cert", s.file("strange.pem", append(strangeCert, strangeKey...)), ref)...)
 	s.fails(1, []string{"--client-cert"}, append(ca, "--client-key", keyFile, ref)...)
 	s.fails(1, []string{"user.cert"}, append(ca, "--client-cert", certFile, ref)...)
 	if n := len(srv.Log()); n != 0 {
@@ -111,7 +114,8 @@ func TestClientCertificate(t *testing.T) {
 // TestClientCertificateFolders: where Docker and containerd keep them.
 func TestClientCertificateFolders(t *testing.T) {
 	t.Parallel()
-	for _, folder := range []string{"docker/certs.d/registry.test:5000/", "containerd/certs.d/registry.test_5000_/", "containerd/certs.d/_default/"} {
+	for _, folder := range []string{"docker/certs.d/registry.test:5000/",
+		"containerd/certs.d/registry.test_5000_/", "containerd/certs.d/_default/"} {
 		s := newSite(t)
 		cert, key, err := s.ca.Client()
 		if err != nil {
@@ -172,7 +176,8 @@ func TestLoopbackWithTLS(t *testing.T) {
 	s.reads("127.0.0.1:5000/team/app:v1")
 	s.e.Run("cache", "clear").Want(t, 0)
 	srv.On(faultreg.Match{}, faultreg.Answer(401, "", "WWW-Authenticate", "Basic realm=x"))
-	if said := s.fails(5, []string{"401", "docker login"}, "127.0.0.1:5000/team/app:v1"); containsAll(said, "400") {
+	if said := s.fails(5, []string{"401", "docker login"},
+		"127.0.0.1:5000/team/app:v1"); containsAll(said, "400") {
 		t.Errorf("the refusal of HTTP is shown: %s", said)
 	}
 }

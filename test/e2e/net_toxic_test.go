@@ -25,8 +25,8 @@ func toxic(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return p
 }
 
-// TestToxics: what networks do to bytes under way. With each toxic the read is right, or EIO within the bound; once it is
-// gone the same mount reads.
+// TestToxics: what networks do to bytes under way. With each toxic the read is right, or EIO within
+// the bound; once it is gone the same mount reads.
 func TestToxics(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -41,7 +41,8 @@ func TestToxics(t *testing.T) {
 		{"sliced", `{"name":"t","type":"slicer","stream":"downstream","attributes":{"average_size":5000,"size_variation":1000,"delay":100}}`, true, 1},
 		{"silence", `{"name":"t","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`, false, 5},
 		{"silence of requests", `{"name":"t","type":"timeout","stream":"upstream","attributes":{"timeout":0}}`, false, 0},
-		{"closed after a while", `{"name":"t","type":"timeout","stream":"downstream","attributes":{"timeout":200}}`, false, 7},
+		{"closed after a while",
+			`{"name":"t","type":"timeout","stream":"downstream","attributes":{"timeout":200}}`, false, 7},
 		{"reset", `{"name":"t","type":"reset_peer","stream":"downstream","attributes":{"timeout":0}}`, false, 7},
 		{"reset after a while", `{"name":"t","type":"reset_peer","stream":"downstream","attributes":{"timeout":300}}`, false, 7},
 		{"cut after 1 MB", `{"name":"t","type":"limit_data","stream":"downstream","attributes":{"bytes":1000000}}`, true, 4},
@@ -81,8 +82,8 @@ func TestToxics(t *testing.T) {
 	}
 }
 
-// TestRegistryGoesAndComes: a cold read while the registry is gone is EIO within the bound; once it is back, the same
-// mount reads.
+// TestRegistryGoesAndComes: a cold read while the registry is gone is EIO within the bound; once it
+// is back, the same mount reads.
 func TestRegistryGoesAndComes(t *testing.T) {
 	t.Parallel()
 	e, img := harness.New(t, ""), failingImage(t)

@@ -58,7 +58,8 @@ func TestFirstAccess(t *testing.T) {
 		Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Pattern{Seed: 1, Len: 50_000_001})},
 	})
 	file, unknown := strings.TrimPrefix(img.Digest("world/fs/f"), "sha256:"), harness.SHA256(diff)
-	wire := map[string]string{"world/fs/f": img.WireOf("world/fs/f"), "model/diff.json": img.WireOf("model/diff.json")}
+	wire := map[string]string{"world/fs/f": img.WireOf("world/fs/f"),
+		"model/diff.json": img.WireOf("model/diff.json")}
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		ref, srv := e.Push(img), e.Registry()
 		for name, script := range readers {
@@ -93,9 +94,11 @@ func TestExec(t *testing.T) {
 	}
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
 		m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{
-			imgbuild.File("true", "0755", imgbuild.Bytes(elf)), imgbuild.File("plain", "0644", imgbuild.Bytes(elf)),
+			imgbuild.File("true", "0755", imgbuild.Bytes(elf)),
+			imgbuild.File("plain", "0644", imgbuild.Bytes(elf)),
 			imgbuild.File("cat", "0755", imgbuild.Bytes(cat)), imgbuild.Symlink("link", "true"),
-			imgbuild.File("run.sh", "0755", imgbuild.Text("#!/bin/bash\nset -e\nexec \"$(dirname \"$0\")\"/cat <<<\"ran $1\"\n")),
+			imgbuild.File("run.sh", "0755",
+				imgbuild.Text("#!/bin/bash\nset -e\nexec \"$(dirname \"$0\")\"/cat <<<\"ran $1\"\n")),
 		}})))
 		// Through a shell: a thread of this process that waits in execve for the mount can stop the whole
 		// process, at a garbage collection, and with it the registry that the mount waits for.

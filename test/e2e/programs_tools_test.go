@@ -15,14 +15,16 @@ func toolSpec() imgbuild.Spec {
 		Top: map[string][]byte{"model.diff": noise(3 << 20)},
 		Entries: []imgbuild.Entry{
 			imgbuild.Dir("bin", "0755"), imgbuild.Dir("empty", "0700"),
-			imgbuild.File("bin/hello", "0755", imgbuild.Text("#!/bin/sh\necho \"hello $1 from $(dirname \"$0\")\"\n")),
+			imgbuild.File("bin/hello", "0755",
+				imgbuild.Text("#!/bin/sh\necho \"hello $1 from $(dirname \"$0\")\"\n")),
 			imgbuild.File("lib/answer/__init__.py", "0644", imgbuild.Text("from .deep import value\n")),
 			imgbuild.File("lib/answer/deep.py", "0644", imgbuild.Text("value = 42\n")),
 			imgbuild.File("big", "0600", imgbuild.Pattern{Seed: 4, Len: 5_000_001}),
 			imgbuild.File("none", "0644", imgbuild.Text("")),
 			imgbuild.File("one", "0444", imgbuild.Text("x")),
 			imgbuild.File("space and ü\nline", "0640", imgbuild.Text("odd needle name\n")),
-			imgbuild.Symlink("link", "bin/hello"), imgbuild.Symlink("dangling", "nowhere"), imgbuild.Symlink("dirlink", "bin"),
+			imgbuild.Symlink("link", "bin/hello"), imgbuild.Symlink("dangling", "nowhere"),
+			imgbuild.Symlink("dirlink", "bin"),
 		},
 		Seq: imgbuild.Folders(5, 20, func(n int) imgbuild.Content {
 			if n%10 == 3 {
@@ -123,10 +125,13 @@ func TestOddReads(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		p := imgbuild.Pattern{Seed: 8, Len: 3_000_017}
-		m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", p)}})))
+		m := e.Mount(e.Push(harness.Build(t,
+			imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", p)}})))
 		for _, o := range []struct{ bs, skip, count int64 }{
-			{4093, 700, 3}, {1, 2_999_999, 30}, {131_071, 5, 2}, {1_000_003, 1, 1}, {1_000_003, 2, 1}, {7, 0, 100}, {513, 3000, 9},
-			{65_537, 44, 5}, {4096, 1, 1}, {3_000_017, 0, 1}, {3_000_016, 0, 1}, {3_000_017, 1, 1}, {999, 100_000, 1},
+			{4093, 700, 3}, {1, 2_999_999, 30}, {131_071, 5, 2}, {1_000_003, 1, 1},
+			{1_000_003, 2, 1}, {7, 0, 100}, {513, 3000, 9},
+			{65_537, 44, 5}, {4096, 1, 1}, {3_000_017, 0, 1}, {3_000_016, 0, 1}, {3_000_017, 1, 1},
+			{999, 100_000, 1},
 		} {
 			want := make([]byte, o.bs*o.count)
 			n, _ := p.ReadAt(want, o.bs*o.skip) // short at the end

@@ -12,7 +12,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// Forks of a session: a family of forkCount images of forkFiles files, of which each has its own forkOwn, one in a hundred.
+// Forks of a session: a family of forkCount images of forkFiles files, of which each has its own
+// forkOwn, one in a hundred.
 const (
 	forkCount = 4
 	forkFiles = 300
@@ -24,22 +25,24 @@ const (
 func fork(t *testing.T, n int, parents []string) (*imgbuild.Image, []string) {
 	t.Helper()
 	var own []string
-	img := harness.Build(t, imgbuild.Spec{Parents: parents, Seq: imgbuild.Folders(forkFiles/100, 100, func(file int) imgbuild.Content {
-		seed := uint64(file + 1)
-		if n > 0 && file%100 == n {
-			seed += uint64(n) << 32
-			own = append(own, fmt.Sprintf("world/fs/d%04d/f%04d.txt", file/100, file%100))
-		}
-		return imgbuild.Noise{Seed: seed, Len: forkBytes}
-	})})
+	img := harness.Build(t, imgbuild.Spec{Parents: parents,
+		Seq: imgbuild.Folders(forkFiles/100, 100, func(file int) imgbuild.Content {
+			seed := uint64(file + 1)
+			if n > 0 && file%100 == n {
+				seed += uint64(n) << 32
+				own = append(own, fmt.Sprintf("world/fs/d%04d/f%04d.txt", file/100, file%100))
+			}
+			return imgbuild.Noise{Seed: seed, Len: forkBytes}
+		})})
 	if n > 0 && len(own) != forkOwn {
 		t.Fatalf("%d files are the fork's own, want %d", len(own), forkOwn)
 	}
 	return img, own
 }
 
-// TestForks mounts a session and its forks one after the other with one cache and reads each whole: a fork fetches its
-// own manifest, tree and files and nothing that the family has, and takes no more disk than that.
+// TestForks mounts a session and its forks one after the other with one cache and reads each whole:
+// a fork fetches its own manifest, tree and files and nothing that the family has, and takes no
+// more disk than that.
 func TestForks(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -67,14 +70,17 @@ func TestForks(t *testing.T) {
 		guessed := mountSet(img)
 		maps.DeleteFunc(got, func(d string, _ int) bool { return guessed[d] == 1 && want[d] == 0 })
 		if !maps.Equal(got, want) {
-			t.Errorf("fork %d asked for %d blobs, want %d: more %v, less %v", n, len(got), len(want), lacking(got, want), lacking(want, got))
+			t.Errorf("fork %d asked for %d blobs, want %d: more %v, less %v", n, len(got),
+				len(want), lacking(got, want), lacking(want, got))
 		}
-		t.Logf("fork %d: %d bytes fetched, %d on disk; the first: %d, %d", n, sent, disk-before, firstBytes, firstDisk)
+		t.Logf("fork %d: %d bytes fetched, %d on disk; the first: %d, %d", n, sent, disk-before,
+			firstBytes, firstDisk)
 		if sent > firstBytes/50 {
 			t.Errorf("fork %d fetched %d bytes, more than 2 %% of the first's %d", n, sent, firstBytes)
 		}
 		if disk-before > firstDisk/50 {
-			t.Errorf("fork %d took %d bytes of disk, more than 2 %% of the first's %d", n, disk-before, firstDisk)
+			t.Errorf("fork %d took %d bytes of disk, more than 2 %% of the first's %d", n,
+				disk-before, firstDisk)
 		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/pfmount/pfmount/test/imgbuild"
 )
 
-// TestGrownContent mounts images of as many blobs whose files are a hundredfold: mounting asks and fetches the same.
+// TestGrownContent mounts images of as many blobs whose files are a hundredfold: mounting asks and
+// fetches the same.
 func TestGrownContent(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -42,7 +43,8 @@ func TestIdleMemory(t *testing.T) {
 		t.Run(fmt.Sprint(folders*100), func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
-			m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(folders, 100, imgbuild.Numbered(1000))})))
+			m := e.Mount(e.Push(harness.Build(t,
+				imgbuild.Spec{Seq: imgbuild.Folders(folders, 100, imgbuild.Numbered(1000))})))
 			e.Sh(`find "$1" | wc -l`, m.Dir).Want(t, 0)
 			// What the walk and the mount took is given back in a while.
 			limit := int64(40e6) + 150*int64(folders*101)

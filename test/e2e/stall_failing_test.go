@@ -52,7 +52,8 @@ func TestOneBound(t *testing.T) {
 // failingImage has one file that takes many READs.
 func failingImage(t *testing.T) *imgbuild.Image {
 	t.Helper()
-	return harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Noise{Seed: 1, Len: 2 << 20})}})
+	return harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644",
+		imgbuild.Noise{Seed: 1, Len: 2 << 20})}})
 }
 
 // oneFill counts the requests of one failed download, without a mount.
@@ -61,7 +62,8 @@ func oneFill(t *testing.T, fault faultreg.Fault) int {
 	e, img := harness.New(t, ""), failingImage(t)
 	ref := e.Push(img)
 	rule := e.Registry().On(faultreg.Match{Ref: img.WireOf("world/fs/f")}, fault)
-	if r := e.Run("cat", "--stall-timeout", "3s", ref, "world/fs/f"); r.Code != 4 && r.Code != 5 || r.Stdout != "" {
+	if r := e.Run("cat", "--stall-timeout", "3s", ref, "world/fs/f"); r.Code != 4 && r.Code != 5 ||
+		r.Stdout != "" {
 		t.Errorf("a failing blob: %v", r)
 	}
 	return rule.Hits()
@@ -85,7 +87,8 @@ func failingRead(t *testing.T, e *harness.Env, fault faultreg.Fault, argv []stri
 	}
 	// Of reads that fail at once one writes the line, and another may be answered before.
 	harness.Eventually(t, time.Minute, "a log line with path and digest", func() bool {
-		return strings.Contains(e.Logs(), img.Digest("world/fs/f")) && strings.Contains(e.Logs(), "path=world/fs/f ")
+		return strings.Contains(e.Logs(), img.Digest("world/fs/f")) &&
+			strings.Contains(e.Logs(), "path=world/fs/f ")
 	})
 	if errs := m.Status().LastErrors; len(errs) == 0 || len(errs) > 20 {
 		t.Errorf("status tells %d errors", len(errs))

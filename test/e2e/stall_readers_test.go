@@ -40,7 +40,8 @@ func waiting(t *testing.T, e *harness.Env, m *harness.Mount) func() int {
 func stalledSpec(distinct int) imgbuild.Spec {
 	spec := imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("fast", "0644", imgbuild.Text("fast\n"))}}
 	for i := range 200 {
-		spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("slow/%03d", i), "0644", imgbuild.Text(fmt.Sprintf("slow %d\n", i%distinct))))
+		spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("slow/%03d", i), "0644",
+			imgbuild.Text(fmt.Sprintf("slow %d\n", i%distinct))))
 	}
 	return spec
 }
@@ -57,15 +58,18 @@ func Test200Readers(t *testing.T) {
 				e.Run("cat", ref, "world/fs/fast").Want(t, 0)
 				fast := img.WireOf("world/fs/fast")
 				m := e.Mount(ref, "--stall-timeout", "5m")
-				srv.On(faultreg.Match{Kind: faultreg.Blob, Where: func(x *faultreg.Exchange) bool { return x.Ref != fast }}, hold.Fault())
+				srv.On(faultreg.Match{Kind: faultreg.Blob,
+					Where: func(x *faultreg.Exchange) bool { return x.Ref != fast }}, hold.Fault())
 				count := waiting(t, e, m)
 				var readers []*harness.Process
 				for i := range 200 {
 					readers = append(readers, e.Command("cat", m.Path(fmt.Sprintf("world/fs/slow/%03d", i))))
 				}
 				harness.Eventually(t, time.Minute, "200 waiting READs", func() bool { return count() >= 200 })
-				for _, path := range []string{"world/fs/fast", "blobs/sha256/" + blobName(img.Digest("world/fs/fast"))} {
-					if r := e.Command("timeout", "60", "cat", m.Path(path)).Wait(harness.Limit).Want(t, 0); r.Stdout != "fast\n" {
+				for _, path := range []string{"world/fs/fast",
+					"blobs/sha256/" + blobName(img.Digest("world/fs/fast"))} {
+					if r := e.Command("timeout", "60", "cat",
+						m.Path(path)).Wait(harness.Limit).Want(t, 0); r.Stdout != "fast\n" {
 						t.Errorf("%s: %v", path, r)
 					}
 				}
@@ -77,7 +81,8 @@ func Test200Readers(t *testing.T) {
 				}
 				hold.Release()
 				for i, p := range readers {
-					if r := p.Wait(harness.Limit).Want(t, 0); r.Stdout != fmt.Sprintf("slow %d\n", i%distinct) {
+					if r := p.Wait(harness.Limit).Want(t, 0); r.Stdout != fmt.Sprintf("slow %d\n",
+						i%distinct) {
 						t.Errorf("reader %d: %v", i, r)
 					}
 				}
@@ -91,9 +96,11 @@ func Test200Readers(t *testing.T) {
 
 // stalled mounts an image with one large file, begins a read of it by each command and waits until the
 // download stands still.
-func stalled(t *testing.T, e *harness.Env, commands ...[]string) (m *harness.Mount, readers []*harness.Process, hold *faultreg.Hold, sum string) {
+func stalled(t *testing.T, e *harness.Env, commands ...[]string) (m *harness.Mount,
+	readers []*harness.Process, hold *faultreg.Hold, sum string) {
 	t.Helper()
-	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Pattern{Seed: 1, Len: 3 << 20})}})
+	img := harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644",
+		imgbuild.Pattern{Seed: 1, Len: 3 << 20})}})
 	ref := e.Push(img)
 	m, hold = e.Mount(ref, "--stall-timeout", "5m"), faultreg.NewHold()
 	rule := e.Registry().On(faultreg.Match{Ref: img.WireOf("world/fs/f")}, hold.After(1000))
@@ -118,7 +125,8 @@ func TestKilledReader(t *testing.T) {
 			pid := readers[i].Cmd.Process.Pid
 			readers[i].Signal(signal)
 			// A bound on hanging; it takes a fifth of a second.
-			harness.Eventually(t, time.Minute, fmt.Sprint("end by ", signal), func() bool { return !readers[i].Running() })
+			harness.Eventually(t, time.Minute, fmt.Sprint("end by ", signal),
+				func() bool { return !readers[i].Running() })
 			if harness.Alive(pid) {
 				t.Errorf("%v: process %d is still there", signal, pid)
 			}
@@ -184,7 +192,8 @@ func TestSignalledReader(t *testing.T) {
 			}
 		}
 		readers[1].Signal(syscall.SIGKILL)
-		harness.Eventually(t, time.Minute, "end of the killed reader", func() bool { return !readers[1].Running() })
+		harness.Eventually(t, time.Minute, "end of the killed reader",
+			func() bool { return !readers[1].Running() })
 		hold.Release()
 		if r := readers[0].Wait(harness.Limit).Want(t, 0); r.Stdout != "ready\n"+sum+" 0 True\n" {
 			t.Errorf("the reader says %v, want %s, no EINTR, and that the handler ran", r, sum)

@@ -61,7 +61,8 @@ func TestTerminal(t *testing.T) {
 			}
 			t.Cleanup(func() { keys.Close() })
 			return e.Command("sh", "-c", `exec script -qefc "$1" /dev/null <>"$2"`, "sh",
-				strings.Join([]string{"bash", script, e.Bin, "--stall-timeout=5m", ref, dir}, " "), fifo), keys
+				strings.Join([]string{"bash", script, e.Bin, "--stall-timeout=5m", ref, dir},
+					" "), fifo), keys
 		}
 
 		p, keys := begin()
@@ -92,7 +93,8 @@ func TestTerminal(t *testing.T) {
 		})
 		stall.Release()
 		harness.Eventually(t, time.Minute, "a mount in a session of its own", func() bool {
-			return slices.ContainsFunc(idsOf(t, e), func(p ids) bool { return p == ids{p.pid, p.pid, p.pid, 0} })
+			return slices.ContainsFunc(idsOf(t, e),
+				func(p ids) bool { return p == ids{p.pid, p.pid, p.pid, 0} })
 		})
 		keys.WriteString("\n")
 		if r := p.Wait(harness.Limit); r.Code != 0 {

@@ -30,7 +30,8 @@ sys.exit(r.returncode)`, e.Bin, ref, dir).Wait(harness.Limit).Want(t, 0)
 		m := e.Mounted(ref, dir)
 		for fd := range 3 {
 			to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", m.PID, fd))
-			if err != nil || strings.HasPrefix(to, "pipe:") || strings.HasPrefix(to, "/dev/pts") || strings.HasPrefix(to, "socket:") {
+			if err != nil || strings.HasPrefix(to, "pipe:") || strings.HasPrefix(to, "/dev/pts") ||
+				strings.HasPrefix(to, "socket:") {
 				t.Errorf("descriptor %d is %q, %v", fd, to, err)
 			}
 		}

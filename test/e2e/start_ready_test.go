@@ -18,7 +18,9 @@ import (
 func TestReady(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
-		ref, dir := e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("known", "0644", imgbuild.Text("it is there\n"))}})), e.MountDir()
+		ref, dir := e.Push(harness.Build(t,
+			imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("known", "0644",
+				imgbuild.Text("it is there\n"))}})), e.MountDir()
 		r := e.Sh(`for i in $(seq 100); do
   "$1" "$2" "$3" && cat "$3/world/fs/known" && fusermount3 -u "$3"
   [ ! -e "$3/world" ]
@@ -50,7 +52,9 @@ func TestFailedStart(t *testing.T) {
 		}, 5, "not found"},
 		"denied": {func(t *testing.T, e *harness.Env) string {
 			ref := e.Push(harness.Fixture(t, "minimal"))
-			e.Registry().On(faultreg.Match{}, faultreg.Answer(403, `{"errors":[{"code":"DENIED","message":"no access"}]}`, "Content-Type", "application/json"))
+			e.Registry().On(faultreg.Match{},
+				faultreg.Answer(403, `{"errors":[{"code":"DENIED","message":"no access"}]}`,
+					"Content-Type", "application/json"))
 			return ref
 		}, 5, "403"},
 		"no registry": {func(t *testing.T, e *harness.Env) string {

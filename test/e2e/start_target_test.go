@@ -83,8 +83,10 @@ func TestMountedTwice(t *testing.T) {
 func TestOddTargets(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ dir, typed string }{
-		"relative": {"there", "./there"}, "plain": {"there", "there"}, "slash": {"there", "there//"}, "up": {"there", "there/../there"},
-		"symlink": {"there", "../m/link"}, "space and newline": {"a b\nc", "a b\nc"}, "quote": {`it's "so" \040`, `it's "so" \040`},
+		"relative": {"there", "./there"}, "plain": {"there", "there"},
+		"slash": {"there", "there//"}, "up": {"there", "there/../there"},
+		"symlink": {"there", "../m/link"}, "space and newline": {"a b\nc", "a b\nc"},
+		"quote": {`it's "so" \040`, `it's "so" \040`},
 		"comma": {"a,b=c", "a,b=c"}, "umlaut": {"üñ\t漢", "./üñ\t漢"}, "dot": {"there", "there/."},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +101,8 @@ func TestOddTargets(t *testing.T) {
 				}
 				run(`"$2" "$3" "$4"`)
 				e.Mounted(ref, real).Compare("world/fs", harness.Want(t, "minimal"))
-				if r := run(`"$2" status "$4"`); strings.Contains(r.Stdout, "does not tell") || !strings.Contains(r.Stdout, ref) {
+				if r := run(`"$2" status "$4"`); strings.Contains(r.Stdout, "does not tell") ||
+					!strings.Contains(r.Stdout, ref) {
 					t.Errorf("status: %v", r)
 				}
 				run(`"$2" umount "$4"`)

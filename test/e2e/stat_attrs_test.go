@@ -45,20 +45,23 @@ func TestBlocks(t *testing.T) {
 		var spec imgbuild.Spec
 		var total, blocks int64
 		for _, n := range sizes {
-			spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprint("s", n), "0644", imgbuild.Pattern{Len: n}))
+			spec.Entries = append(spec.Entries,
+				imgbuild.File(fmt.Sprint("s", n), "0644", imgbuild.Pattern{Len: n}))
 			total, blocks = total+n, blocks+(n+511)/512
 		}
 		ref := e.Push(harness.Build(t, spec))
 		m := e.Mount(ref)
 		e.Registry().Reset()
 		for _, n := range sizes {
-			got := numbers(t, e.Sh(`stat -c '%s %b' "$1"`, m.Path(fmt.Sprint("world/fs/s", n))).Want(t, 0).Stdout)
+			got := numbers(t, e.Sh(`stat -c '%s %b' "$1"`,
+				m.Path(fmt.Sprint("world/fs/s", n))).Want(t, 0).Stdout)
 			if got[0] != n || got[1] != (n+511)/512 {
 				t.Errorf("file of %d bytes: size and blocks %v", n, got)
 			}
 		}
 		// A folder of its own counts for at most a block of the file system.
-		apparent := numbers(t, e.Sh(`du -s --apparent-size -B1 "$1" | cut -f1`, m.Path("world/fs")).Want(t, 0).Stdout)[0]
+		apparent := numbers(t, e.Sh(`du -s --apparent-size -B1 "$1" | cut -f1`,
+			m.Path("world/fs")).Want(t, 0).Stdout)[0]
 		if apparent < total || apparent > total+4096 {
 			t.Errorf("du --apparent-size: %d, want %d and a folder", apparent, total)
 		}
@@ -99,7 +102,8 @@ func TestLinkCounts(t *testing.T) {
 				}
 			case "dir":
 				if n.Stat.Nlink != 1 && n.Stat.Nlink != 2+subdirs[n.Path] {
-					t.Errorf("folder %q: link count %d, it has %d subfolders", n.Path, n.Stat.Nlink, subdirs[n.Path])
+					t.Errorf("folder %q: link count %d, it has %d subfolders", n.Path, n.Stat.Nlink,
+						subdirs[n.Path])
 				}
 			case "symlink":
 				links++
@@ -177,11 +181,13 @@ func TestTimes(t *testing.T) {
 					t.Fatal(err)
 				}
 				ref := e.Push(harness.Build(t, imgbuild.Spec{Created: created, Entries: []imgbuild.Entry{
-					imgbuild.Dir("d", "0755"), imgbuild.File("d/f", "0644", imgbuild.Text("x")), imgbuild.Symlink("l", "d/f"),
+					imgbuild.Dir("d", "0755"), imgbuild.File("d/f", "0644", imgbuild.Text("x")),
+					imgbuild.Symlink("l", "d/f"),
 				}}))
 				m := e.Mount(ref)
 				for _, n := range m.Tree("", false) {
-					for what, ts := range map[string]unix.Timespec{"mtime": n.Stat.Mtim, "ctime": n.Stat.Ctim} {
+					for what, ts := range map[string]unix.Timespec{"mtime": n.Stat.Mtim,
+						"ctime": n.Stat.Ctim} {
 						if got := time.Unix(ts.Unix()); !got.Equal(want) {
 							t.Errorf("%s of %s is %v, want %v", what, n.Path, got.UTC(), want.UTC())
 						}

@@ -14,7 +14,8 @@ import (
 func TestDecodedSizes(t *testing.T) {
 	t.Parallel()
 	contents := map[string]imgbuild.Content{
-		"text": imgbuild.Pattern{Seed: 9, Len: 10_000_000}, "noise": imgbuild.Noise{Seed: 2, Len: 777_777}, "empty": imgbuild.Text(""),
+		"text":  imgbuild.Pattern{Seed: 9, Len: 10_000_000},
+		"noise": imgbuild.Noise{Seed: 2, Len: 777_777}, "empty": imgbuild.Text(""),
 	}
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		spec := imgbuild.Spec{}
@@ -32,13 +33,15 @@ func TestDecodedSizes(t *testing.T) {
 		}
 		e.Registry().Reset()
 		for name, c := range contents {
-			if n := numbers(t, e.Sh(`stat -c %s "$1"`, m.Path("world/fs/"+name)).Want(t, 0).Stdout)[0]; n != c.Size() {
+			if n := numbers(t, e.Sh(`stat -c %s "$1"`, m.Path("world/fs/"+name)).Want(t,
+				0).Stdout)[0]; n != c.Size() {
 				t.Errorf("%s: size %d before any read, want %d", name, n, c.Size())
 			}
 		}
 		silent(t, e.Registry(), "stat")
 		for name, c := range contents {
-			e.Sh(readEveryWay, m.Path("world/fs/"+name), fileOf(t, e, name, c), e.Path("tmp/"+name)).Want(t, 0)
+			e.Sh(readEveryWay, m.Path("world/fs/"+name), fileOf(t, e, name, c),
+				e.Path("tmp/"+name)).Want(t, 0)
 		}
 	})
 }
@@ -73,11 +76,13 @@ func TestCopies(t *testing.T) {
 	harness.Once(t, func(t *testing.T, e *harness.Env) {
 		var spec imgbuild.Spec
 		for i := range 1000 {
-			spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("empty/%d", i), "0644", imgbuild.Text("")))
+			spec.Entries = append(spec.Entries,
+				imgbuild.File(fmt.Sprintf("empty/%d", i), "0644", imgbuild.Text("")))
 		}
 		for i := range 50 {
 			mode := []string{"0644", "0600", "0755", "0444", "0400"}[i%5]
-			spec.Entries = append(spec.Entries, imgbuild.File(fmt.Sprintf("copies/%d", i), mode, imgbuild.Text("one text, many names\n")))
+			spec.Entries = append(spec.Entries,
+				imgbuild.File(fmt.Sprintf("copies/%d", i), mode, imgbuild.Text("one text, many names\n")))
 		}
 		img := harness.Build(t, spec)
 		want, err := spec.Want()

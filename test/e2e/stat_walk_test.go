@@ -44,7 +44,8 @@ func TestWalk(t *testing.T) {
 			}
 		}
 		silent(t, e.Registry(), "find, ls, du and getfattr")
-		e.Sh(`cp -a "$1" "$2" && diff -r "$1" "$2" && tar --xattrs -cf - "$1" | tar tf - | wc -l`, m.Path("world/fs/d0007"), e.Path("home/copy")).Want(t, 0)
+		e.Sh(`cp -a "$1" "$2" && diff -r "$1" "$2" && tar --xattrs -cf - "$1" | tar tf - | wc -l`,
+			m.Path("world/fs/d0007"), e.Path("home/copy")).Want(t, 0)
 	})
 }
 
@@ -53,10 +54,13 @@ func TestWalk(t *testing.T) {
 func TestXattrCalls(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "") // strace needs root
-	m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Seq: imgbuild.Folders(5, 100, imgbuild.Numbered(10))})))
+	m := e.Mount(e.Push(harness.Build(t,
+		imgbuild.Spec{Seq: imgbuild.Folders(5, 100, imgbuild.Numbered(10))})))
 	trace := e.Path("tmp/trace")
-	p := e.Command("strace", "-f", "-xx", "-s", "8", "-e", "trace=read", "-o", trace, "-p", strconv.Itoa(m.PID))
-	harness.Eventually(t, time.Minute, "strace", func() bool { return strings.Contains(p.Stderr(), "attached") })
+	p := e.Command("strace", "-f", "-xx", "-s", "8", "-e", "trace=read", "-o", trace, "-p",
+		strconv.Itoa(m.PID))
+	harness.Eventually(t, time.Minute, "strace",
+		func() bool { return strings.Contains(p.Stderr(), "attached") })
 	e.Sh(`ls -lR "$1" && find "$1" -ls && tar --xattrs --acls -cf - "$1" | tar tf -; getfattr -dR "$1" || true; cp -a "$1" "$2"`,
 		m.Path("world/fs"), e.Path("home/copy")).Want(t, 0)
 	p.Signal(2)
@@ -75,7 +79,8 @@ func TestXattrCalls(t *testing.T) {
 		t.Fatalf("the trace shows no READ or no READDIRPLUS: %v", calls)
 	}
 	if calls[getxattr] > 1 || calls[listxattr] > 1 {
-		t.Errorf("%d GETXATTR and %d LISTXATTR for 500 files, want one each at most", calls[getxattr], calls[listxattr])
+		t.Errorf("%d GETXATTR and %d LISTXATTR for 500 files, want one each at most",
+			calls[getxattr], calls[listxattr])
 	}
 	if n := calls[open] + calls[opendir] + calls[release] + calls[flush]; n > 4 {
 		t.Errorf("%d calls to open, release and flush, which should be off: %v", n, calls)

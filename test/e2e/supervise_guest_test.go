@@ -14,8 +14,9 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// guest is a Debian that systemd booted in a container (systemd-nspawn), with pfmount installed as make install does it,
-// the fixtures below /images, and everything that is changed there forgotten at the end.
+// guest is a Debian that systemd booted in a container (systemd-nspawn), with pfmount installed as
+// make install does it, the fixtures below /images, and everything that is changed there forgotten
+// at the end.
 type guest struct {
 	t      *testing.T
 	env    *harness.Env
@@ -36,9 +37,11 @@ func bootGuest(t *testing.T) *guest {
 		t.Fatal(err)
 	}
 	defer console.Close()
-	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory="+strings.TrimSpace(string(tree)), "--volatile=overlay",
+	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory="+strings.TrimSpace(string(tree)),
+		"--volatile=overlay",
 		"--boot", "--register=no", "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
-		"--machine="+filepath.Base(e.Dir), "--bind=/dev/fuse", "--bind=/dev/autofs", "--capability=all", "--bind-ro="+stage+":/stage",
+		"--machine="+filepath.Base(e.Dir), "--bind=/dev/fuse", "--bind=/dev/autofs",
+		"--capability=all", "--bind-ro="+stage+":/stage",
 		"--bind-ro="+harness.FixtureDir(t, "layout")+":/images")
 	cmd.Stdout, cmd.Stderr = console, console
 	if err := cmd.Start(); err != nil {
@@ -52,7 +55,8 @@ func bootGuest(t *testing.T) *guest {
 	g.eventually("boot", func() bool {
 		data, _ := os.ReadFile(children)
 		g.leader = strings.TrimSpace(string(data))
-		return g.leader != "" && !strings.Contains(g.leader, " ") && g.try("systemctl is-active multi-user.target").Code == 0
+		return g.leader != "" && !strings.Contains(g.leader, " ") &&
+			g.try("systemctl is-active multi-user.target").Code == 0
 	})
 	g.run("cp -a /stage/usr/local/. /usr/local/ && cp -a /stage/sbin/. /sbin/ && mkdir -p /mnt/sess /etc/pfmount && systemctl daemon-reload")
 	return g
@@ -82,7 +86,8 @@ func (g *guest) powerOff(cmd *exec.Cmd, ended <-chan error) {
 // try runs a shell script in the guest.
 func (g *guest) try(script string) harness.Result {
 	g.t.Helper()
-	return g.env.Command("nsenter", "-at", g.leader, "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	return g.env.Command("nsenter", "-at", g.leader, "env", "-i",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LANG=C.UTF-8", "sh", "-euc", script).Wait(harness.Limit)
 }
 

@@ -19,15 +19,16 @@ func repoDir(t *testing.T) string {
 func install(t *testing.T, e *harness.Env, settings ...string) string {
 	t.Helper()
 	stage := e.Path("stage")
-	args := append([]string{"-s", "-C", repoDir(t), "-o", "build", "install", "BIN=" + e.Bin, "DESTDIR=" + stage}, settings...)
+	args := append([]string{"-s", "-C", repoDir(t), "-o", "build", "install", "BIN=" + e.Bin,
+		"DESTDIR=" + stage}, settings...)
 	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("make install: %v\n%s", err, out)
 	}
 	return stage
 }
 
-// TestInstall: make install puts everything where its readers look, complete and well formed, and its links lead to the
-// program.
+// TestInstall: make install puts everything where its readers look, complete and well formed, and
+// its links lead to the program.
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -36,15 +37,19 @@ func TestInstall(t *testing.T) {
 	err := filepath.WalkDir(stage, func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			got = append(got, strings.TrimPrefix(path, stage))
-			if info, err := d.Info(); err != nil || info.Mode().IsRegular() && info.Mode().Perm()&0o444 != 0o444 {
+			if info, err := d.Info(); err != nil ||
+				info.Mode().IsRegular() && info.Mode().Perm()&0o444 != 0o444 {
 				t.Errorf("%s: %v, %v", path, info.Mode(), err)
 			}
 		}
 		return err
 	})
-	want := []string{"/opt/pf/bin/pfmount", "/opt/pf/lib/systemd/system/pfmount@.service", "/opt/pf/lib/systemd/user/pfmount@.service",
-		"/opt/pf/share/bash-completion/completions/pfmount", "/opt/pf/share/doc/pfmount/examples/mnt-sess.automount",
-		"/opt/pf/share/doc/pfmount/examples/mnt-sess.mount", "/opt/pf/share/fish/vendor_completions.d/pfmount.fish",
+	want := []string{"/opt/pf/bin/pfmount", "/opt/pf/lib/systemd/system/pfmount@.service",
+		"/opt/pf/lib/systemd/user/pfmount@.service",
+		"/opt/pf/share/bash-completion/completions/pfmount",
+		"/opt/pf/share/doc/pfmount/examples/mnt-sess.automount",
+		"/opt/pf/share/doc/pfmount/examples/mnt-sess.mount",
+		"/opt/pf/share/fish/vendor_completions.d/pfmount.fish",
 		"/opt/pf/share/man/man1/pfmount.1", "/opt/pf/share/zsh/site-functions/_pfmount", "/sbin/mount.fuse.pfmount", "/sbin/mount.pfmount"}
 	if err != nil || strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("installed %q, %v, want %q", got, err, want)
@@ -134,14 +139,17 @@ func TestTyped(t *testing.T) {
 		{"pfmount status " + e.Dir + "/m\t", `m/a\ b`},
 	} {
 		for _, shell := range [][]string{{bash, "bash", "--norc", "-i"}, {zsh, "zsh", "-f", "-i"}} {
-			r := e.Command(append([]string{"python3", "-c", typed, shell[0], keys.typed, keys.want}, shell[1:]...)...).Wait(harness.Limit)
+			r := e.Command(append([]string{"python3", "-c", typed, shell[0], keys.typed, keys.want},
+				shell[1:]...)...).Wait(harness.Limit)
 			if r.Code != 0 || r.Stderr != "" {
-				t.Errorf("%s: %q does not become %q: %s%s", shell[1], keys.typed, keys.want, r.Stdout, r.Stderr)
+				t.Errorf("%s: %q does not become %q: %s%s", shell[1], keys.typed, keys.want,
+					r.Stdout, r.Stderr)
 			}
 		}
 		line, _, _ := strings.Cut(keys.typed, "\t")
 		r := e.Sh(`fish -N -c "source \$argv[1]; complete -C \$argv[2]" "$1/fish/vendor_completions.d/pfmount.fish" "$2"`, share, line).Want(t, 0)
-		if want := strings.NewReplacer(`\`, "").Replace(strings.TrimSpace(keys.want)); !strings.Contains(r.Stdout, want) || r.Stderr != "" {
+		if want := strings.NewReplacer(`\`,
+			"").Replace(strings.TrimSpace(keys.want)); !strings.Contains(r.Stdout, want) || r.Stderr != "" {
 			t.Errorf("fish: %q does not become %q: %v", line, want, r)
 		}
 	}

@@ -85,8 +85,8 @@ func (m *manager) await(prefix string, n int) {
 	}
 }
 
-// TestNotify: ready when the mount can be read, a status line that follows, the watchdog, and the end; to sockets of
-// either kind.
+// TestNotify: ready when the mount can be read, a status line that follows, the watchdog, and the
+// end; to sockets of either kind.
 func TestNotify(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"path", "abstract"} {
@@ -110,7 +110,8 @@ func TestNotify(t *testing.T) {
 				m.await("STATUS=", 2) // what was just read
 				m.await("WATCHDOG=1", 3)
 				e.Sh(`kill -STOP "$1"`, fmt.Sprint(p.Cmd.Process.Pid)).Want(t, 0)
-				harness.Eventually(t, time.Minute, "stop", func() bool { return harness.State(p.Cmd.Process.Pid) == "T" })
+				harness.Eventually(t, time.Minute, "stop",
+					func() bool { return harness.State(p.Cmd.Process.Pid) == "T" })
 				before := m.count("WATCHDOG=1")
 				time.Sleep(time.Second) // five heartbeats, were it alive
 				if n := m.count("WATCHDOG=1"); n > before+1 {
@@ -136,15 +137,16 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// TestNotifyBackground: as the service itself, the background process takes the service's place before the command
-// returns; in the background of anybody else's service it keeps silent.
+// TestNotifyBackground: as the service itself, the background process takes the service's place
+// before the command returns; in the background of anybody else's service it keeps silent.
 func TestNotifyBackground(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
 	ref := e.Push(harness.Fixture(t, "minimal"))
 	m := listen(t, e, e.Path("notify"))
 	dir := e.MountDir()
-	e.Sh(`export SYSTEMD_EXEC_PID=$$ WATCHDOG_PID=$$ WATCHDOG_USEC=400000; exec "$@"`, e.Bin, ref, dir).Want(t, 0)
+	e.Sh(`export SYSTEMD_EXEC_PID=$$ WATCHDOG_PID=$$ WATCHDOG_USEC=400000; exec "$@"`, e.Bin, ref,
+		dir).Want(t, 0)
 	mount := e.Mounted(ref, dir)
 	if m.count("READY=1") != 1 || m.count(fmt.Sprintf("MAINPID=%d", mount.PID)) != 1 {
 		t.Errorf("the command returned and the manager knows %v; the process is %d", m, mount.PID)
@@ -177,7 +179,8 @@ func TestNotifyFailed(t *testing.T) {
 	e.Set("NOTIFY_SOCKET", e.Path("nobody"))
 	dir := e.MountDir()
 	p := e.Start("-f", ref, dir)
-	harness.Eventually(t, time.Minute, "the mount", func() bool { return strings.Contains(p.Stderr(), "msg=mounted") })
+	harness.Eventually(t, time.Minute, "the mount",
+		func() bool { return strings.Contains(p.Stderr(), "msg=mounted") })
 	if !strings.Contains(p.Stderr(), "NOTIFY_SOCKET") {
 		t.Errorf("no word of the manager: %v", p.Stderr())
 	}
@@ -185,12 +188,13 @@ func TestNotifyFailed(t *testing.T) {
 	p.Wait(harness.Limit).Want(t, 0)
 }
 
-// TestWatchdogAsks: the heartbeat is the mount's answer, not a ticker's. A mount that hangs is played by another
-// one, of a stopped process, that has come to stand in the first one's place.
+// TestWatchdogAsks: the heartbeat is the mount's answer, not a ticker's. A mount that hangs is
+// played by another one, of a stopped process, that has come to stand in the first one's place.
 func TestWatchdogAsks(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
-	ref := e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Text("x"))}}))
+	ref := e.Push(harness.Build(t,
+		imgbuild.Spec{Entries: []imgbuild.Entry{imgbuild.File("f", "0644", imgbuild.Text("x"))}}))
 	base := e.Tmpfs("private", 1<<20)
 	e.Sh(`mount --make-private "$1" && mkdir "$1"/here "$1"/there`, base).Want(t, 0)
 	here, there := base+"/here", base+"/there"
@@ -201,9 +205,11 @@ func TestWatchdogAsks(t *testing.T) {
 	e.Unset("NOTIFY_SOCKET")
 	e.Sh(`mount --move "$1" "$2"`, here, there).Want(t, 0)
 	second := e.Start("-f", ref, here)
-	harness.Eventually(t, time.Minute, "the second mount", func() bool { return strings.Contains(second.Stderr(), "msg=mounted") })
+	harness.Eventually(t, time.Minute, "the second mount",
+		func() bool { return strings.Contains(second.Stderr(), "msg=mounted") })
 	second.Signal(syscall.SIGSTOP)
-	harness.Eventually(t, time.Minute, "stop", func() bool { return harness.State(second.Cmd.Process.Pid) == "T" })
+	harness.Eventually(t, time.Minute, "stop",
+		func() bool { return harness.State(second.Cmd.Process.Pid) == "T" })
 	before := m.count("WATCHDOG=1")
 	time.Sleep(time.Second)
 	if n := m.count("WATCHDOG=1"); n > before+1 {

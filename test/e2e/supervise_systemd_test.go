@@ -13,7 +13,8 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// TestGuestContainer: a container of another distribution's tree, without an init and without fusermount3's help.
+// TestGuestContainer: a container of another distribution's tree, without an init and without
+// fusermount3's help.
 func TestGuestContainer(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -22,9 +23,13 @@ func TestGuestContainer(t *testing.T) {
 		t.Fatalf("test/guest.sh: %v\n%s", err, err.(*exec.ExitError).Stderr)
 	}
 	ref := e.Push(harness.Fixture(t, "basic"))
-	argv := []string{"systemd-nspawn", "--quiet", "--pipe", "--directory=" + strings.TrimSpace(string(tree)), "--volatile=overlay", "--register=no", "--keep-unit",
-		"--resolv-conf=off", "--timezone=off", "--machine=" + filepath.Base(e.Dir), "--bind-ro=" + e.Bin + ":/usr/bin/pfmount"}
-	r := e.Command(append(append([]string{}, append(argv, "--bind=/dev/fuse")...), "sh", "-c", "rm /usr/bin/fusermount3; "+lived, "sh", "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 0)
+	argv := []string{"systemd-nspawn", "--quiet", "--pipe",
+		"--directory=" + strings.TrimSpace(string(tree)), "--volatile=overlay", "--register=no",
+		"--keep-unit",
+		"--resolv-conf=off", "--timezone=off", "--machine=" + filepath.Base(e.Dir), "--bind-ro=" +
+			e.Bin + ":/usr/bin/pfmount"}
+	r := e.Command(append(append([]string{}, append(argv, "--bind=/dev/fuse")...), "sh", "-c",
+		"rm /usr/bin/fusermount3; "+lived, "sh", "pfmount", ref, "/mnt")...).Wait(harness.Limit).Want(t, 0)
 	if r.Stdout != readable+"\n" {
 		t.Errorf("mounted %q", r.Stdout)
 	}
@@ -40,9 +45,11 @@ func TestGuestSystemd(t *testing.T) {
 		test func(*testing.T, *guest)
 	}{
 		{"service", testService}, {"service that fails", testFailingService}, {"killed", testKilledService},
-		{"watchdog", testWatchdog}, {"unmounted by hand", testUnmountedService}, {"background", testForkingService},
+		{"watchdog", testWatchdog}, {"unmounted by hand", testUnmountedService},
+		{"background", testForkingService},
 		{"user's service", testUserService}, {"mount unit", testMountUnit}, {"fstab", testFstab},
-		{"automount", testAutomount}, {"automount that fails", testFailingAutomount}, {"user's fstab", testUsersFstab},
+		{"automount", testAutomount}, {"automount that fails", testFailingAutomount},
+		{"user's fstab", testUsersFstab},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			sub := *g
@@ -70,12 +77,14 @@ func testService(t *testing.T, g *guest) {
 		t.Errorf("mounted %q", flags)
 	}
 	status := g.run("systemctl status pfmount@sess")
-	if !strings.Contains(status, `Status: "oci-layout:/images:basic: fetched `) || !strings.Contains(status, "active (running)") {
+	if !strings.Contains(status, `Status: "oci-layout:/images:basic: fetched `) ||
+		!strings.Contains(status, "active (running)") {
 		t.Errorf("status: %s", status)
 	}
 	before := g.property("pfmount@sess", "StatusText")
 	g.run("find /mnt/sess/world/fs -type f -exec cat {} + >/dev/null")
-	g.eventually("a new status line", func() bool { return g.property("pfmount@sess", "StatusText") != before })
+	g.eventually("a new status line",
+		func() bool { return g.property("pfmount@sess", "StatusText") != before })
 	if left := g.run("xargs -0n1 </proc/" + pid + "/environ | grep -c NOTIFY_SOCKET"); left != "1" {
 		t.Errorf("the service has no manager: %s", left)
 	}
@@ -97,17 +106,20 @@ func testService(t *testing.T, g *guest) {
 	}
 }
 
-// testFailingService: what may get better is tried again until it does, what cannot is not; the journal has the reason.
+// testFailingService: what may get better is tried again until it does, what cannot is not; the
+// journal has the reason.
 func testFailingService(t *testing.T, g *guest) {
 	const wrong = "IMAGE=oci-layout:/tmp/late:basic\nMOUNTPOINT=/mnt/sess\nOPTIONS="
 	g.write("/etc/pfmount/sess.conf", wrong+"--bogus")
 	g.try("systemctl start pfmount@sess").Want(t, 1)
-	if code, state := g.property("pfmount@sess", "ExecMainStatus"), g.property("pfmount@sess", "ActiveState"); code != "1" || state != "failed" {
+	if code, state := g.property("pfmount@sess", "ExecMainStatus"), g.property("pfmount@sess",
+		"ActiveState"); code != "1" || state != "failed" {
 		t.Errorf("exit code %s, %s", code, state)
 	}
 	g.write("/etc/pfmount/sess.conf", wrong)
 	g.try("systemctl start pfmount@sess").Want(t, 1)
-	if code, state := g.property("pfmount@sess", "ExecMainStatus"), g.property("pfmount@sess", "ActiveState"); code != "5" || state != "activating" {
+	if code, state := g.property("pfmount@sess", "ExecMainStatus"), g.property("pfmount@sess",
+		"ActiveState"); code != "5" || state != "activating" {
 		t.Errorf("exit code %s, %s", code, state)
 	}
 	if flags := g.mounted("/mnt/sess"); flags != "" {
@@ -162,7 +174,8 @@ func testWatchdog(t *testing.T, g *guest) {
 func testUnmountedService(t *testing.T, g *guest) {
 	g.start("basic")
 	g.run("umount /mnt/sess")
-	g.eventually("end of the service", func() bool { return g.property("pfmount@sess", "ActiveState") == "inactive" })
+	g.eventually("end of the service",
+		func() bool { return g.property("pfmount@sess", "ActiveState") == "inactive" })
 	if result := g.property("pfmount@sess", "Result"); result != "success" {
 		t.Errorf("result %s", result)
 	}
@@ -219,13 +232,15 @@ systemctl daemon-reload && systemctl start mnt-sess.mount && test -s /mnt/sess/m
 		t.Errorf("mounted %q after its process was killed", flags)
 	}
 	g.run("umount /mnt/sess")
-	g.eventually("end of the unit", func() bool { return g.property("mnt-sess.mount", "ActiveState") == "inactive" })
+	g.eventually("end of the unit",
+		func() bool { return g.property("mnt-sess.mount", "ActiveState") == "inactive" })
 	g.run(`sed -i 's/^Options=/Options=sugar,/' /etc/systemd/system/mnt-sess.mount && systemctl daemon-reload`)
 	g.try("systemctl start mnt-sess.mount").Want(t, 1)
 	g.journal("mnt-sess.mount", "sugar")
 }
 
-// testFstab: lines of fstab, by systemd's generator and by mount -a; what root has no HOME for is where it is said to be.
+// testFstab: lines of fstab, by systemd's generator and by mount -a; what root has no HOME for is
+// where it is said to be.
 func testFstab(t *testing.T, g *guest) {
 	for _, fstype := range []string{"fuse.pfmount", "pfmount"} {
 		g.write("/etc/fstab", fmt.Sprintf("oci-layout:/images:basic /mnt/sess %s _netdev,nofail,noauto,user,allow_other 0 0", fstype))

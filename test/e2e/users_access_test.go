@@ -20,7 +20,8 @@ func modesImage(t *testing.T) *imgbuild.Image {
 		t.Fatal(err)
 	}
 	return harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{
-		imgbuild.File("private", "0600", imgbuild.Text("private\n")), imgbuild.File("public", "0644", imgbuild.Text("public\n")),
+		imgbuild.File("private", "0600", imgbuild.Text("private\n")),
+		imgbuild.File("public", "0644", imgbuild.Text("public\n")),
 		imgbuild.Dir("closed", "0700"), imgbuild.File("closed/in", "0644", imgbuild.Text("in\n")),
 		imgbuild.File("id", "04755", imgbuild.Bytes(id)), imgbuild.File("gid", "02755", imgbuild.Bytes(id)),
 	}})
@@ -39,7 +40,9 @@ func denied(t *testing.T, other *harness.Env, paths ...string) {
 	t.Helper()
 	for _, p := range paths {
 		for _, command := range []string{"cat", "stat -L", "ls"} {
-			other.Sh(command+` "$1"`, p).Want(t, map[string]int{"ls": 2}[command]+map[string]int{"cat": 1, "stat -L": 1}[command], "permission denied")
+			other.Sh(command+` "$1"`, p).Want(t,
+				map[string]int{"ls": 2}[command]+map[string]int{"cat": 1,
+					"stat -L": 1}[command], "permission denied")
 		}
 	}
 }
@@ -58,7 +61,8 @@ func TestOthersDenied(t *testing.T) {
 		for _, other := range others {
 			denied(t, other, m.Dir, m.Path("manifest.json"), m.Path("world/fs/public"))
 		}
-		if got := string(m.Read("world/fs/closed/in")) + string(m.Read("world/fs/private")); got != "in\nprivate\n" {
+		if got := string(m.Read("world/fs/closed/in")) +
+			string(m.Read("world/fs/private")); got != "in\nprivate\n" {
 			t.Errorf("the mounting user reads %q", got)
 		}
 		for _, n := range m.Tree("", false) {
@@ -67,7 +71,8 @@ func TestOthersDenied(t *testing.T) {
 			}
 		}
 		line := harness.MountLines(t, m.Dir)[0]
-		if !strings.Contains(line.Options, "nosuid") || !strings.Contains(line.Options, "nodev") || strings.Contains(line.Super, "allow_other") {
+		if !strings.Contains(line.Options, "nosuid") || !strings.Contains(line.Options, "nodev") ||
+			strings.Contains(line.Super, "allow_other") {
 			t.Errorf("mountinfo: %+v", line)
 		}
 	})
@@ -114,7 +119,8 @@ func TestAllowOther(t *testing.T) {
 				e.Run(append(option, ref, dir)...).Want(t, 0)
 				defer e.Run("umount", dir)
 				fs := dir + "/world/fs"
-				if r := other.Sh(`cat "$1/public" && ls "$1" >/dev/null`, fs).Want(t, 0); r.Stdout != "public\n" {
+				if r := other.Sh(`cat "$1/public" && ls "$1" >/dev/null`, fs).Want(t,
+					0); r.Stdout != "public\n" {
 					t.Errorf("another user reads %v", r)
 				}
 				denied(t, other, fs+"/closed/in")
@@ -133,12 +139,14 @@ func TestAllowOther(t *testing.T) {
 // says so; the error says where.
 func TestAllowOtherRefused(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{"empty": "", "comment": "#user_allow_other\n", "other": "mount_max = 9\n"} {
+	for name, text := range map[string]string{"empty": "", "comment": "#user_allow_other\n",
+		"other": "mount_max = 9\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, harness.User)
 			e.Prefix = inFuseConf(t, text)
-			r := e.Run("-o", "allow_other", e.Push(harness.Fixture(t, "minimal")), e.MountDir()).Want(t, 6, "/etc/fuse.conf")
+			r := e.Run("-o", "allow_other", e.Push(harness.Fixture(t, "minimal")),
+				e.MountDir()).Want(t, 6, "/etc/fuse.conf")
 			if !strings.Contains(r.Stderr, "user_allow_other") {
 				t.Errorf("the option to set is not named: %v", r)
 			}
@@ -159,7 +167,8 @@ func TestOwner(t *testing.T) {
 			t.Errorf("%s belongs to %d:%d", n.Path, n.Stat.Uid, n.Stat.Gid)
 		}
 	}
-	if r := user.Sh(`cat "$1/private" "$1/closed/in"`, m.Path("world/fs")).Want(t, 0); r.Stdout != "private\nin\n" {
+	if r := user.Sh(`cat "$1/private" "$1/closed/in"`, m.Path("world/fs")).Want(t,
+		0); r.Stdout != "private\nin\n" {
 		t.Errorf("the owner reads %v", r)
 	}
 	harness.New(t, "nobody").Sh(`cat "$1/private"`, m.Path("world/fs")).Want(t, 1, "permission denied")

@@ -60,7 +60,8 @@ func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {
 		m := e.Mount(e.Push(harness.Build(t, imgbuild.Spec{Entries: []imgbuild.Entry{
-			imgbuild.File("f", "0644", imgbuild.Text("text\n")), imgbuild.File("r", "0444", imgbuild.Text("text\n")),
+			imgbuild.File("f", "0644", imgbuild.Text("text\n")),
+			imgbuild.File("r", "0444", imgbuild.Text("text\n")),
 			imgbuild.Dir("d", "0755"), imgbuild.File("d/in", "0600", imgbuild.Text("needle\n")),
 			imgbuild.Dir("e", "0755"), imgbuild.Symlink("l", "f"),
 		}})))
@@ -74,7 +75,8 @@ func TestReadOnly(t *testing.T) {
 				t.Errorf("mountinfo lacks %s: %+v", option, line)
 			}
 		}
-		if !slices.Contains(strings.Split(line.Super, ","), "default_permissions") || line.Source != m.Ref || line.Type != "fuse.pfmount" {
+		if !slices.Contains(strings.Split(line.Super, ","), "default_permissions") ||
+			line.Source != m.Ref || line.Type != "fuse.pfmount" {
 			t.Errorf("mountinfo: %+v", line)
 		}
 		for what, script := range map[string]string{
@@ -82,7 +84,8 @@ func TestReadOnly(t *testing.T) {
 			"less": `less "$1/f"`,
 			"grep": `grep -rh text "$1"/f`,
 		} {
-			if r := e.Sh(script+` </dev/null`, m.Path("world/fs")).Want(t, 0); strings.TrimSpace(r.Stdout) != "text" || r.Stderr != "" {
+			if r := e.Sh(script+` </dev/null`, m.Path("world/fs")).Want(t,
+				0); strings.TrimSpace(r.Stdout) != "text" || r.Stderr != "" {
 				t.Errorf("%s: %v", what, r)
 			}
 		}

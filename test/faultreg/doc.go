@@ -1,7 +1,7 @@
-// Package faultreg is the fault registry: distribution's own handler behind a middleware that records
-// every request and can stall, cut, flip, redirect, lie and answer by script. It promises that what no
-// rule touches is a real registry's answer; it knows nothing of testing.T, so demo and benchmark
-// programs use it too.
+// Package faultreg is the fault registry: distribution's own handler behind a middleware that
+// records every request and can stall, cut, flip, redirect, lie and answer by script. It promises
+// that what no rule touches is a real registry's answer; it knows nothing of testing.T, so demo and
+// benchmark programs use it too.
 //
 //	srv, err := faultreg.New(faultreg.Options{})       // in memory, http, 127.0.0.1:0
 //	defer srv.Close()
@@ -10,8 +10,8 @@
 //	srv.PutManifest("team/app", "bad", "text/html", []byte("<html>"))
 //	ref := srv.Ref("team/app", "v1")                   // 127.0.0.1:PORT/team/app:v1
 //
-// A rule is a Match and a Fault. The first rule that matches and still has requests to spend takes the
-// request, so scripts are rules in a row:
+// A rule is a Match and a Fault. The first rule that matches and still has requests to spend takes
+// the request, so scripts are rules in a row:
 //
 //	d := img.WireOf("world/fs/bin/tool")
 //	srv.On(faultreg.Match{Ref: d, Count: 1}, faultreg.Cut{Percent: 30}.Fault())

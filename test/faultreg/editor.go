@@ -55,7 +55,8 @@ func edit(change func(at int64, p []byte) []byte) Fault {
 	}
 }
 
-// contentSpan reads Content-Range or Content-Length: where the body begins in the blob, and the blob's length.
+// contentSpan reads Content-Range or Content-Length: where the body begins in the blob, and the
+// blob's length.
 func contentSpan(h http.Header) (start, total int64) {
 	if rng, ok := strings.CutPrefix(h.Get("Content-Range"), "bytes "); ok {
 		span, all, _ := strings.Cut(rng, "/")

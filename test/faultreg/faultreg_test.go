@@ -63,18 +63,25 @@ func TestFaults(t *testing.T) {
 		half   func(data []byte) []byte // what a GET from 50000 on gets
 		cut    bool                     // the body ends in an error
 	}{
-		{"none", Chain(Delay(time.Millisecond)), 200, same, func(d []byte) []byte { return d[50000:] }, false},
-		{"answer", Answer(429, "slow down", "Retry-After", "2"), 429, func([]byte) []byte { return []byte("slow down") }, nil, false},
+		{"none", Chain(Delay(time.Millisecond)), 200, same,
+			func(d []byte) []byte { return d[50000:] }, false},
+		{"answer", Answer(429, "slow down", "Retry-After", "2"), 429,
+			func([]byte) []byte { return []byte("slow down") }, nil, false},
 		{"flip", Flip(60000), 200, flipped, func(d []byte) []byte { return flipped(d)[50000:] }, false},
 		{"ignore range", IgnoreRange(), 200, same, same, false},
-		{"trickle", Trickle(40000, time.Millisecond), 200, same, func(d []byte) []byte { return d[50000:] }, false},
-		{"append", Append([]byte("more"), false), 200, func(d []byte) []byte { return append(bytes.Clone(d), "more"...) }, nil, false},
-		{"append chunked", Append([]byte("more"), true), 200, func(d []byte) []byte { return append(bytes.Clone(d), "more"...) }, nil, false},
+		{"trickle", Trickle(40000, time.Millisecond), 200, same,
+			func(d []byte) []byte { return d[50000:] }, false},
+		{"append", Append([]byte("more"), false), 200,
+			func(d []byte) []byte { return append(bytes.Clone(d), "more"...) }, nil, false},
+		{"append chunked", Append([]byte("more"), true), 200,
+			func(d []byte) []byte { return append(bytes.Clone(d), "more"...) }, nil, false},
 		{"too long", Length(1 << 40), 200, same, nil, true},
 		{"cut at 60 %", Cut{Percent: 60}.Fault(), 200, func(d []byte) []byte { return d[:60000] },
 			func(d []byte) []byte { return d[50000:60000] }, true},
-		{"cut chunked", Cut{Percent: 60, Framing: Chunked}.Fault(), 200, func(d []byte) []byte { return d[:60000] }, nil, true},
-		{"cut until close", Cut{Percent: 60, Framing: UntilClose}.Fault(), 200, func(d []byte) []byte { return d[:60000] }, nil, false},
+		{"cut chunked", Cut{Percent: 60, Framing: Chunked}.Fault(), 200,
+			func(d []byte) []byte { return d[:60000] }, nil, true},
+		{"cut until close", Cut{Percent: 60, Framing: UntilClose}.Fault(), 200,
+			func(d []byte) []byte { return d[:60000] }, nil, false},
 		{"cut after", Cut{After: 10}.Fault(), 200, func(d []byte) []byte { return d[:10] },
 			func(d []byte) []byte { return d[50000:50010] }, true},
 	}
@@ -83,7 +90,8 @@ func TestFaults(t *testing.T) {
 			srv, digest, data := start(t)
 			srv.On(Match{Ref: digest}, tt.fault)
 			resp, body, err := get(t, srv, digest, "")
-			if resp == nil || resp.StatusCode != tt.status || (err != nil) != tt.cut || !bytes.Equal(body, tt.body(data)) {
+			if resp == nil || resp.StatusCode != tt.status || (err != nil) != tt.cut ||
+				!bytes.Equal(body, tt.body(data)) {
 				t.Errorf("GET: %v, %d bytes, error %v; want status %d, %d bytes, cut %v",
 					resp, len(body), err, tt.status, len(tt.body(data)), tt.cut)
 			}
@@ -92,7 +100,8 @@ func TestFaults(t *testing.T) {
 			}
 			_, body, err = get(t, srv, digest, "50000")
 			if (err != nil) != tt.cut || !bytes.Equal(body, tt.half(data)) {
-				t.Errorf("GET from 50000: %d bytes, error %v; want %d bytes", len(body), err, len(tt.half(data)))
+				t.Errorf("GET from 50000: %d bytes, error %v; want %d bytes", len(body), err,
+					len(tt.half(data)))
 			}
 		})
 	}
@@ -113,7 +122,8 @@ func TestRules(t *testing.T) {
 	srv, digest, _ := start(t)
 	once := srv.On(Match{Ref: digest, Count: 1}, Answer(500, ""))
 	srv.On(Match{Kind: Blob, From: 2, Count: 1}, Answer(503, ""))
-	last := srv.On(Match{Kind: Blob, Where: func(x *Exchange) bool { return x.Header.Get("Range") != "" }}, Answer(416, ""))
+	last := srv.On(Match{Kind: Blob,
+		Where: func(x *Exchange) bool { return x.Header.Get("Range") != "" }}, Answer(416, ""))
 	var got []int
 	for _, from := range []string{"", "", "", "", "5"} {
 		resp, _, err := get(t, srv, digest, from)
@@ -233,7 +243,8 @@ func TestPush(t *testing.T) {
 		}
 		raw, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || !bytes.Equal(raw, img.OCIManifest()) || resp.Header.Get("Content-Type") != imgbuild.ManifestType {
+		if err != nil || !bytes.Equal(raw, img.OCIManifest()) ||
+			resp.Header.Get("Content-Type") != imgbuild.ManifestType {
 			t.Errorf("manifest: %d bytes, %v, %v", len(raw), resp.Header, err)
 		}
 		for _, l := range img.Layers {

@@ -51,7 +51,8 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			actions = append(actions, "push")
 		}
 		for _, a := range actions {
-			access = append(access, auth.Access{Resource: auth.Resource{Type: "repository", Name: repo}, Action: a})
+			access = append(access, auth.Access{Resource: auth.Resource{Type: "repository",
+				Name: repo}, Action: a})
 		}
 	}
 	asked := r
@@ -67,6 +68,7 @@ func (g guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := err.(auth.Challenge); ok {
 		c.SetHeaders(r, w)
 	}
-	Answer(http.StatusUnauthorized, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`,
+	Answer(http.StatusUnauthorized,
+		`{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`,
 		"Content-Type", "application/json")(w, r, nil)
 }

@@ -42,7 +42,8 @@ func (s *Server) Push(ctx context.Context, img *imgbuild.Image, repo, tag string
 		return fmt.Errorf("push %s:%s: %w", repo, tag, err)
 	}
 	raw := img.OCIManifest()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, p.base+"/manifests/"+tag, bytes.NewReader(raw))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, p.base+"/manifests/"+tag,
+		bytes.NewReader(raw))
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,8 @@ func (p *pusher) do(req *http.Request) (http.Header, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		return nil, fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, strings.TrimSpace(string(text)))
+		return nil, fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status,
+			strings.TrimSpace(string(text)))
 	}
 	return resp.Header, nil
 }
@@ -124,7 +126,8 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.handler.ServeHTTP(a, in)
 	return &http.Response{
 		StatusCode: a.status, Status: fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)),
-		Header: a.header, Body: io.NopCloser(&a.body), Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: a.header, Body: io.NopCloser(&a.body), Request: r, Proto: "HTTP/1.1", ProtoMajor: 1,
+		ProtoMinor: 1,
 	}, nil
 }
 

@@ -16,7 +16,8 @@ import (
 // silence stops distribution's own logging, which goes through logrus' global logger.
 var silence = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
 
-// newRegistry is distribution's handler over memory, or over dir; with mirror it fetches from there what it lacks.
+// newRegistry is distribution's handler over memory, or over dir; with mirror it fetches from there
+// what it lacks.
 func newRegistry(dir, mirror string) (http.Handler, func() error, error) {
 	silence()
 	cfg := &configuration.Configuration{}

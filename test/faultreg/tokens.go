@@ -25,8 +25,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// Tokens is a token server: the Backend of a Server, whose Log and rules it then has. Its tokens are ES256 JWTs with
-// x5c, which a registry behind Guard checks as distribution does.
+// Tokens is a token server: the Backend of a Server, whose Log and rules it then has. Its tokens
+// are ES256 JWTs with x5c, which a registry behind Guard checks as distribution does.
 // https://distribution.github.io/distribution/spec/auth/token/
 type Tokens struct {
 	Users     map[string]string // passwords by name
@@ -63,18 +63,21 @@ func NewTokens() (*Tokens, error) {
 		return nil, err
 	}
 	form := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: tokenIssuer}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: tokenIssuer}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, form, form, key.Public(), key)
 	return &Tokens{key: key, cert: cert}, err
 }
 
-// Guard lets only requests with a token of this server through to a registry; realm is where tokens are asked for, dir
-// a folder for the server's certificate. It fits Options.Wrap.
+// Guard lets only requests with a token of this server through to a registry; realm is where tokens
+// are asked for, dir a folder for the server's certificate. It fits Options.Wrap.
 func (t *Tokens) Guard(realm, dir string) (func(http.Handler) http.Handler, error) {
 	bundle := filepath.Join(dir, "tokens.pem")
-	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.cert}), 0o600); err != nil {
+	if err := os.WriteFile(bundle,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: t.cert}), 0o600); err != nil {
 		return nil, err
 	}
 	control, err := auth.GetAccessController("token", map[string]any{
@@ -110,7 +113,8 @@ func (t *Tokens) revokedToken(raw string) bool {
 func (t *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user, ok := t.who(r)
 	if !ok {
-		Answer(http.StatusUnauthorized, `{"errors":[{"code":"UNAUTHORIZED","message":"incorrect username or password"}]}`,
+		Answer(http.StatusUnauthorized,
+			`{"errors":[{"code":"UNAUTHORIZED","message":"incorrect username or password"}]}`,
 			"Content-Type", "application/json")(w, r, nil)
 		return
 	}
@@ -124,7 +128,8 @@ func (t *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]any{"token": raw, "access_token": raw, "expires_in": int(t.lasts().Seconds())})
+	json.NewEncoder(w).Encode(map[string]any{"token": raw, "access_token": raw,
+		"expires_in": int(t.lasts().Seconds())})
 }
 
 func (t *Tokens) lasts() time.Duration {
@@ -154,7 +159,8 @@ func (t *Tokens) who(r *http.Request) (user string, ok bool) {
 
 // issue signs a token for what it may be used for.
 func (t *Tokens) issue(user string, scopes []string, method string) (string, error) {
-	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("x5c", []string{base64.StdEncoding.EncodeToString(t.cert)})
+	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("x5c",
+		[]string{base64.StdEncoding.EncodeToString(t.cert)})
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: t.key}, options)
 	if err != nil {
 		return "", err
@@ -163,8 +169,10 @@ func (t *Tokens) issue(user string, scopes []string, method string) (string, err
 	defer t.mu.Unlock()
 	now := time.Now()
 	raw, err := jwt.Signed(signer).Claims(token.ClaimSet{
-		Issuer: tokenIssuer, Subject: user, Audience: token.AudienceList{tokenService}, JWTID: strconv.Itoa(len(t.issued)),
-		IssuedAt: now.Unix(), NotBefore: now.Add(-time.Minute).Unix(), Expiration: now.Add(t.lasts()).Unix(), Access: t.access(user, scopes),
+		Issuer: tokenIssuer, Subject: user, Audience: token.AudienceList{tokenService},
+		JWTID:    strconv.Itoa(len(t.issued)),
+		IssuedAt: now.Unix(), NotBefore: now.Add(-time.Minute).Unix(),
+		Expiration: now.Add(t.lasts()).Unix(), Access: t.access(user, scopes),
 	}).Serialize()
 	if err == nil {
 		t.issued = append(t.issued, Issued{user, scopes, method, raw})

@@ -41,7 +41,8 @@ func (e *Env) Ext4(name string, size int64, options string) *Disk {
 	return e.loop(name, size, options, "mkfs.ext4", "-q", "-F", "-m", "0")
 }
 
-// Btrfs mounts a new btrfs on which no more than limit bytes can be written: a quota, so EDQUOT and not ENOSPC.
+// Btrfs mounts a new btrfs on which no more than limit bytes can be written: a quota, so EDQUOT and
+// not ENOSPC.
 func (e *Env) Btrfs(name string, limit int64) *Disk {
 	e.t.Helper()
 	d := e.loop(name, 256<<20, "defaults", "mkfs.btrfs", "-q")
@@ -56,8 +57,8 @@ func (d *Disk) Limit(bytes int64) {
 	d.env.root("btrfs", "qgroup", "limit", fmt.Sprint(bytes), d.Dir)
 }
 
-// Cut is the moment of a power cut: from now on every call on an Ext4 fails, and what did not reach the disk is lost.
-// Processes that use it are to be killed before Restore.
+// Cut is the moment of a power cut: from now on every call on an Ext4 fails, and what did not reach
+// the disk is lost. Processes that use it are to be killed before Restore.
 func (d *Disk) Cut() {
 	d.env.t.Helper()
 	const shutdown, noFlush = 0x8004587d, 2 // EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH of linux/fs/ext4/ext4.h
@@ -71,12 +72,14 @@ func (d *Disk) Cut() {
 	}
 }
 
-// Restore is the boot after a Cut: the journal is replayed. A mount namespace that another process made meanwhile may
-// still hold the file system that was cut, and a mount of the same file would show that again: then it is of a copy.
+// Restore is the boot after a Cut: the journal is replayed. A mount namespace that another process
+// made meanwhile may still hold the file system that was cut, and a mount of the same file would
+// show that again: then it is of a copy.
 func (d *Disk) Restore(options string) {
 	d.env.t.Helper()
 	// A process just killed may still have files open for a moment.
-	Eventually(d.env.t, 30*time.Second, "umount of "+d.Dir, func() bool { return unix.Unmount(d.Dir, 0) == nil })
+	Eventually(d.env.t, 30*time.Second, "umount of "+d.Dir,
+		func() bool { return unix.Unmount(d.Dir, 0) == nil })
 	d.env.root("mount", "-o", "loop,"+options, d.image, d.Dir)
 	probe := filepath.Join(d.Dir, "probe")
 	if os.WriteFile(probe, nil, 0o600) == nil && os.Remove(probe) == nil {

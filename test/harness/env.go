@@ -56,8 +56,9 @@ func New(t testing.TB, user string) *Env {
 	maps.Copy(e.vars, map[string]string{
 		"PATH": systemPath,
 		"HOME": e.Path("home"), "TMPDIR": e.Path("tmp"), "LANG": "C.UTF-8",
-		"XDG_CACHE_HOME": e.Path("cache"), "XDG_STATE_HOME": e.Path("state"), "XDG_RUNTIME_DIR": e.Path("run"),
-		"GORACE": "log_path=" + filepath.Join(dir, "tmp", "race"),
+		"XDG_CACHE_HOME": e.Path("cache"), "XDG_STATE_HOME": e.Path("state"),
+		"XDG_RUNTIME_DIR": e.Path("run"),
+		"GORACE":          "log_path=" + filepath.Join(dir, "tmp", "race"),
 	})
 	return e
 }

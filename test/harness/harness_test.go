@@ -32,7 +32,8 @@ func plain(t *testing.T, user string) *Env {
 func TestDiff(t *testing.T) {
 	want := []imgbuild.Want{
 		{Path: "d", Kind: "dir", Mode: "0755"},
-		{Path: "d/f\n", Kind: "file", Mode: "0640", Size: 5, SHA256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"},
+		{Path: "d/f\n", Kind: "file", Mode: "0640", Size: 5,
+			SHA256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"},
 		{Path: "l", Kind: "symlink", Target: "gone"},
 	}
 	tests := []struct{ name, script, diff string }{
@@ -41,7 +42,8 @@ func TestDiff(t *testing.T) {
 		{"more", "touch d/more", `"d/more" should not be there`},
 		{"mode", "chmod 600 d/f*", `"d/f\n": mode 0600, want 0640`},
 		{"dir mode", "chmod 700 d", `"d": mode 0700, want 0755`},
-		{"content", "printf hallo >d/f*", `"d/f\n": content d3751d33f9cd5049c4af2b462735457e4d3baf130bcbb87f389e349fbaeb20b9, want 2cf24`},
+		{"content", "printf hallo >d/f*",
+			`"d/f\n": content d3751d33f9cd5049c4af2b462735457e4d3baf130bcbb87f389e349fbaeb20b9, want 2cf24`},
 		{"size", "printf o >>d/f*", `"d/f\n": size 6, want 5`},
 		{"target", "ln -sfn other l", `"l": target "other", want "gone"`},
 		{"kind", "rm l; mkdir l", `"l": kind dir, want symlink`},
@@ -97,7 +99,8 @@ func TestCommand(t *testing.T) {
 			t.Errorf("got %v", r)
 		}
 		e.Prefix = []string{"prlimit", "--nofile=77"}
-		if r := e.Sh(`id -u; ulimit -n; pwd`); r.Stdout != fmt.Sprintf("%d\n77\n%s\n", e.UID(), e.Path("home")) {
+		if r := e.Sh(`id -u; ulimit -n; pwd`); r.Stdout != fmt.Sprintf("%d\n77\n%s\n", e.UID(),
+			e.Path("home")) {
 			t.Errorf("got %v", r)
 		}
 		p := e.Command("sleep", "100")
@@ -169,7 +172,8 @@ func TestNetwork(t *testing.T) {
 // TestDisks: small file systems are small, the user's, and full when they are full.
 func TestDisks(t *testing.T) {
 	e := plain(t, User)
-	for name, dir := range map[string]string{"tmpfs": e.Tmpfs("small", 5<<20), "ext4": e.LoopExt4("loop", 8<<20)} {
+	for name, dir := range map[string]string{"tmpfs": e.Tmpfs("small", 5<<20),
+		"ext4": e.LoopExt4("loop", 8<<20)} {
 		t.Cleanup(func() { e.Prefix, e.user = nil, lookup(t, ""); e.Sh(`umount "$1"`, dir).Want(t, 0) })
 		if len(MountLines(t, dir)) != 1 {
 			t.Errorf("%s: not mounted", name)
@@ -181,7 +185,8 @@ func TestDisks(t *testing.T) {
 
 // TestUnescape holds mountinfo's escapes.
 func TestUnescape(t *testing.T) {
-	for in, want := range map[string]string{`/a\040b\012c`: "/a b\nc", `/plain`: "/plain", `/end\`: `/end\`, `/b\134`: `/b\`} {
+	for in, want := range map[string]string{`/a\040b\012c`: "/a b\nc", `/plain`: "/plain",
+		`/end\`: `/end\`, `/b\134`: `/b\`} {
 		if got := unescape(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}

@@ -56,8 +56,8 @@ func Network(t testing.TB, addresses ...string) *Net {
 	return namespace(t, []string{"-n"}, addresses, "")
 }
 
-// Names is a network and a mount namespace: hosts maps addresses to the names they have there, and the folder etc, when
-// not "", lies over /etc.
+// Names is a network and a mount namespace: hosts maps addresses to the names they have there, and
+// the folder etc, when not "", lies over /etc.
 func Names(t testing.TB, hosts map[string]string, etc string) *Net {
 	t.Helper()
 	if etc == "" {
@@ -81,7 +81,8 @@ func namespace(t testing.TB, flags, addresses []string, script string) *Net {
 	for _, a := range addresses {
 		script += " && ip addr add " + a + "/32 dev lo"
 	}
-	cmd := exec.Command("unshare", append(slices.Clone(flags), "sh", "-c", script+" && echo ready && exec sleep infinity")...)
+	cmd := exec.Command("unshare", append(slices.Clone(flags), "sh", "-c",
+		script+" && echo ready && exec sleep infinity")...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

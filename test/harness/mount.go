@@ -47,7 +47,8 @@ func (e *Env) Mounted(ref, dir string) *Mount {
 	e.t.Helper()
 	m := &Mount{Ref: ref, Dir: dir, env: e}
 	if len(MountLines(e.t, dir)) != 1 {
-		e.t.Fatalf("the command returned, but %s has %d lines in mountinfo\n%s", dir, len(MountLines(e.t, dir)), e.Logs())
+		e.t.Fatalf("the command returned, but %s has %d lines in mountinfo\n%s", dir,
+			len(MountLines(e.t, dir)), e.Logs())
 	}
 	m.PID = m.findPID()
 	return m
@@ -175,7 +176,8 @@ func (m *Mount) Tree(dir string, hash bool) []Node {
 func (m *Mount) Compare(dir string, want []imgbuild.Want) {
 	m.env.t.Helper()
 	if diff := Diff(m.Tree(dir, true), want); len(diff) > 0 {
-		m.env.t.Errorf("%s of %s differs in %d places:\n%s", dir, m.Ref, len(diff), strings.Join(diff[:min(20, len(diff))], "\n"))
+		m.env.t.Errorf("%s of %s differs in %d places:\n%s", dir, m.Ref, len(diff),
+			strings.Join(diff[:min(20, len(diff))], "\n"))
 	}
 }
 

@@ -79,7 +79,8 @@ func (e *Env) Start(args ...string) *Process {
 // Sh runs a shell script as the user; args are $1, $2, …. Any failing command of it ends it.
 func (e *Env) Sh(script string, args ...string) Result {
 	e.t.Helper()
-	return e.Command(append([]string{"bash", "-euo", "pipefail", "-c", script, "bash"}, args...)...).Wait(Limit)
+	return e.Command(append([]string{"bash", "-euo", "pipefail", "-c", script, "bash"},
+		args...)...).Wait(Limit)
 }
 
 // Command starts a command as the user, in a process group of its own, in the Env's home.
@@ -90,7 +91,8 @@ func (e *Env) Command(argv ...string) *Process {
 		full = append([]string{}, e.Prefix...)
 		if cred != nil {
 			// The prefix needs root; the command behind it must not have it.
-			full = append(full, "setpriv", fmt.Sprintf("--reuid=%d", cred.Uid), fmt.Sprintf("--regid=%d", cred.Gid), "--clear-groups")
+			full = append(full, "setpriv", fmt.Sprintf("--reuid=%d", cred.Uid),
+				fmt.Sprintf("--regid=%d", cred.Gid), "--clear-groups")
 			cred = nil
 		}
 		full = append(full, argv...)
@@ -135,7 +137,8 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Wait waits for the end; after limit the group is made to print its goroutines and killed, and the test fails.
+// Wait waits for the end; after limit the group is made to print its goroutines and killed, and the
+// test fails.
 func (p *Process) Wait(limit time.Duration) Result {
 	p.t.Helper()
 	select {

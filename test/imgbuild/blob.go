@@ -117,7 +117,8 @@ func (e *encoder) stream(c Content, w io.Writer) (string, error) {
 		return "", fmt.Errorf("content of %d bytes wrote %d", c.Size(), n)
 	}
 	if n > 0 {
-		// A flush before the end keeps the content size out of the frame header, as in the reference's streams.
+		// A flush before the end keeps the content size out of the frame header, as in the
+		// reference's streams.
 		if err := e.z.Flush(); err != nil {
 			return "", err
 		}

@@ -1,7 +1,7 @@
-// Package imgbuild writes signed ProcessFork images without the product's help, so that the product is
-// tested against a second reading of the format. It promises that what a Spec says is what the image
-// holds, byte for byte, good or hostile; it knows nothing of registries, mounts or testing.T, so that
-// programs (demo, benchmarks) can use it as well as tests.
+// Package imgbuild writes signed ProcessFork images without the product's help, so that the product
+// is tested against a second reading of the format. It promises that what a Spec says is what the
+// image holds, byte for byte, good or hostile; it knows nothing of registries, mounts or testing.T,
+// so that programs (demo, benchmarks) can use it as well as tests.
 //
 // An image is built from a Spec, or read from an OCI layout, and may then be spoiled before it is
 // written somewhere:

@@ -65,7 +65,8 @@ func (m *Image) SetManifest(raw []byte, key string) {
 func (m *Image) SetSignature(raw []byte) {
 	m.Signature = raw
 	b := NewBlob(raw)
-	m.Layers[0] = Layer{MediaType: SignatureType, Digest: b.Digest, Size: b.Size, Path: "manifest.json.sig", Wire: b}
+	m.Layers[0] = Layer{MediaType: SignatureType, Digest: b.Digest, Size: b.Size,
+		Path: "manifest.json.sig", Wire: b}
 }
 
 // Layer finds the layer of a logical digest; it panics when there is none, which is the test's mistake.
@@ -80,7 +81,8 @@ func (m *Image) Layer(logical string) *Layer {
 
 // Drop removes the layer of a logical digest.
 func (m *Image) Drop(logical string) {
-	m.Layers = slices.DeleteFunc(m.Layers, func(l Layer) bool { return l.Logical == logical && logical != "" })
+	m.Layers = slices.DeleteFunc(m.Layers,
+		func(l Layer) bool { return l.Logical == logical && logical != "" })
 }
 
 // WireOf gives the wire digest of the layer behind a path in the mount, as requests name it.

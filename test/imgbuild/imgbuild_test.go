@@ -45,7 +45,8 @@ func TestFixturesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff, err := exec.Command("diff", "-r", filepath.Join(fixtures, "layout", "blobs"), filepath.Join(out, "blobs")).CombinedOutput(); err != nil {
+	if diff, err := exec.Command("diff", "-r", filepath.Join(fixtures, "layout", "blobs"),
+		filepath.Join(out, "blobs")).CombinedOutput(); err != nil {
 		t.Errorf("layout written again differs: %s", diff)
 	}
 }
@@ -60,7 +61,8 @@ func TestFolderAndStore(t *testing.T) {
 	if err := img.WriteFolder(filepath.Join(out, "folder")); err != nil {
 		t.Fatal(err)
 	}
-	if diff, err := exec.Command("diff", "-r", filepath.Join(fixtures, "file-registry"), filepath.Join(out, "folder")).CombinedOutput(); err != nil {
+	if diff, err := exec.Command("diff", "-r", filepath.Join(fixtures, "file-registry"),
+		filepath.Join(out, "folder")).CombinedOutput(); err != nil {
 		t.Errorf("file:// folder written again differs: %s", diff)
 	}
 	if img, err = FromLayout(filepath.Join(fixtures, "layout"), "minimal"); err != nil {
@@ -143,7 +145,8 @@ func TestRebuild(t *testing.T) {
 				t.Fatalf("%d layers, want %d", len(img.Layers), len(old.Layers))
 			}
 			for i := range img.Layers {
-				if img.Layers[i].Path != old.Layers[i].Path || img.Layers[i].MediaType != old.Layers[i].MediaType {
+				if img.Layers[i].Path != old.Layers[i].Path ||
+					img.Layers[i].MediaType != old.Layers[i].MediaType {
 					t.Errorf("layer %d: %s, want %s", i, img.Layers[i].Path, old.Layers[i].Path)
 				}
 			}
@@ -240,14 +243,16 @@ func TestHostile(t *testing.T) {
 	if err != nil || string(tree) != want {
 		t.Errorf("tree\n%s, want\n%s (%v)", tree, want, err)
 	}
-	if !bytes.Equal(img.Signature, Sign(img.Manifest, "k")) || bytes.Equal(img.Signature, Sign(img.Manifest, "")) {
+	if !bytes.Equal(img.Signature, Sign(img.Manifest, "k")) ||
+		bytes.Equal(img.Signature, Sign(img.Manifest, "")) {
 		t.Error("the key was not used")
 	}
 	d := digestOf([]byte("a"))
 	l := img.Layer(d)
 	l.SetWire([]byte("not zstd"))
 	l.Size = 99
-	if m := string(img.OCIManifest()); !strings.Contains(m, `"size":99,"digest":"`+digestOf([]byte("not zstd"))) {
+	if m := string(img.OCIManifest()); !strings.Contains(m,
+		`"size":99,"digest":"`+digestOf([]byte("not zstd"))) {
 		t.Errorf("the lie is not in the manifest: %s", m)
 	}
 	img.Drop(d)

@@ -88,7 +88,8 @@ func fromManifest(dir, digest string) (*Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := Layer{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Path: d.Annotations[pathAnnotation], Wire: blob}
+		l := Layer{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size,
+			Path: d.Annotations[pathAnnotation], Wire: blob}
 		if d.MediaType == SignatureType {
 			if img.Signature, err = blob.Bytes(); err != nil {
 				return nil, err

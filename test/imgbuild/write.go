@@ -49,7 +49,8 @@ func (m *Image) WriteLayout(dir, tag string) error {
 	manifest := NewBlob(m.OCIManifest())
 	blobs := []Blob{manifest, m.Config()}
 	for _, l := range m.Layers {
-		// A layout keeps a blob under the name that its descriptor gives, so a lie is a file of other content.
+		// A layout keeps a blob under the name that its descriptor gives, so a lie is a file of
+		// other content.
 		wire := l.Wire
 		wire.Digest = l.Digest
 		blobs = append(blobs, wire)
@@ -63,7 +64,8 @@ func (m *Image) WriteLayout(dir, tag string) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion": "1.0.0"}`), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "oci-layout"),
+		[]byte(`{"imageLayoutVersion": "1.0.0"}`), 0o644); err != nil {
 		return err
 	}
 	index := layoutIndex{SchemaVersion: 2, MediaType: "application/vnd.oci.image.index.v1+json"}
@@ -97,7 +99,8 @@ func (m *Image) WriteFolder(dir string) error {
 	return m.writeNamed(dir)
 }
 
-// WriteStore writes the image into a reference store: images/<cid>.json, the manifest as a blob too, no signature.
+// WriteStore writes the image into a reference store: images/<cid>.json, the manifest as a blob
+// too, no signature.
 func (m *Image) WriteStore(dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "images"), 0o755); err != nil {
 		return err

@@ -18,12 +18,14 @@ func TestCaptured(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t)
 			src := p.build(name)
-			p.ok("push", "--agent", "claude-code", "--name", "t\"\u00e9", "--env", "--trace", p.WriteFile("trace", []byte(trace), 0o644),
+			p.ok("push", "--agent", "claude-code", "--name", "t\"\u00e9", "--env", "--trace",
+				p.WriteFile("trace", []byte(trace), 0o644),
 				"--effects", p.WriteFile("effects", []byte(effects), 0o644), src, p.ref("v1"))
 			cid := p.inspect(p.ref("v1")).CID
 			p.mounted(src, p.ref("v1"))
 			p.pull(p.url("v1"), cid)
-			if out := p.pf("verify", "--deep"); !strings.Contains(out, " 0 bad. ") || !strings.Contains(out, "1 skipped") {
+			if out := p.pf("verify", "--deep"); !strings.Contains(out, " 0 bad. ") ||
+				!strings.Contains(out, "1 skipped") {
 				t.Errorf("pf verify: %q", out)
 			}
 			restored(t, src, p.checkout(cid))
@@ -110,9 +112,11 @@ func TestSameTree(t *testing.T) {
 			p.ok("push", src, p.ref("v1"))
 			theirs, ours := p.Mount("store:"+cid), p.Mount(p.ref("v1"))
 			for _, top := range []string{"fs", "procs"} {
-				a, b := digest(t, theirs.Read("manifest.json"), top), digest(t, ours.Read("manifest.json"), top)
+				a, b := digest(t, theirs.Read("manifest.json"), top), digest(t,
+					ours.Read("manifest.json"), top)
 				if a != b {
-					t.Errorf("world.%s: pf has\n%.2000s\npfmount has\n%.2000s", top, theirs.Read(blobPath(a)), ours.Read(blobPath(b)))
+					t.Errorf("world.%s: pf has\n%.2000s\npfmount has\n%.2000s", top,
+						theirs.Read(blobPath(a)), ours.Read(blobPath(b)))
 				}
 			}
 		})

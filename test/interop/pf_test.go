@@ -57,7 +57,8 @@ func (p *pair) ok(args ...string) harness.Result {
 // snapshot captures a folder with pf, taking all that pf can be made to take, and gives the id.
 func (p *pair) snapshot(dir string, more ...string) string {
 	p.t.Helper()
-	return p.pf(append([]string{"snapshot", "--fs-root", dir, "--allow-empty-engine-layers", "--no-default-ignores", "--ignore-from", "/dev/null"}, more...)...)
+	return p.pf(append([]string{"snapshot", "--fs-root", dir, "--allow-empty-engine-layers",
+		"--no-default-ignores", "--ignore-from", "/dev/null"}, more...)...)
 }
 
 // ref is a reference of the Env's registry, as pfmount takes it.

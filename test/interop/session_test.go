@@ -60,7 +60,8 @@ func TestForkAndMerge(t *testing.T) {
 			p.pf("push", base, p.url("base"))
 			p.mounted(src, p.ref("base"))
 			forks := strings.Fields(p.pf("fork", "-n", "2", base))
-			forks = slices.DeleteFunc(forks, func(s string) bool { return !strings.HasPrefix(s, "sha256:") || len(s) != 71 })
+			forks = slices.DeleteFunc(forks,
+				func(s string) bool { return !strings.HasPrefix(s, "sha256:") || len(s) != 71 })
 			forks = slices.DeleteFunc(slices.Compact(forks), func(s string) bool { return s == base })
 			if len(forks) != 2 {
 				t.Fatalf("forks %v", forks)
@@ -101,7 +102,8 @@ func (p *pair) tree(ref, name string) string {
 func lastID(t *testing.T, out string, known []string) string {
 	t.Helper()
 	var last string
-	for _, word := range strings.FieldsFunc(out, func(r rune) bool { return !strings.ContainsRune("sha256:abcdef0123456789", r) }) {
+	for _, word := range strings.FieldsFunc(out,
+		func(r rune) bool { return !strings.ContainsRune("sha256:abcdef0123456789", r) }) {
 		if strings.HasPrefix(word, "sha256:") && len(word) == 71 && !slices.Contains(known, word) {
 			last = word
 		}
@@ -173,7 +175,8 @@ func TestPages(t *testing.T) {
 	src := p.build("shapes")
 	base := p.snapshot(src)
 	script := p.WriteFile("pages.py", []byte(pagesScript), 0o644)
-	cid := strings.TrimSpace(p.Command(p.tool("venv/bin/python"), script, p.Path("pfstore"), base).Wait(harness.Limit).Want(t, 0).Stdout)
+	cid := strings.TrimSpace(p.Command(p.tool("venv/bin/python"), script, p.Path("pfstore"),
+		base).Wait(harness.Limit).Want(t, 0).Stdout)
 	p.pf("push", cid, p.url("v1"))
 	for _, ref := range []string{p.ref("v1"), "store:" + cid} {
 		f := p.inspect(ref)

@@ -17,14 +17,16 @@ import (
 // trees are folders to capture, by what is odd about them.
 var trees = map[string]func(b *builder){
 	"names": func(b *builder) {
-		for i, name := range []string{"a\xff\xfeb", "trunc\xe2\x82x", "sur\xed\xa0\x80", "over\xf8\x88z\xc0\xafw\xf0\x9f\x98",
+		for i, name := range []string{"a\xff\xfeb", "trunc\xe2\x82x", "sur\xed\xa0\x80",
+			"over\xf8\x88z\xc0\xafw\xf0\x9f\x98",
 			"\U0001f600", "\ufffd", "é", "new\nline", "quote\"<&>\x01\x7f\u2028", " ", "-rf", "*", strings.Repeat("n", 255), "foo/bar", "foo-bar", "foo.c", "d\xff/in"} {
 			b.file(name, fmt.Sprint("content ", i))
 		}
 		b.link("link\xff", "bad\xfft")
 	},
 	"modes": func(b *builder) {
-		for _, mode := range []uint32{0o000, 0o400, 0o444, 0o600, 0o644, 0o666, 0o755, 0o777, 0o1644, 0o2755, 0o4755, 0o6755} {
+		for _, mode := range []uint32{0o000, 0o400, 0o444, 0o600, 0o644, 0o666, 0o755, 0o777,
+			0o1644, 0o2755, 0o4755, 0o6755} {
 			b.file(fmt.Sprintf("f%04o", mode), fmt.Sprint(mode))
 			b.chmod(fmt.Sprintf("f%04o", mode), mode)
 		}
@@ -55,11 +57,13 @@ var trees = map[string]func(b *builder){
 
 // recorded is what becomes of the bytes in names that are not UTF-8: as Unicode has it, one U+FFFD for each
 // maximal part of a sequence.
-var recorded = strings.NewReplacer("\xe2\x82x", "?x", "\xed\xa0\x80", "???", "\xf8\x88", "??", "\xc0\xaf", "??", "\xf0\x9f\x98\x80", "\U0001f600",
+var recorded = strings.NewReplacer("\xe2\x82x", "?x", "\xed\xa0\x80", "???", "\xf8\x88", "??",
+	"\xc0\xaf", "??", "\xf0\x9f\x98\x80", "\U0001f600",
 	"\xf0\x9f\x98", "?", "\xff", "?", "\xfe", "?")
 
 func record(s string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(recorded.Replace(strings.ReplaceAll(s, "?", "\x00")), "?", "\ufffd"), "\x00", "?")
+	return strings.ReplaceAll(strings.ReplaceAll(recorded.Replace(strings.ReplaceAll(s, "?",
+		"\x00")), "?", "\ufffd"), "\x00", "?")
 }
 
 // builder makes a folder.
@@ -109,13 +113,14 @@ func (b *builder) chmod(name string, mode uint32) {
 	}
 }
 
-// want is what must be found where the folder dir was captured. setID says that set-id bits are kept, as pf's checkout
-// does; a mount shows none.
+// want is what must be found where the folder dir was captured. setID says that set-id bits are
+// kept, as pf's checkout does; a mount shows none.
 func want(t *testing.T, dir string, setID bool) []imgbuild.Want {
 	t.Helper()
 	var list []imgbuild.Want
 	for _, n := range walk(t, dir) {
-		w := imgbuild.Want{Path: record(n.Path), Kind: n.Kind, Size: n.Size, SHA256: n.SHA256, Target: record(n.Target)}
+		w := imgbuild.Want{Path: record(n.Path), Kind: n.Kind, Size: n.Size, SHA256: n.SHA256,
+			Target: record(n.Target)}
 		if n.Kind != "symlink" {
 			if !setID {
 				n.Mode &^= unix.S_ISUID | unix.S_ISGID
@@ -141,7 +146,8 @@ func walk(t *testing.T, dir string) []harness.Node {
 func restored(t *testing.T, src, got string) {
 	t.Helper()
 	if diff := harness.Diff(walk(t, got), want(t, src, true)); len(diff) > 0 {
-		t.Errorf("pf's checkout differs in %d places:\n%s", len(diff), strings.Join(diff[:min(20, len(diff))], "\n"))
+		t.Errorf("pf's checkout differs in %d places:\n%s", len(diff),
+			strings.Join(diff[:min(20, len(diff))], "\n"))
 	}
 }
 

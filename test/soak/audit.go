@@ -35,8 +35,8 @@ func (c *store) sum() (bytes int64, blobs int) {
 	return bytes, blobs
 }
 
-// used is sum while files come and go: one that comes while another goes is in a sum with it, so the least of some
-// sums counts. What is really too much stays until somebody evicts.
+// used is sum while files come and go: one that comes while another goes is in a sum with it, so
+// the least of some sums counts. What is really too much stays until somebody evicts.
 func (c *store) used() int64 {
 	least, _ := c.sum()
 	for range 9 {
@@ -113,7 +113,8 @@ func vitals(pid int, cache string) vital {
 			continue
 		}
 		v.fds = append(v.fds, to)
-		if strings.HasPrefix(to, cache+"/blobs/") && len(filepath.Base(to)) >= 64 || strings.HasPrefix(to, cache+"/tmp/") {
+		if strings.HasPrefix(to, cache+"/blobs/") && len(filepath.Base(to)) >= 64 ||
+			strings.HasPrefix(to, cache+"/tmp/") {
 			v.held = append(v.held, to)
 		}
 	}
@@ -145,15 +146,16 @@ func (s *stage) watch(ctx context.Context) {
 	}
 }
 
-// restLimit is how long daemons may take to give back what they hold: idle files are closed after 10 s, looked for
-// every 2.5 s; the rest is for a busy machine.
+// restLimit is how long daemons may take to give back what they hold: idle files are closed after
+// 10 s, looked for every 2.5 s; the rest is for a busy machine.
 const restLimit = 40 * time.Second
 
-// loops is by how many the goroutines of a daemon at rest may differ: go-fuse keeps up to so many that wait for the
-// next request.
+// loops is by how many the goroutines of a daemon at rest may differ: go-fuse keeps up to so many
+// that wait for the next request.
 const loops = 4
 
-// disconnect closes every connection of the daemons: at rest they would stay open, with two goroutines each, for 90 s.
+// disconnect closes every connection of the daemons: at rest they would stay open, with two
+// goroutines each, for 90 s.
 func (s *stage) disconnect() error {
 	for _, srv := range []*faultreg.Server{s.registry, s.mirror} {
 		srv.Stop()
@@ -200,7 +202,9 @@ func (s *stage) rest(ctx context.Context) (problems []string) {
 			problems = append(problems, s.leaks(m)...)
 		}
 		for _, pid := range harness.Pids(s.env.Bin) {
-			if !slices.Contains(daemons, pid) && !slices.ContainsFunc(daemons, func(d int) bool { return harness.IsGuard(pid, d) }) && harness.Alive(pid) {
+			if !slices.Contains(daemons, pid) &&
+				!slices.ContainsFunc(daemons,
+					func(d int) bool { return harness.IsGuard(pid, d) }) && harness.Alive(pid) {
 				problems = append(problems, fmt.Sprintf("process left: %d %q", pid, harness.Cmdline(pid)))
 			}
 		}
@@ -223,13 +227,17 @@ func (s *stage) leaks(m *mount) (problems []string) {
 	v := vitals(state.PID, m.store.dir)
 	switch {
 	case state.PID != m.daemon():
-		problems = append(problems, fmt.Sprintf("%s is served by %d instead of %d", m.name, state.PID, m.daemon()))
+		problems = append(problems, fmt.Sprintf("%s is served by %d instead of %d", m.name,
+			state.PID, m.daemon()))
 	case len(v.held) > 0:
-		problems = append(problems, fmt.Sprintf("%s holds %d files of the cache, such as %s", m.name, len(v.held), v.held[0]))
+		problems = append(problems, fmt.Sprintf("%s holds %d files of the cache, such as %s",
+			m.name, len(v.held), v.held[0]))
 	case len(v.fds) > m.fds:
-		problems = append(problems, fmt.Sprintf("%s holds %d descriptors, at first %d: %q", m.name, len(v.fds), m.fds, v.fds))
+		problems = append(problems, fmt.Sprintf("%s holds %d descriptors, at first %d: %q", m.name,
+			len(v.fds), m.fds, v.fds))
 	case state.Goroutines > m.goroutines+loops:
-		problems = append(problems, fmt.Sprintf("%s has %d goroutines, at first %d", m.name, state.Goroutines, m.goroutines))
+		problems = append(problems, fmt.Sprintf("%s has %d goroutines, at first %d", m.name,
+			state.Goroutines, m.goroutines))
 	}
 	return problems
 }

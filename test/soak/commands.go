@@ -25,7 +25,8 @@ func (s *stage) commands(ctx context.Context, seed uint64) {
 	for i := rng.IntN(6); ctx.Err() == nil && !s.failed(); i++ {
 		m := s.mounts[rng.IntN(len(s.mounts))]
 		c := s.command(i, m, rng)
-		what := fmt.Sprintf("%s of %s on cache %s", strings.Join(c.args[:min(2, len(c.args))], " "), m.name, m.store.name)
+		what := fmt.Sprintf("%s of %s on cache %s", strings.Join(c.args[:min(2, len(c.args))], " "),
+			m.name, m.store.name)
 		o := outcome{what: what, where: m.where(), start: time.Now()}
 		r := s.run(bound, c.args...)
 		o.end, o.detail = time.Now(), r.Stderr
@@ -60,7 +61,8 @@ func (s *stage) command(i int, m *mount, rng *rand.Rand) command {
 	case 1:
 		return command{with("ls", "-R", m.ref, "world/fs"), func(r harness.Result) string {
 			for _, f := range m.picture.files {
-				if strings.HasPrefix(f, "world/fs/") && !strings.Contains(r.Stdout, strings.TrimPrefix(f, "world/fs/")) {
+				if strings.HasPrefix(f, "world/fs/") &&
+					!strings.Contains(r.Stdout, strings.TrimPrefix(f, "world/fs/")) {
 					return "no " + f
 				}
 			}

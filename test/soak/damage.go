@@ -24,8 +24,9 @@ type damage struct {
 // Name is the kind of fault.
 func (f damage) Name() string { return "cache file " + f.how }
 
-// Strike spoils a blob and reads it by a process that has not seen it before. It acted when the file was found to be
-// bad, by whoever came first: a log line names it and the bad file is not there any more.
+// Strike spoils a blob and reads it by a process that has not seen it before. It acted when the
+// file was found to be bad, by whoever came first: a log line names it and the bad file is not
+// there any more.
 func (f damage) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	m := s.mounts[st.rng.IntN(3)] // those of the shared cache: the other's disk has no room for a second copy
 	path, name := m.cached(st)
@@ -45,7 +46,8 @@ func (f damage) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	start := time.Now()
 	r := s.run(bound, append([]string{"cat", m.ref, path}, m.store.options...)...)
 	if r.Code != 0 {
-		s.judge(outcome{what: f.Name() + ": cat " + path, where: []string{m.store.name}, err: fmt.Sprint("exit ", r.Code), detail: r.Stderr, start: start, end: time.Now()})
+		s.judge(outcome{what: f.Name() + ": cat " + path, where: []string{m.store.name},
+			err: fmt.Sprint("exit ", r.Code), detail: r.Stderr, start: start, end: time.Now()})
 		return false, nil
 	}
 	want, err := os.ReadFile(m.picture.truth(path))
@@ -53,12 +55,14 @@ func (f damage) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 		return false, err
 	}
 	if !bytes.Equal([]byte(r.Stdout), want) {
-		return false, fmt.Errorf("cat %s of %s: WRONG: %d bytes, want %d", path, m.name, len(r.Stdout), len(want))
+		return false, fmt.Errorf("cat %s of %s: WRONG: %d bytes, want %d", path, m.name,
+			len(r.Stdout), len(want))
 	}
 	if data, err := os.ReadFile(name); err == nil && harness.SHA256(data) != hex {
 		return false, fmt.Errorf("cat %s read right, but %s is still bad (%v)", path, name, err)
 	}
-	seen := strings.Contains(r.Stderr, "damaged blob is dropped") || s.logged("a damaged blob is dropped", hex) > dropped
+	seen := strings.Contains(r.Stderr, "damaged blob is dropped") ||
+		s.logged("a damaged blob is dropped", hex) > dropped
 	return seen || f.how == "deleted", nil
 }
 
@@ -75,8 +79,8 @@ func (m *mount) cached(st step) (path, name string) {
 	return "", ""
 }
 
-// graves is the number of replaced files that stay open: were the number of one given to a later file, a daemon could
-// take that for one that it has hashed.
+// graves is the number of replaced files that stay open: were the number of one given to a later
+// file, a daemon could take that for one that it has hashed.
 const graves = 50
 
 // replace puts another file under a name, with the stamp of the old one, so that only its content tells.
@@ -108,14 +112,15 @@ func (s *stage) replace(name string, change func([]byte) []byte) error {
 	return exchange(other, name)
 }
 
-// exchange puts a file in the place of another, which goes. There is none when the other was evicted meanwhile: a file
-// that nobody filled would not be in the cache's count.
+// exchange puts a file in the place of another, which goes. There is none when the other was
+// evicted meanwhile: a file that nobody filled would not be in the cache's count.
 func exchange(other, name string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, other, unix.AT_FDCWD, name, unix.RENAME_EXCHANGE)
 	return errors.Join(err, os.Remove(other))
 }
 
-// damages are the ways in which a file can be bad. All but the flipped byte happen in place, also under a reader.
+// damages are the ways in which a file can be bad. All but the flipped byte happen in place, also
+// under a reader.
 func damages() []fault {
 	list := []damage{
 		{"truncated", func(_ *stage, name string, st step) (int64, error) {
@@ -150,7 +155,8 @@ func damages() []fault {
 		{"deleted", func(_ *stage, name string, _ step) (int64, error) { return 0, os.Remove(name) }},
 		{"another user's", func(_ *stage, name string, _ step) (int64, error) { return 0, unix.Lchown(name, 12345, 12345) }},
 		{"of another mode", func(s *stage, name string, _ step) (int64, error) {
-			// A mode alone is no damage: the content is hashed again and the mode put right. So both are wrong.
+			// A mode alone is no damage: the content is hashed again and the mode put right. So
+			// both are wrong.
 			if err := s.replace(name, func(b []byte) []byte { b[0] ^= 0xff; return b }); err != nil {
 				return 0, err
 			}

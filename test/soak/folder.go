@@ -38,7 +38,8 @@ func wrecks() []fault {
 	leftover := strings.Repeat("0f", 32) // a blob that no image has, so that no fill starts it over
 	return []fault{
 		wreck{"usage garbage", func(c *store, st step) error {
-			return overwrite(c.dir+"/usage", []byte([]string{"", "x", strings.Repeat("9", 57) + "\n", "-1 \n"}[st.rng.IntN(4)]))
+			return overwrite(c.dir+"/usage",
+				[]byte([]string{"", "x", strings.Repeat("9", 57) + "\n", "-1 \n"}[st.rng.IntN(4)]))
 		}, func(c *store) bool {
 			var n int64
 			raw, _ := os.ReadFile(c.dir + "/usage")
@@ -46,7 +47,8 @@ func wrecks() []fault {
 			return err == nil && len(raw) == 58 && n <= c.size
 		}},
 		wreck{"leftover of a dead fill", func(c *store, st step) error {
-			return os.WriteFile(filepath.Join(c.dir, "tmp", leftover), make([]byte, st.rng.IntN(100<<10)), 0o400)
+			return os.WriteFile(filepath.Join(c.dir, "tmp", leftover),
+				make([]byte, st.rng.IntN(100<<10)), 0o400)
 		}, func(c *store) bool {
 			_, err := os.Lstat(filepath.Join(c.dir, "tmp", leftover))
 			return errors.Is(err, os.ErrNotExist)

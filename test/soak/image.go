@@ -24,13 +24,16 @@ type picture struct {
 // repository is where the images are in the registry.
 const repository = "team/app"
 
-// newPicture builds an image, pushes it and writes its truth. Images of one seed whose fork differs share most blobs.
+// newPicture builds an image, pushes it and writes its truth. Images of one seed whose fork differs
+// share most blobs.
 func newPicture(s *stage, tag string, seed uint64, fork int) *picture {
 	s.t.Helper()
-	spec := imgbuild.Spec{Entries: entries(seed, fork), Top: map[string][]byte{"trace.messages": fmt.Appendf(nil, "{\"fork\":%d}\n", fork)}}
+	spec := imgbuild.Spec{Entries: entries(seed, fork),
+		Top: map[string][]byte{"trace.messages": fmt.Appendf(nil, "{\"fork\":%d}\n", fork)}}
 	for i := range 4 {
 		spec.Pages = append(spec.Pages, imgbuild.Page{
-			K: imgbuild.Noise{Seed: seed + 500 + uint64(i), Len: 64 << 10}, V: imgbuild.Noise{Seed: seed + 600 + uint64(i), Len: 96 << 10},
+			K: imgbuild.Noise{Seed: seed + 500 + uint64(i), Len: 64 << 10},
+			V: imgbuild.Noise{Seed: seed + 600 + uint64(i), Len: 96 << 10},
 		})
 	}
 	p := &picture{img: harness.Build(s.t, spec), tag: tag, dir: s.env.Path("truth/" + tag)}
@@ -88,7 +91,8 @@ func (p *picture) hex(path string) string { return strings.TrimPrefix(p.img.Dige
 // bigFile is the file of more than 8 MiB, which the cache checks by chunks.
 const bigFile = "world/fs/big/chunked"
 
-// entries are about 35 MB in 160 files: many small ones, some of a few hundred KiB, a few of MiBs, one of 9 MiB.
+// entries are about 35 MB in 160 files: many small ones, some of a few hundred KiB, a few of MiBs,
+// one of 9 MiB.
 func entries(seed uint64, fork int) []imgbuild.Entry {
 	rng := rand.New(rand.NewPCG(seed, 77))
 	var list []imgbuild.Entry

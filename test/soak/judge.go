@@ -7,18 +7,20 @@ import (
 	"time"
 )
 
-// The numbers below follow from what is documented: a stall is given up after --stall-timeout and not tried again; a
-// download that fails otherwise is tried 5 times, with waits of 0.25, 0.5, 1 and 2 s at most, or the Retry-After that
-// the faults send (1 s); wrong bytes make a second download; a failure is answered for one second more, and a host that
-// is down is asked once a second. A reader may wait for another process's fill before its own.
+// The numbers below follow from what is documented: a stall is given up after --stall-timeout and
+// not tried again; a download that fails otherwise is tried 5 times, with waits of 0.25, 0.5, 1 and
+// 2 s at most, or the Retry-After that the faults send (1 s); wrong bytes make a second download; a
+// failure is answered for one second more, and a host that is down is asked once a second. A reader
+// may wait for another process's fill before its own.
 const (
 	stallTimeout = 2 * time.Second
 	oneDownload  = stallTimeout + 4*2*time.Second
-	// grace is how long after its end a network fault may still show: the request that it stalled, the second in which
-	// a failure is repeated, the second between two probes, and as much again for a busy machine.
+	// grace is how long after its end a network fault may still show: the request that it stalled,
+	// the second in which a failure is repeated, the second between two probes, and as much again
+	// for a busy machine.
 	grace = stallTimeout + 4*time.Second
-	// bound is the longest that one read or one command may take: two downloads here, two in another process, the
-	// longest fault, and slack for a busy machine.
+	// bound is the longest that one read or one command may take: two downloads here, two in
+	// another process, the longest fault, and slack for a busy machine.
 	bound = 4*oneDownload + 20*time.Second
 )
 
@@ -50,7 +52,8 @@ func (l *ledger) begin(kind, where string, errs ...string) (end func()) {
 	x := &excuse{kind: kind, where: where, errs: errs, from: time.Now()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.excuses = slices.DeleteFunc(l.excuses, func(x *excuse) bool { return !x.to.IsZero() && time.Since(x.to) > 2*bound })
+	l.excuses = slices.DeleteFunc(l.excuses,
+		func(x *excuse) bool { return !x.to.IsZero() && time.Since(x.to) > 2*bound })
 	l.excuses = append(l.excuses, x)
 	return sync.OnceFunc(func() {
 		l.mu.Lock()

@@ -25,7 +25,8 @@ type ended struct {
 // Name is the kind of fault.
 func (f ended) Name() string { return "daemon " + f.name }
 
-// endLimit is how long a daemon may take to end: 5 s are documented for SIGTERM, the rest is for a busy machine.
+// endLimit is how long a daemon may take to end: 5 s are documented for SIGTERM, the rest is for a
+// busy machine.
 const endLimit = 15 * time.Second
 
 // Strike ends one of the daemons and mounts again, over the stale mount.
@@ -56,7 +57,8 @@ func (s *stage) remount(ctx context.Context, m *mount) error {
 			return nil
 		}
 		var o outcome
-		if o = (outcome{what: "remount of " + m.name, where: m.where(), start: start, end: time.Now(), detail: err.Error()}); ctx.Err() != nil {
+		if o = (outcome{what: "remount of " + m.name, where: m.where(), start: start,
+			end: time.Now(), detail: err.Error()}); ctx.Err() != nil {
 			return nil
 		}
 		code, ok := exitCode(err)
@@ -101,7 +103,8 @@ type movedTag struct{}
 // Name is the kind of fault.
 func (movedTag) Name() string { return "moved tag" }
 
-// Strike mounts a tag of its own, moves it, and reads on. It acted when the registry then serves the other image.
+// Strike mounts a tag of its own, moves it, and reads on. It acted when the registry then serves
+// the other image.
 func (movedTag) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	first := s.mounts[0].picture
 	s.registry.Serve(first.img, repository, "moving")
@@ -114,7 +117,8 @@ func (movedTag) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	asked := faultreg.Match{Kind: faultreg.Manifest, Ref: "moving"}
 	before := s.registry.Count(asked)
 	other := s.run(bound, "inspect", "--json", m.ref)
-	acted := other.Code == 0 && strings.Contains(other.Stdout, s.spare.img.ManifestDigest()) && s.registry.Count(asked) > before
+	acted := other.Code == 0 && strings.Contains(other.Stdout, s.spare.img.ManifestDigest()) &&
+		s.registry.Count(asked) > before
 	p, err := startReader()
 	if err != nil {
 		return false, err
@@ -128,7 +132,8 @@ func (movedTag) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	}
 	state, err := s.status(m.dir)
 	if err == nil && state.ManifestDigest != first.img.ManifestDigest() {
-		err = fmt.Errorf("the mount shows %s after its tag moved, want %s", state.ManifestDigest, first.img.ManifestDigest())
+		err = fmt.Errorf("the mount shows %s after its tag moved, want %s", state.ManifestDigest,
+			first.img.ManifestDigest())
 	}
 	if r := s.run(bound, "umount", m.dir); err == nil && r.Code != 0 {
 		err = fmt.Errorf("umount: %v", r)

@@ -9,8 +9,8 @@ import (
 // fault is one kind of trouble.
 type fault interface {
 	Name() string
-	// Strike makes the trouble for about as long as the step says, undoes it, and tells whether it acted on anything.
-	// An error is a verdict against the product.
+	// Strike makes the trouble for about as long as the step says, undoes it, and tells whether it
+	// acted on anything. An error is a verdict against the product.
 	Strike(ctx context.Context, s *stage, st step) (met bool, err error)
 }
 
@@ -25,8 +25,8 @@ type step struct {
 // plan is what one round does.
 type plan struct{ wire, local []step }
 
-// breathers is the number of pauses in the wire lane in which nothing is wrong with the network for longer than the
-// grace, so that errors then have no excuse.
+// breathers is the number of pauses in the wire lane in which nothing is wrong with the network for
+// longer than the grace, so that errors then have no excuse.
 const breathers = 2
 
 // passes is how often the local lane goes through its kinds while the wire lane does once.

@@ -65,7 +65,8 @@ func TestLedgerExplains(t *testing.T) {
 		{"everywhere, with no end yet", "fork", "EIO", time.Hour, time.Hour + time.Second, "on"},
 		{"ends before it begins", "fork", "EIO", 0, time.Second, ""},
 	} {
-		got := l.explains(outcome{where: []string{c.where}, err: c.err, start: now.Add(c.start), end: now.Add(c.end)})
+		got := l.explains(outcome{where: []string{c.where}, err: c.err, start: now.Add(c.start),
+			end: now.Add(c.end)})
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}

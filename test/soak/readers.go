@@ -50,7 +50,8 @@ func startReader() (*process, error) {
 // errHung says that a reader did not end in time.
 var errHung = errors.New("hangs")
 
-// do has the process do a job. When stop is closed first, the process is killed, which must take effect at once.
+// do has the process do a job. When stop is closed first, the process is killed, which must take
+// effect at once.
 func (p *process) do(j job, limit time.Duration, stop <-chan time.Time) (r reply, killed bool, err error) {
 	if err := json.NewEncoder(p.in).Encode(j); err != nil {
 		return r, false, err

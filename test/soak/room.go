@@ -38,7 +38,8 @@ type fullDisk struct{}
 // Name is the kind of fault.
 func (fullDisk) Name() string { return "full disk" }
 
-// Strike acted when a fill failed with ENOSPC or was served from memory. Blobs up to 8 MiB must read all the same.
+// Strike acted when a fill failed with ENOSPC or was served from memory. Blobs up to 8 MiB must
+// read all the same.
 func (f fullDisk) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	c := s.caches[1]
 	defer s.ledger.begin(f.Name(), c.name, "ENOSPC", "exit 7", "SIGBUS")()
@@ -61,7 +62,8 @@ func (f fullDisk) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 		path := m.pick(st.rng)
 		start := time.Now()
 		r := s.run(bound, append([]string{"cat", m.ref, path}, c.options...)...)
-		o := outcome{what: "cat " + path + " with a full disk", where: m.where(), start: start, end: time.Now(), detail: r.Stderr}
+		o := outcome{what: "cat " + path + " with a full disk", where: m.where(), start: start,
+			end: time.Now(), detail: r.Stderr}
 		if r.Code != 0 {
 			o.err = fmt.Sprint("exit ", r.Code)
 		}
@@ -87,7 +89,8 @@ func inflate(f *os.File) error {
 // localFaults are all faults on this machine.
 func localFaults() []fault {
 	return slices.Concat([]fault{
-		emptied{"prune"}, emptied{"clear"}, fullDisk{}, ended{"kill -9", syscall.SIGKILL}, ended{"SIGTERM", syscall.SIGTERM},
+		emptied{"prune"}, emptied{"clear"}, fullDisk{}, ended{"kill -9", syscall.SIGKILL},
+		ended{"SIGTERM", syscall.SIGTERM},
 		busyUnmount{}, movedTag{},
 	}, damages(), wrecks())
 }

@@ -29,14 +29,16 @@ func soak(ctx context.Context, s *stage, seed uint64, length time.Duration) {
 		fmt.Println("soak: interrupted; kinds that were not met are not counted against it")
 	}
 	s.unmount()
-	fmt.Printf("soak: seed %d, %d rounds in %v\n%s", seed, rounds, time.Since(s.journal.start).Round(time.Second), s.counts)
+	fmt.Printf("soak: seed %d, %d rounds in %v\n%s", seed, rounds,
+		time.Since(s.journal.start).Round(time.Second), s.counts)
 	if names := s.unmet(); len(names) > 0 && !stopped {
 		s.fail("never met: %s", strings.Join(names, ", "))
 	}
 	s.report(seed)
 }
 
-// unmount ends every mount, after which nothing may be left of them. A run that was stopped may have none in a place.
+// unmount ends every mount, after which nothing may be left of them. A run that was stopped may
+// have none in a place.
 func (s *stage) unmount() {
 	for _, dir := range append(s.dirs(), s.moving) {
 		if len(harness.MountLines(s.t, dir)) == 0 {
@@ -74,7 +76,8 @@ func (s *stage) report(seed uint64) {
 	}
 	kept, err := os.MkdirTemp("", "pfmount-soak-")
 	if err == nil {
-		for name, dir := range map[string]string{"logs": s.env.Path("state"), "shared": s.caches[0].dir, "small": s.caches[1].dir} {
+		for name, dir := range map[string]string{"logs": s.env.Path("state"),
+			"shared": s.caches[0].dir, "small": s.caches[1].dir} {
 			if e := os.CopyFS(kept+"/"+name, os.DirFS(dir)); e != nil {
 				err = e
 			}

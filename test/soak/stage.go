@@ -92,7 +92,8 @@ func newStage(t testing.TB, env *harness.Env, seed uint64, j *journal) *stage {
 
 func newStore(name, dir string, size int64) *store {
 	return &store{name: name, dir: dir, size: size, options: []string{
-		"--cache-dir", dir, "--cache-size", fmt.Sprint(size), "--cache-min-free", "0", "--stall-timeout", stallTimeout.String(),
+		"--cache-dir", dir, "--cache-size", fmt.Sprint(size), "--cache-min-free", "0",
+		"--stall-timeout", stallTimeout.String(),
 	}}
 }
 
@@ -143,7 +144,8 @@ func (s *stage) mount(m *mount) error {
 func (s *stage) status(dir string) (harness.Status, error) {
 	r := s.run(bound, "status", "--json", dir)
 	var all struct{ Mounts []harness.Status }
-	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil || len(all.Mounts) != 1 || all.Mounts[0].PID == 0 {
+	if err := json.Unmarshal([]byte(r.Stdout), &all); err != nil || len(all.Mounts) != 1 ||
+		all.Mounts[0].PID == 0 {
 		return harness.Status{}, fmt.Errorf("status of one mount: %v", r)
 	}
 	return all.Mounts[0], nil

@@ -149,7 +149,8 @@ func TestEndHangs(t *testing.T) {
 		if took == 0 || took >= EndLimit {
 			t.Errorf("ended after %v, want less than %v", took, EndLimit)
 		}
-		if want := []string{"stop prefetch", "stop reads", "unmount", "remove socket"}; !slices.Equal(s.calls, want) {
+		if want := []string{"stop prefetch", "stop reads", "unmount",
+			"remove socket"}; !slices.Equal(s.calls, want) {
 			t.Errorf("did %q, want %q", s.calls, want)
 		}
 	})

@@ -24,7 +24,8 @@ func TestSecondSignal(t *testing.T) {
 		how   string
 		lines []string // after "ready"
 	}{
-		{"spins", []string{"first"}}, {"has last words", []string{"first", "last"}}, {"has last words that hang", []string{"first"}},
+		{"spins", []string{"first"}}, {"has last words", []string{"first", "last"}},
+		{"has last words that hang", []string{"first"}},
 	} {
 		t.Run(tt.how, func(t *testing.T) {
 			t.Parallel()

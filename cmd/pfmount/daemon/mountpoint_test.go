@@ -31,7 +31,8 @@ func TestHoldFree(t *testing.T) {
 		if err == nil {
 			at.Close()
 		}
-		if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, ErrMount) || !strings.Contains(err.Error(), tt.want)) {
+		if tt.want == "" && err != nil || tt.want != "" &&
+			(!errors.Is(err, ErrMount) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.dir, err, tt.want)
 		}
 	}

@@ -27,13 +27,21 @@ func TestTakeNotifier(t *testing.T) {
 		watchdog time.Duration
 	}{
 		{"no manager", os.Getpid(), nil, false, 0},
-		{"the service", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": me}, true, 2 * time.Second},
+		{"the service", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path,
+			"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": me}, true, 2 * time.Second},
 		{"no watchdog", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path}, true, 0},
-		{"somebody else's watchdog", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, true, 0},
-		{"a watchdog that is no number", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "soon"}, true, 0},
-		{"the service went to the background", os.Getppid(), map[string]string{"NOTIFY_SOCKET": path, "SYSTEMD_EXEC_PID": parent, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": parent}, true, 3 * time.Second},
-		{"the background of some service's script", os.Getppid(), map[string]string{"NOTIFY_SOCKET": path, "SYSTEMD_EXEC_PID": "1"}, false, 0},
-		{"the background of an unknown manager's", os.Getppid(), map[string]string{"NOTIFY_SOCKET": path}, false, 0},
+		{"somebody else's watchdog", os.Getpid(),
+			map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000",
+				"WATCHDOG_PID": "1"}, true, 0},
+		{"a watchdog that is no number", os.Getpid(),
+			map[string]string{"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "soon"}, true, 0},
+		{"the service went to the background", os.Getppid(),
+			map[string]string{"NOTIFY_SOCKET": path, "SYSTEMD_EXEC_PID": parent,
+				"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": parent}, true, 3 * time.Second},
+		{"the background of some service's script", os.Getppid(),
+			map[string]string{"NOTIFY_SOCKET": path, "SYSTEMD_EXEC_PID": "1"}, false, 0},
+		{"the background of an unknown manager's", os.Getppid(),
+			map[string]string{"NOTIFY_SOCKET": path}, false, 0},
 		{"a dead manager", os.Getpid(), map[string]string{"NOTIFY_SOCKET": path + "-none"}, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,11 +79,15 @@ func TestStatusLine(t *testing.T) {
 		want   string
 	}{
 		{func(*State) {}, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses"},
-		{func(s *State) { s.LastErrors = make([]string, 3) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 3"},
-		{func(s *State) { s.LastErrors = make([]string, keptErrors) }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 16 or more"},
-		{func(s *State) { s.Offline = true }, "reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; offline"},
+		{func(s *State) { s.LastErrors = make([]string, 3) },
+			"reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 3"},
+		{func(s *State) { s.LastErrors = make([]string, keptErrors) },
+			"reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; errors: 16 or more"},
+		{func(s *State) { s.Offline = true },
+			"reg/x:1: fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses; offline"},
 		{func(s *State) { s.TotalBytes = 0 }, "reg/x:1: fetched 1.0 MiB; cache: 5 hits, 2 misses"},
-		{func(s *State) { s.Image = "reg/x\nMAINPID=1" }, `"reg/x\nMAINPID=1": fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses`},
+		{func(s *State) { s.Image = "reg/x\nMAINPID=1" },
+			`"reg/x\nMAINPID=1": fetched 1.0 MiB of 4.0 MiB; cache: 5 hits, 2 misses`},
 	} {
 		s := s
 		tt.change(&s)

@@ -29,8 +29,8 @@ func TestStateDirBy(t *testing.T) {
 	}
 }
 
-// TestRemoveSocket has a second mount at the same place put its socket where the first one's was: the end of the first
-// leaves it alone.
+// TestRemoveSocket has a second mount at the same place put its socket where the first one's was:
+// the end of the first leaves it alone.
 func TestRemoveSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "sock")
 	listen := func() *stateServer {

@@ -383,7 +383,8 @@ func TestOpenFails(t *testing.T) {
 	t.Parallel()
 	g, dir := newRegistry(t, ""), t.TempDir()
 	g.answer(func(string) int { return http.StatusForbidden })
-	c := reader.Config{Cache: cache.Options{Dir: dir}, Image: fetch.Options{Registry: registry.Options{PlainHTTP: true}}}
+	c := reader.Config{Cache: cache.Options{Dir: dir},
+		Image: fetch.Options{Registry: registry.Options{PlainHTTP: true}}}
 	if _, err := reader.Open(t.Context(), g.ref, c); !errors.Is(err, registry.ErrDenied) {
 		t.Errorf("got %v, want %v", err, registry.ErrDenied)
 	}

@@ -23,33 +23,53 @@ func TestKeys(t *testing.T) {
 		want                   auth.Credential
 	}{
 		{"host:port", "h:5000", "org/repo", registrytest.LoginFile("h:5000", "u:p"), user("u", "p")},
-		{"https://host:port", "h:5000", "org/repo", registrytest.LoginFile("https://h:5000", "u:p"), user("u", "p")},
-		{"https://host:port/", "h:5000", "org/repo", registrytest.LoginFile("https://h:5000/", "u:p"), user("u", "p")},
-		{"https://host:port/v1/", "h:5000", "org/repo", registrytest.LoginFile("https://h:5000/v1/", "u:p"), user("u", "p")},
-		{"https://host:port/v2/", "h:5000", "org/repo", registrytest.LoginFile("https://h:5000/v2/", "u:p"), user("u", "p")},
-		{"http://host:port", "h:5000", "org/repo", registrytest.LoginFile("http://h:5000", "u:p"), user("u", "p")},
-		{"host:port/org", "h:5000", "org/repo", registrytest.LoginFile("h:5000", "u:host", "h:5000/org", "u:org"), user("u", "org")},
-		{"host:port/org/repo", "h:5000", "org/repo", registrytest.LoginFile("h:5000/org", "u:org", "h:5000/org/repo", "u:repo", "h:5000", "u:host"), user("u", "repo")},
-		{"three levels", "h:5000", "a/b/c", registrytest.LoginFile("h:5000/a", "u:1", "h:5000/a/b", "u:2"), user("u", "2")},
-		{"another path", "h:5000", "org/repo", registrytest.LoginFile("h:5000/other", "u:p", "h:5000/org/rep", "u:p", "h:5000/or", "u:p", "h:5000/org/repo/x", "u:p"), none},
+		{"https://host:port", "h:5000", "org/repo", registrytest.LoginFile("https://h:5000", "u:p"),
+			user("u", "p")},
+		{"https://host:port/", "h:5000", "org/repo",
+			registrytest.LoginFile("https://h:5000/", "u:p"), user("u", "p")},
+		{"https://host:port/v1/", "h:5000", "org/repo",
+			registrytest.LoginFile("https://h:5000/v1/", "u:p"), user("u", "p")},
+		{"https://host:port/v2/", "h:5000", "org/repo",
+			registrytest.LoginFile("https://h:5000/v2/", "u:p"), user("u", "p")},
+		{"http://host:port", "h:5000", "org/repo", registrytest.LoginFile("http://h:5000", "u:p"),
+			user("u", "p")},
+		{"host:port/org", "h:5000", "org/repo",
+			registrytest.LoginFile("h:5000", "u:host", "h:5000/org", "u:org"), user("u", "org")},
+		{"host:port/org/repo", "h:5000", "org/repo",
+			registrytest.LoginFile("h:5000/org", "u:org", "h:5000/org/repo", "u:repo", "h:5000",
+				"u:host"), user("u", "repo")},
+		{"three levels", "h:5000", "a/b/c", registrytest.LoginFile("h:5000/a", "u:1", "h:5000/a/b",
+			"u:2"), user("u", "2")},
+		{"another path", "h:5000", "org/repo",
+			registrytest.LoginFile("h:5000/other", "u:p", "h:5000/org/rep", "u:p", "h:5000/or",
+				"u:p", "h:5000/org/repo/x", "u:p"), none},
 		{"another port", "h:5000", "org/repo", registrytest.LoginFile("h", "u:p", "h:5001", "u:p"), none},
-		{"no port", "h.example", "x", registrytest.LoginFile("h.example:5000", "u:p", "x.h.example", "u:p"), none},
-		{"a longer host", "h.example", "x", registrytest.LoginFile("h.example.evil", "u:p", "https://h.example.evil/v2/", "u:p"), none},
+		{"no port", "h.example", "x", registrytest.LoginFile("h.example:5000", "u:p", "x.h.example",
+			"u:p"), none},
+		{"a longer host", "h.example", "x", registrytest.LoginFile("h.example.evil", "u:p",
+			"https://h.example.evil/v2/", "u:p"), none},
 		{"IPv6", "[::1]:5000", "x", registrytest.LoginFile("[::1]:5000", "u:p"), user("u", "p")},
 		{"password with colons", "h", "x", registrytest.LoginFile("h", "u:p:w:"), user("u", "p:w:")},
 		{"password that is not UTF-8", "h", "x", registrytest.LoginFile("h", "u:\xff"), user("u", "\xff")},
-		{"user and password in the clear", "h", "x", `{"auths":{"h":{"username":"u","password":"p:w"}}}`, user("u", "p:w")},
-		{"identity token", "h", "x", `{"auths":{"h":{"auth":"` + registrytest.Base64("0000:") + `","identitytoken":"idt"}}}`, auth.Credential{Username: "0000", RefreshToken: "idt"}},
-		{"empty entry", "h", "x", `{"auths":{"h":{},"https://h":{"auth":"` + registrytest.Base64("u:p") + `"}}}`, user("u", "p")},
+		{"user and password in the clear", "h", "x",
+			`{"auths":{"h":{"username":"u","password":"p:w"}}}`, user("u", "p:w")},
+		{"identity token", "h", "x", `{"auths":{"h":{"auth":"` + registrytest.Base64("0000:") +
+			`","identitytoken":"idt"}}}`, auth.Credential{Username: "0000", RefreshToken: "idt"}},
+		{"empty entry", "h", "x", `{"auths":{"h":{},"https://h":{"auth":"` +
+			registrytest.Base64("u:p") + `"}}}`, user("u", "p")},
 		{"no password", "h", "x", registrytest.LoginFile("h", "u:"), none},
 		{"Docker Hub", ref.DockerAPI, "library/x", registrytest.LoginFile(HubKey, "u:p"), user("u", "p")},
-		{"Docker Hub by podman", ref.DockerAPI, "library/x", registrytest.LoginFile("docker.io", "u:p"), user("u", "p")},
-		{"Docker Hub, a path", ref.DockerAPI, "library/x", registrytest.LoginFile("docker.io/library", "u:path", HubKey, "u:p"), user("u", "path")},
+		{"Docker Hub by podman", ref.DockerAPI, "library/x",
+			registrytest.LoginFile("docker.io", "u:p"), user("u", "p")},
+		{"Docker Hub, a path", ref.DockerAPI, "library/x",
+			registrytest.LoginFile("docker.io/library", "u:path", HubKey, "u:p"), user("u", "path")},
 		{"Docker Hub, key of others", "h", "x", registrytest.LoginFile(HubKey, "u:p"), none},
 		{"nothing", "h", "x", `{}`, none},
 		{"null", "h", "x", `null`, none},
 		{"empty file", "h", "x", ``, none},
-		{"other fields", "h", "x", `{"HttpHeaders":{"X":"y"},"detachKeys":"x","auths":{"h":{"auth":"` + registrytest.Base64("u:p") + `","email":"e"}}}`, user("u", "p")},
+		{"other fields", "h", "x",
+			`{"HttpHeaders":{"X":"y"},"detachKeys":"x","auths":{"h":{"auth":"` +
+				registrytest.Base64("u:p") + `","email":"e"}}}`, user("u", "p")},
 	}
 	for _, tt := range tests {
 		path := registrytest.WriteFile(t, filepath.Join(t.TempDir(), "config.json"), tt.file, 0o600)
@@ -76,7 +96,8 @@ func TestBadCredFile(t *testing.T) {
 		{"list", `["` + secret + `"]`, "not that of a login file"},
 		{"number for auth", `{"auths":{"h":{"auth":7734773477}}}`, "not that of a login file"},
 		{"bad base64", `{"auths":{"h":{"auth":"` + secret + `!"}}}`, "the auth of h is not base64"},
-		{"no colon", `{"auths":{"h":{"auth":"` + registrytest.Base64(secret) + `"}}}`, "the auth of h is not base64"},
+		{"no colon", `{"auths":{"h":{"auth":"` + registrytest.Base64(secret) + `"}}}`,
+			"the auth of h is not base64"},
 		{"100 MB", "huge", "104857600 bytes"},
 		{"a folder", "dir", "no regular file"},
 	}
@@ -94,7 +115,8 @@ func TestBadCredFile(t *testing.T) {
 		}
 		_, err := Find(context.Background(), []string{path}, Names("h", "x"))
 		var unreadable *Error
-		if !errors.As(err, &unreadable) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), path) {
+		if !errors.As(err, &unreadable) || !strings.Contains(err.Error(), tt.text) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an Error with %q and the file's name", tt.name, err, tt.text)
 			continue
 		}
@@ -105,8 +127,10 @@ func TestBadCredFile(t *testing.T) {
 		}
 	}
 	// What is wrong with the login of another host is no reason not to use this one.
-	path := registrytest.WriteFile(t, filepath.Join(t.TempDir(), "c"), `{"auths":{"other":{"auth":"!"},"h":{"auth":"`+registrytest.Base64("u:p")+`"}}}`, 0o600)
-	if got, err := Find(context.Background(), []string{path}, Names("h", "x")); err != nil || got.Cred.Username != "u" {
+	path := registrytest.WriteFile(t, filepath.Join(t.TempDir(), "c"),
+		`{"auths":{"other":{"auth":"!"},"h":{"auth":"`+registrytest.Base64("u:p")+`"}}}`, 0o600)
+	if got, err := Find(context.Background(), []string{path}, Names("h", "x")); err != nil ||
+		got.Cred.Username != "u" {
 		t.Errorf("bad login of another host: got %+v, %v", got, err)
 	}
 }
@@ -116,9 +140,11 @@ func TestBadCredFile(t *testing.T) {
 func TestCredFiles(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	getenv := registrytest.Env("REGISTRY_AUTH_FILE", "reg.json", "XDG_RUNTIME_DIR", dir+"/run", "XDG_CONFIG_HOME", dir+"/xdg", "HOME", dir+"/home", "DOCKER_CONFIG", "dock")
+	getenv := registrytest.Env("REGISTRY_AUTH_FILE", "reg.json", "XDG_RUNTIME_DIR", dir+"/run",
+		"XDG_CONFIG_HOME", dir+"/xdg", "HOME", dir+"/home", "DOCKER_CONFIG", "dock")
 	files := Files(getenv)
-	want := []string{"reg.json", "run/containers/auth.json", "xdg/containers/auth.json", "home/.config/containers/auth.json", "dock/config.json", "home/.docker/config.json"}
+	want := []string{"reg.json", "run/containers/auth.json", "xdg/containers/auth.json",
+		"home/.config/containers/auth.json", "dock/config.json", "home/.docker/config.json"}
 	if len(files) != len(want) {
 		t.Fatalf("got %q, want %q", files, want)
 	}
@@ -133,10 +159,12 @@ func TestCredFiles(t *testing.T) {
 		}
 	}
 	registrytest.WriteFile(t, files[3], "{", 0o600)
-	if got, err := Find(context.Background(), files, Names("h", "x")); err != nil || got.Cred.Password != want[0] {
+	if got, err := Find(context.Background(), files, Names("h", "x")); err != nil ||
+		got.Cred.Password != want[0] {
 		t.Errorf("a broken file behind: got %+v, %v", got, err)
 	}
-	if _, err := Find(context.Background(), files, Names("other", "x")); err == nil || !strings.Contains(err.Error(), files[3]) {
+	if _, err := Find(context.Background(), files, Names("other", "x")); err == nil ||
+		!strings.Contains(err.Error(), files[3]) {
 		t.Errorf("a broken file before: got %v, want an error with %s", err, files[3])
 	}
 }

@@ -57,7 +57,8 @@ func TestHelper(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
 		case tt.fails == "" && err != nil:
 			t.Errorf("%s: got %v", tt.name, err)
-		case tt.fails != "" && (!errors.As(err, &failed) || !strings.Contains(err.Error(), tt.fails) || !strings.Contains(err.Error(), tt.name)):
+		case tt.fails != "" && (!errors.As(err, &failed) ||
+			!strings.Contains(err.Error(), tt.fails) || !strings.Contains(err.Error(), tt.name)):
 			t.Errorf("%s: got %v, want a helper's error with %q", tt.name, err, tt.fails)
 		case err != nil && strings.Contains(err.Error(), "S3CRET"):
 			t.Errorf("%s: what the helper said is in %v", tt.name, err)
@@ -86,7 +87,8 @@ func wantGone(t *testing.T, pid string) {
 
 // TestHelperHangs: a helper that never answers ends with its caller, and so does what it started.
 func TestHelperHangs(t *testing.T) {
-	dir := registrytest.CredentialHelpers(t, map[string]string{"hangs": `sleep 300 & echo $! >"$0.pid"; trap '' TERM INT; wait; sleep 300`})
+	dir := registrytest.CredentialHelpers(t,
+		map[string]string{"hangs": `sleep 300 & echo $! >"$0.pid"; trap '' TERM INT; wait; sleep 300`})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	pids := filepath.Join(dir, "docker-credential-hangs.pid")
@@ -122,11 +124,15 @@ func TestHelperChoice(t *testing.T) {
 		{"credsStore", "h:5000", `{"credHelpers":{"other":"a"},"credsStore":"b"}`, "b", "h:5000", ""},
 		{"Docker Hub", ref.DockerAPI, `{"credsStore":"b"}`, "b", HubKey, ""},
 		{"Docker Hub's helper", ref.DockerAPI, `{"credHelpers":{"docker.io":"a"}}`, "a", HubKey, ""},
-		{"before the host's login", "h", `{"credsStore":"b","auths":{"h":{"auth":"` + registrytest.Base64("u:p") + `"}}}`, "b", "h", ""},
-		{"behind the path's login", "h", `{"credsStore":"b","auths":{"h/org":{"auth":"` + registrytest.Base64("u:p") + `"}}}`, "u", "p", ""},
-		{"knows nothing", "h", `{"credsStore":"none","auths":{"h":{"auth":"` + registrytest.Base64("u:p") + `"}}}`, "u", "p", ""},
+		{"before the host's login", "h", `{"credsStore":"b","auths":{"h":{"auth":"` +
+			registrytest.Base64("u:p") + `"}}}`, "b", "h", ""},
+		{"behind the path's login", "h", `{"credsStore":"b","auths":{"h/org":{"auth":"` +
+			registrytest.Base64("u:p") + `"}}}`, "u", "p", ""},
+		{"knows nothing", "h", `{"credsStore":"none","auths":{"h":{"auth":"` +
+			registrytest.Base64("u:p") + `"}}}`, "u", "p", ""},
 		{"turned off", "h", `{"credHelpers":{"h":""},"credsStore":"b"}`, "", "", ""},
-		{"missing", "h", `{"credHelpers":{"h":"gone"},"auths":{"h":{"auth":"` + registrytest.Base64("u:p") + `"}}}`, "", "", "docker-credential-gone (named in "},
+		{"missing", "h", `{"credHelpers":{"h":"gone"},"auths":{"h":{"auth":"` +
+			registrytest.Base64("u:p") + `"}}}`, "", "", "docker-credential-gone (named in "},
 		{"a path", "h", `{"credsStore":"../../bin/sh"}`, "", "", "not the name"},
 	}
 	for _, tt := range tests {
@@ -135,7 +141,8 @@ func TestHelperChoice(t *testing.T) {
 		if err != nil || got.Cred.Username != tt.user || got.Cred.Password != tt.password {
 			t.Errorf("%s: got %+v, %v, want %s:%s", tt.name, got, err, tt.user, tt.password)
 		}
-		if problems := strings.Join(got.Problems, ";"); !strings.Contains(problems, tt.problem) || (tt.problem == "") != (problems == "") {
+		if problems := strings.Join(got.Problems, ";"); !strings.Contains(problems, tt.problem) ||
+			(tt.problem == "") != (problems == "") {
 			t.Errorf("%s: got problems %q, want %q", tt.name, problems, tt.problem)
 		}
 	}

@@ -62,7 +62,8 @@ func (r *Report) targets(b *bytes.Buffer) {
 			if t.Quick {
 				quick = " (quick)"
 			}
-			fmt.Fprintf(b, "| %s | %s | %s%s | %s | %s%s |\n", escape(aim.Text), t.User, bound, Format(aim.Limit, aim.Unit), got, verdict, quick)
+			fmt.Fprintf(b, "| %s | %s | %s%s | %s | %s%s |\n", escape(aim.Text), t.User, bound,
+				Format(aim.Limit, aim.Unit), got, verdict, quick)
 		}
 	}
 }
@@ -75,8 +76,10 @@ func (t *Table) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\n## %s (as %s)\n\nPart `%s`, %s, pfmount %s, %.0f s, load %s before and %s after%s.\n\n", t.Title, t.User, t.Section,
 		t.Date.UTC().Format("2006-01-02 15:04 UTC"), t.Product, t.Took, t.Load[0], t.Load[1], quick)
 	if len(t.Rows) > 0 {
-		base := map[Base]string{FirstColumn: "ratios to " + first(t.Columns), FirstRow: "ratios to the first line"}[t.Base]
-		fmt.Fprintf(b, "| %s | %s |\n|%s\n", base, escapeAll(t.Columns), strings.Repeat(" --- |", len(t.Columns)+1))
+		base := map[Base]string{FirstColumn: "ratios to " + first(t.Columns),
+			FirstRow: "ratios to the first line"}[t.Base]
+		fmt.Fprintf(b, "| %s | %s |\n|%s\n", base, escapeAll(t.Columns),
+			strings.Repeat(" --- |", len(t.Columns)+1))
 	}
 	for i, row := range t.Rows {
 		fmt.Fprintf(b, "| %s |", escape(row.Name))

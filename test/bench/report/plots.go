@@ -28,7 +28,8 @@ const (
 	sizeSection     = "size"
 )
 
-// draw writes the pictures whose sections were measured; on white, so that they are readable on light and dark pages.
+// draw writes the pictures whose sections were measured; on white, so that they are readable on
+// light and dark pages.
 func (r *Report) draw(dir string) ([]picture, error) {
 	var drawn []picture
 	for _, p := range []struct {
@@ -37,10 +38,12 @@ func (r *Report) draw(dir string) ([]picture, error) {
 		panels  func(*Table) []*plot.Plot
 	}{
 		{picture{"warm.svg", "Warm work, as multiples of the time on ext4"}, warmSection, warmPanels},
-		{picture{"distance.svg", "A cold session read whole, by the registry's distance"}, distanceSection, distancePanels},
+		{picture{"distance.svg", "A cold session read whole, by the registry's distance"},
+			distanceSection, distancePanels},
 		{picture{"size.svg", "Time and memory as the image grows"}, sizeSection, sizePanels},
 	} {
-		i := slices.IndexFunc(r.Tables, func(t Table) bool { return t.Section == p.section && len(t.Rows) > 0 })
+		i := slices.IndexFunc(r.Tables,
+			func(t Table) bool { return t.Section == p.section && len(t.Rows) > 0 })
 		if i < 0 {
 			continue
 		}
@@ -61,7 +64,8 @@ func (r *Report) draw(dir string) ([]picture, error) {
 func save(file string, panels []*plot.Plot) error {
 	const width, height = 17 * vg.Centimeter, 9 * vg.Centimeter
 	c := vgsvg.New(width, height)
-	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Centimeter / 2, PadTop: vg.Millimeter * 3, PadBottom: vg.Millimeter * 3, PadLeft: vg.Millimeter * 3, PadRight: vg.Millimeter * 3}
+	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Centimeter / 2,
+		PadTop: vg.Millimeter * 3, PadBottom: vg.Millimeter * 3, PadLeft: vg.Millimeter * 3, PadRight: vg.Millimeter * 3}
 	whole := draw.New(c)
 	whole.FillPolygon(color.White, []vg.Point{{}, {X: width}, {X: width, Y: height}, {Y: height}})
 	for i, p := range panels {
@@ -72,7 +76,8 @@ func save(file string, panels []*plot.Plot) error {
 		return err
 	}
 	// Where that font is not installed, another without serifs.
-	text := bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif"))
+	text := bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"),
+		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif"))
 	return os.WriteFile(file, text, 0o644)
 }
 
@@ -82,7 +87,8 @@ var palette = []color.Color{
 	color.RGBA{204, 121, 167, 255}, color.RGBA{230, 159, 0, 255}, color.RGBA{86, 180, 233, 255},
 }
 
-var shapes = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}}
+var shapes = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{},
+	draw.RingGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}}
 
 func newPlot(title string) *plot.Plot {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
@@ -217,7 +223,8 @@ func sizePanels(t *Table) []*plot.Plot {
 		for j, c := range row.Cells {
 			var files float64
 			var of string
-			if n, _ := fmt.Sscanf(strings.ReplaceAll(t.Columns[j], ",", ""), "%g %s", &files, &of); n == 2 && of == "files" && point(c.Median()) {
+			if n, _ := fmt.Sscanf(strings.ReplaceAll(t.Columns[j], ",", ""), "%g %s", &files,
+				&of); n == 2 && of == "files" && point(c.Median()) {
 				xys, unit = append(xys, plotter.XY{X: files, Y: c.Median()}), c.Unit
 			}
 		}

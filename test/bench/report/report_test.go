@@ -15,24 +15,32 @@ func seconds(values ...float64) Cell { return Cell{Unit: Seconds, Values: values
 func sample() *Report {
 	got := 2.5
 	return &Report{
-		Schema: Schema, Date: time.Date(2026, 5, 5, 0, 0, 0, 0, time.UTC), Machine: Machine{CPU: "a | b", Cores: 2},
-		Tools: []Tool{{Name: "fio", Missing: "apt-get install fio"}},
+		Schema: Schema, Date: time.Date(2026, 5, 5, 0, 0, 0, 0, time.UTC),
+		Machine: Machine{CPU: "a | b", Cores: 2},
+		Tools:   []Tool{{Name: "fio", Missing: "apt-get install fio"}},
 		Tables: []Table{
 			{
-				Section: warmSection, User: "root", Title: "Warm", Base: FirstColumn, Columns: []string{"ext4", "restic", "pfmount"},
+				Section: warmSection, User: "root", Title: "Warm", Base: FirstColumn,
+				Columns: []string{"ext4", "restic", "pfmount"},
 				Rows: []Row{
 					{"find", []Cell{seconds(0.1, 0.3, 0.2), {Why: "did not mount"}, seconds(0.5)}},
 					{"tar", []Cell{seconds(1), seconds(2), seconds(0.5)}},
 				},
-				Targets: []Target{{Text: "find to ext4", Got: &got, Limit: 1.5, Unit: Times}, {Text: "not done", Limit: 1, Unit: Times}},
+				Targets: []Target{{Text: "find to ext4", Got: &got, Limit: 1.5, Unit: Times},
+					{Text: "not done", Limit: 1, Unit: Times}},
 			},
 			{
-				Section: distanceSection, Order: 1, Title: "Far", Base: FirstRow, Columns: []string{"0 ms a request", "50 ms a request"},
-				Rows: []Row{{"pfmount", []Cell{seconds(1), seconds(2)}}, {"oras", []Cell{seconds(2), seconds(2)}}, {"pf", []Cell{{Why: "left out"}, seconds(80)}}},
+				Section: distanceSection, Order: 1, Title: "Far", Base: FirstRow,
+				Columns: []string{"0 ms a request", "50 ms a request"},
+				Rows: []Row{{"pfmount", []Cell{seconds(1), seconds(2)}},
+					{"oras", []Cell{seconds(2), seconds(2)}}, {"pf", []Cell{{Why: "left out"}, seconds(80)}}},
 			},
 			{
-				Section: sizeSection, Order: 2, Title: "Size", Columns: []string{"1000 files", "10000 files", "5 pages"},
-				Rows: []Row{{"mount", []Cell{seconds(1), seconds(2), seconds(3)}}, {"memory", []Cell{{Unit: Bytes, Values: []float64{1e6}}, {Unit: Bytes, Values: []float64{2e6}}, {}}}},
+				Section: sizeSection, Order: 2, Title: "Size",
+				Columns: []string{"1000 files", "10000 files", "5 pages"},
+				Rows: []Row{{"mount", []Cell{seconds(1), seconds(2), seconds(3)}},
+					{"memory", []Cell{{Unit: Bytes, Values: []float64{1e6}},
+						{Unit: Bytes, Values: []float64{2e6}}, {}}}},
 			},
 		},
 	}
@@ -114,8 +122,10 @@ func TestFormat(t *testing.T) {
 		unit  Unit
 		want  string
 	}{
-		{0.0000021, Seconds, "2.10 µs"}, {0.0471, Seconds, "47.1 ms"}, {3, Seconds, "3.00 s"}, {127.4, Seconds, "127 s"},
-		{1500, Bytes, "1.50 kB"}, {2.5e9, Bytes, "2.50 GB"}, {0.0152, Times, "0.015×"}, {36.14, Times, "36.1×"}, {12, Count, "12"},
+		{0.0000021, Seconds, "2.10 µs"}, {0.0471, Seconds, "47.1 ms"}, {3, Seconds, "3.00 s"},
+		{127.4, Seconds, "127 s"},
+		{1500, Bytes, "1.50 kB"}, {2.5e9, Bytes, "2.50 GB"}, {0.0152, Times, "0.015×"},
+		{36.14, Times, "36.1×"}, {12, Count, "12"},
 	}
 	for _, tt := range tests {
 		if got := Format(tt.value, tt.unit); got != tt.want {

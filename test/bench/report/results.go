@@ -1,6 +1,6 @@
-// Package report keeps what the bench measured, in a file of JSON, and draws tables and pictures from it. It promises
-// that the same file gives the same tables and pictures, and that what failed is shown as a failure; it knows nothing
-// of how anything is measured.
+// Package report keeps what the bench measured, in a file of JSON, and draws tables and pictures
+// from it. It promises that the same file gives the same tables and pictures, and that what failed
+// is shown as a failure; it knows nothing of how anything is measured.
 package report
 
 import (
