@@ -5,8 +5,10 @@ import (
 	"os"
 	"strings"
 
-	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // newApp describes the command line. Mounting is the hidden command "mount":
@@ -35,7 +37,7 @@ func newApp() *cli.App {
 			if err := cli.ShowAppHelp(c); err != nil {
 				return err
 			}
-			return shownError{usagef("no image given")}
+			return shownError{fault.Usagef("no image given")}
 		},
 	}
 	for _, c := range app.Commands {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 func TestArrange(t *testing.T) {
@@ -58,7 +59,7 @@ func TestArrangeRefuses(t *testing.T) {
 		{"reg/x:1", "/m", "--uid"},
 	} {
 		if got, err := cmdline.Arrange(newApp(),
-			append([]string{"pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
+			append([]string{"pfmount"}, in...)); !errors.Is(err, fault.ErrUsage) {
 			t.Errorf("%q: got %q, %v, want a usage error", in, got, err)
 		}
 	}

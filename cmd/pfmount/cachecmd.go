@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cache"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 )
 
@@ -72,10 +73,10 @@ Limitations: --offline finds nothing afterwards.`,
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usagef("no command %q: cache knows info, prune, verify, clear",
+				return fault.Usagef("no command %q: cache knows info, prune, verify, clear",
 					c.Args().First())
 			}
-			return usagef(
+			return fault.Usagef(
 				"cache needs one of info, prune, verify, clear (see pfmount cache --help)")
 		},
 	}
@@ -84,7 +85,7 @@ Limitations: --offline finds nothing afterwards.`,
 func withCache(action func(*cli.Context, *cache.Store) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.NArg() > 0 {
-			return usagef("unexpected argument %q", c.Args().First())
+			return fault.Usagef("unexpected argument %q", c.Args().First())
 		}
 		store, err := openCache(c, consoleLogger(c.Bool("verbose")))
 		if err != nil {
@@ -108,7 +109,7 @@ func cachePrune(c *cli.Context, store *cache.Store) error {
 	if to := c.String("to"); to != "0" {
 		var err error
 		if target, err = humanize.ParseBytes(to); err != nil {
-			return usagef("--to: %q is not a size such as 500MB or 10GiB", to)
+			return fault.Usagef("--to: %q is not a size such as 500MB or 10GiB", to)
 		}
 	}
 	freed, n, err := store.Prune(c.Context, int64(target))

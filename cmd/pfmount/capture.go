@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/capture"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
@@ -57,7 +58,7 @@ func captureDir(c *cli.Context, dir string) (folder string, cleanup func(), err 
 	if _, err = capture.Capture(c.Context, dir, folder, o); err != nil {
 		cleanup()
 		if errors.Is(err, capture.ErrSource) {
-			err = markedError{err, errUsage}
+			err = fault.Mark(err, fault.ErrUsage)
 		}
 		return "", nil, fmt.Errorf("capture: %w", err)
 	}
@@ -73,7 +74,7 @@ func captureOptions(c *cli.Context) (capture.Options, error) {
 	for _, cid := range c.StringSlice("parent") {
 		d, err := pfimg.ParseDigest(cid)
 		if err != nil {
-			return o, usagef("--parent: %q is not sha256: and 64 hex digits", cid)
+			return o, fault.Usagef("--parent: %q is not sha256: and 64 hex digits", cid)
 		}
 		o.Parents = append(o.Parents, d)
 	}
@@ -82,7 +83,7 @@ func captureOptions(c *cli.Context) (capture.Options, error) {
 	}
 	var err error
 	if o.Level, err = capture.ParseLevel(c.String("level")); err != nil {
-		return o, usagef("--%v", err)
+		return o, fault.Usagef("--%v", err)
 	}
 	return o, nil
 }

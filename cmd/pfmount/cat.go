@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 )
@@ -26,7 +27,7 @@ Limitations: symlinks are not followed; the error names the target.`,
 
 func catAction(c *cli.Context) error {
 	if c.NArg() < 2 {
-		return usagef("cat needs an IMAGE and a PATH (see pfmount cat --help)")
+		return fault.Usagef("cat needs an IMAGE and a PATH (see pfmount cat --help)")
 	}
 	r, rows, err := openPaths(c)
 	if err != nil {
@@ -43,7 +44,7 @@ func catAction(c *cli.Context) error {
 
 func catRow(c *cli.Context, r *reader.Reader, row pfimg.Row) error {
 	if to, ok := r.Index().Link(row); ok {
-		return usagef("is a symlink to %q", to)
+		return fault.Usagef("is a symlink to %q", to)
 	}
 	if b, ok := r.Index().Inline(row); ok {
 		_, err := c.App.Writer.Write(b)
@@ -51,7 +52,7 @@ func catRow(c *cli.Context, r *reader.Reader, row pfimg.Row) error {
 	}
 	d, size, ok := r.Index().Blob(row)
 	if !ok {
-		return usagef("is a folder")
+		return fault.Usagef("is a folder")
 	}
 	return r.Copy(c.Context, c.App.Writer, d, size)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache/disk"
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fusefs/mounts"
@@ -34,7 +35,7 @@ before: nothing is asked of the network.`,
 			}
 			script, err := cmdline.Script(shell)
 			if err != nil {
-				return usagef("no completion for %q, only for bash, zsh, fish", shell)
+				return fault.Usagef("no completion for %q, only for bash, zsh, fish", shell)
 			}
 			_, err = c.App.Writer.Write(script)
 			return err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/doctor"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
@@ -40,7 +41,7 @@ file: pfmount verify reads all. Each step has a minute at most.`,
 
 func doctorAction(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return usagef("unexpected argument %q (see pfmount doctor --help)", c.Args().Get(1))
+		return fault.Usagef("unexpected argument %q (see pfmount doctor --help)", c.Args().Get(1))
 	}
 	cfg := doctor.Config{
 		Version: version, HostsDir: absolute(c.String("hosts-dir")),

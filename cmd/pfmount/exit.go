@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
 
 	"github.com/pfmount/pfmount/cache"
-	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
@@ -57,29 +56,6 @@ var exitMeanings = []exitMeaning{
 // exitHelper is what mount(8) expects of a helper whose mount failed.
 const exitHelper = 32
 
-// errUsage marks what the user typed wrong; errMount what is wrong with a
-// mount point or a mount.
-var (
-	errUsage = errors.New("usage")
-	errMount = errors.New("mount")
-)
-
-// A markedError says its own text only; the mark is for errors.Is.
-type markedError struct {
-	error
-	mark error
-}
-
-func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
-
-func usagef(format string, a ...any) error {
-	return markedError{fmt.Errorf(format, a...), errUsage}
-}
-
-func mountf(format string, a ...any) error {
-	return markedError{fmt.Errorf(format, a...), errMount}
-}
-
 // A shownError was already printed and only carries the exit code.
 type shownError struct{ error }
 
@@ -91,9 +67,7 @@ var codes = []struct {
 	is   error
 	code int
 }{
-	{errUsage, exitUsage},
-	{cmdline.ErrUsage, exitUsage},
-	{daemon.ErrUsage, exitUsage},
+	{fault.ErrUsage, exitUsage},
 	{errAbsent, exitAbsent},
 	{reader.ErrOpenFiles, exitUsage},
 	{safedir.ErrUnsafe, exitUsage},
@@ -108,9 +82,7 @@ var codes = []struct {
 	{pfimg.ErrIntegrity, exitIntegrity},
 	{cache.ErrSize, exitIntegrity},
 	{cache.ErrDamaged, exitDisk},
-	{errMount, exitMount},
-	{cmdline.ErrNamespace, exitMount},
-	{daemon.ErrMount, exitMount},
+	{fault.ErrMount, exitMount},
 	{fusefs.ErrMount, exitMount},
 	{mounts.ErrDevice, exitMount},
 	{mounts.ErrHelper, exitMount},

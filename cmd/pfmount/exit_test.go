@@ -10,6 +10,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/artifact"
 	"github.com/pfmount/pfmount/fetch/local"
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -25,7 +26,7 @@ func TestExitCode(t *testing.T) {
 		want int
 	}{
 		{nil, 0},
-		{usagef("x"), 1},
+		{fault.Usagef("x"), 1},
 		{ref.ErrInvalid, 1},
 		{sign.ErrKey, 1},
 		{local.ErrTaken, 1},
@@ -44,8 +45,8 @@ func TestExitCode(t *testing.T) {
 		{registry.ErrDenied, 5},
 		{registry.ErrRegistry, 5},
 		{registry.ErrOffline, 5},
-		{mountf("x"), 6},
-		{mountf("x: %w", fs.ErrNotExist), 6},
+		{fault.Mountf("x"), 6},
+		{fault.Mountf("x: %w", fs.ErrNotExist), 6},
 		{fusefs.ErrMount, 6},
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, 7},
 		{syscall.ENOSPC, 7},

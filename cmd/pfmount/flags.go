@@ -16,6 +16,7 @@ import (
 
 	"github.com/pfmount/pfmount/cache"
 	"github.com/pfmount/pfmount/cache/disk"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
 	"github.com/pfmount/pfmount/fetch/registry"
@@ -110,7 +111,7 @@ func cacheOptions(c *cli.Context, log *slog.Logger) (o cache.Options, err error)
 		return o, err
 	}
 	if o.Verify, err = disk.ParseVerifyMode(c.String("cache-verify")); err != nil {
-		return o, usagef("--cache-verify: %v", err)
+		return o, fault.Usagef("--cache-verify: %v", err)
 	}
 	return o, nil
 }
@@ -136,10 +137,10 @@ func cacheDir(c *cli.Context) (string, error) {
 			return "/var/cache/pfmount", nil
 		}
 		if os.Getenv("HOME") == "" {
-			return "", usagef("no cache folder: HOME is not set, and user %d has no home folder in"+
-				" /etc/passwd; give one with --cache-dir", os.Geteuid())
+			return "", fault.Usagef("no cache folder: HOME is not set, and user %d has no home"+
+				" folder in /etc/passwd; give one with --cache-dir", os.Geteuid())
 		}
-		return "", usagef("no cache folder: %v; give one with --cache-dir", err)
+		return "", fault.Usagef("no cache folder: %v; give one with --cache-dir", err)
 	}
 	return filepath.Join(dir, "pfmount"), nil
 }
@@ -147,7 +148,8 @@ func cacheDir(c *cli.Context) (string, error) {
 func parseSize(c *cli.Context, flag string) (int64, error) {
 	n, err := humanize.ParseBytes(c.String(flag))
 	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, usagef("--%s: %q is not a size such as 500MB or 10GiB", flag, c.String(flag))
+		return 0, fault.Usagef("--%s: %q is not a size such as 500MB or 10GiB",
+			flag, c.String(flag))
 	}
 	return int64(n), nil
 }
@@ -157,7 +159,7 @@ func parseSize(c *cli.Context, flag string) (int64, error) {
 func parsePercent(s string) (float64, error) {
 	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 	if err != nil || !(p >= 0 && p < 100) {
-		return 0, usagef("--cache-min-free: %q is not a percentage from 0 to 99", s)
+		return 0, fault.Usagef("--cache-min-free: %q is not a percentage from 0 to 99", s)
 	}
 	if p == 0 {
 		return -1, nil
@@ -177,15 +179,15 @@ func fetchOptions(c *cli.Context, imageRef ref.Ref, log *slog.Logger) (fetch.Opt
 		return o, err
 	}
 	if c.Int("max-connections") < 1 || c.Int("max-connections") > 1024 {
-		return o, usagef("--max-connections: %d is not between 1 and 1024",
+		return o, fault.Usagef("--max-connections: %d is not between 1 and 1024",
 			c.Int("max-connections"))
 	}
 	if c.Duration("stall-timeout") <= 0 {
-		return o, usagef("--stall-timeout: %v is not a positive time such as 30s",
+		return o, fault.Usagef("--stall-timeout: %v is not a positive time such as 30s",
 			c.Duration("stall-timeout"))
 	}
 	if c.String("client-key") != "" && c.String("client-cert") == "" {
-		return o, usagef("--client-key: there is no --client-cert that it belongs to")
+		return o, fault.Usagef("--client-key: there is no --client-cert that it belongs to")
 	}
 	user, password, err := readLogin(c, imageRef)
 	if err != nil {
@@ -248,15 +250,15 @@ const maxKeyFile = 64 << 10
 func readKey(name string) (sign.Key, error) {
 	fi, err := os.Stat(name)
 	if err != nil {
-		return nil, markedError{fmt.Errorf("key file: %w", err), errUsage}
+		return nil, fault.Mark(fmt.Errorf("key file: %w", err), fault.ErrUsage)
 	}
 	if !fi.Mode().IsRegular() && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) == 0 ||
 		fi.Size() > maxKeyFile {
-		return nil, usagef("key file %q is not a file of at most %d bytes", name, maxKeyFile)
+		return nil, fault.Usagef("key file %q is not a file of at most %d bytes", name, maxKeyFile)
 	}
 	content, err := readLimited(name, maxKeyFile)
 	if err != nil {
-		return nil, markedError{fmt.Errorf("key file: %w", err), errUsage}
+		return nil, fault.Mark(fmt.Errorf("key file: %w", err), fault.ErrUsage)
 	}
 	key, err := sign.KeyFromFile(content)
 	if err != nil {

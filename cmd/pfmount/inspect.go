@@ -3,9 +3,10 @@ package main
 import (
 	"slices"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
-	"github.com/urfave/cli/v2"
 )
 
 func inspectCommand() *cli.Command {

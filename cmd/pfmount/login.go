@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/ref"
 )
 
@@ -40,11 +41,11 @@ func readLogin(c *cli.Context, imageRef ref.Ref) (user, password string, err err
 	case user == "" && !c.Bool("password-stdin"):
 		return "", "", nil
 	case user == "":
-		return "", "", usagef("--password-stdin needs --username USER")
+		return "", "", fault.Usagef("--password-stdin needs --username USER")
 	case !c.Bool("password-stdin"):
-		return "", "", usagef("--username needs --password-stdin, and the password there")
+		return "", "", fault.Usagef("--username needs --password-stdin, and the password there")
 	case strings.Contains(user, ":"):
-		return "", "", usagef("--username: a user's name has no ':'")
+		return "", "", fault.Usagef("--username: a user's name has no ':'")
 	case imageRef.Kind() != ref.Registry:
 		return "", "", nil
 	}
@@ -58,19 +59,19 @@ const maxPassword = 32 << 10
 // stdinPassword reads the password, once for all that ask.
 var stdinPassword = sync.OnceValues(func() (string, error) {
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		return "", usagef("--password-stdin: standard input is a terminal; " +
+		return "", fault.Usagef("--password-stdin: standard input is a terminal; " +
 			"pipe the password into it")
 	}
 	raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxPassword+1))
 	if err != nil {
-		return "", usagef("--password-stdin: standard input cannot be read: %v", err)
+		return "", fault.Usagef("--password-stdin: standard input cannot be read: %v", err)
 	}
 	if len(raw) > maxPassword {
-		return "", usagef("--password-stdin: more than %d bytes are there", maxPassword)
+		return "", fault.Usagef("--password-stdin: more than %d bytes are there", maxPassword)
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
 	if password == "" {
-		return "", usagef("--password-stdin: standard input is empty")
+		return "", fault.Usagef("--password-stdin: standard input is empty")
 	}
 	return password, nil
 })

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch/pfimg"
@@ -41,7 +42,7 @@ Limitations: the size of a large top-level blob that was never fetched is "?".`,
 
 func lsAction(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return usagef("no IMAGE given (see pfmount ls --help)")
+		return fault.Usagef("no IMAGE given (see pfmount ls --help)")
 	}
 	r, rows, err := openPaths(c)
 	if err != nil {
@@ -68,7 +69,7 @@ func findPaths(r *reader.Reader, paths []string) ([]pfimg.Row, error) {
 	for _, p := range paths {
 		row, ok := r.Index().Find(strings.Trim(p, "/"))
 		if !ok {
-			return nil, usagef("%s: no such file in the image: %q", r.Image().Ref(), p)
+			return nil, fault.Usagef("%s: no such file in the image: %q", r.Image().Ref(), p)
 		}
 		rows = append(rows, row)
 	}

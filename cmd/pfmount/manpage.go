@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // What the manual page says beside commands and options: the description in Markdown, as the cli
@@ -32,7 +33,7 @@ Example: pfmount manpage | man -l -
 Limitations: none.`,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usagef("unexpected argument %q", c.Args().First())
+				return fault.Usagef("unexpected argument %q", c.Args().First())
 			}
 			page, err := manual()
 			if err != nil {

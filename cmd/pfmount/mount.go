@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -114,19 +115,20 @@ func mountAction(c *cli.Context) error {
 func mountConfig(c *cli.Context, parent *daemon.Parent) (*daemon.Config, error) {
 	switch c.NArg() {
 	case 0:
-		return nil, usagef("no IMAGE and no MOUNTPOINT given (see pfmount --help)")
+		return nil, fault.Usagef("no IMAGE and no MOUNTPOINT given (see pfmount --help)")
 	case 1:
-		return nil, usagef("no MOUNTPOINT given for %q (see pfmount --help)", c.Args().First())
+		return nil, fault.Usagef("no MOUNTPOINT given for %q (see pfmount --help)",
+			c.Args().First())
 	case 2:
 	default:
-		return nil, usagef("unexpected argument %q (see pfmount --help)", c.Args().Get(2))
+		return nil, fault.Usagef("unexpected argument %q (see pfmount --help)", c.Args().Get(2))
 	}
 	imageRef, err := parseImage(c, c.Args().Get(0))
 	if err != nil {
 		return nil, err
 	}
 	if c.Int("uid") < 0 || c.Int("gid") < 0 {
-		return nil, usagef("--uid and --gid are numbers from 0")
+		return nil, fault.Usagef("--uid and --gid are numbers from 0")
 	}
 	prefetch, err := parsePrefetch(c)
 	if err != nil {
@@ -175,7 +177,7 @@ func interruptedCode(err error) int {
 // resolveMountpoint makes a mount point absolute and free of symbolic links.
 func resolveMountpoint(name string) (string, error) {
 	if name == "" {
-		return "", usagef("the mount point is empty")
+		return "", fault.Usagef("the mount point is empty")
 	}
 	return mounts.Resolve(name)
 }

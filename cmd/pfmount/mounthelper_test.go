@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 func TestArrangeHelper(t *testing.T) {
@@ -55,7 +56,7 @@ func TestArrangeHelperRefuses(t *testing.T) {
 		{"reg/x:1", "/m", "--offline"},
 	} {
 		if got, err := cmdline.ArrangeHelper(newApp(),
-			append([]string{"mount.pfmount"}, in...)); !errors.Is(err, cmdline.ErrUsage) {
+			append([]string{"mount.pfmount"}, in...)); !errors.Is(err, fault.ErrUsage) {
 			t.Errorf("%q: got %q, %v, want a usage error", in, got, err)
 		}
 	}

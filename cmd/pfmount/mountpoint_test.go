@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"testing"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 func TestParsePercent(t *testing.T) {
@@ -12,7 +14,7 @@ func TestParsePercent(t *testing.T) {
 		}
 	}
 	for _, in := range []string{"", "-1", "100", "x", "NaN"} {
-		if got, err := parsePercent(in); !errors.Is(err, errUsage) {
+		if got, err := parsePercent(in); !errors.Is(err, fault.ErrUsage) {
 			t.Errorf("%q: got %v, %v, want a usage error", in, got, err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/fetch/prefetch"
 	"github.com/pfmount/pfmount/fetch/ref"
@@ -28,7 +29,7 @@ func parsePrefetch(c *cli.Context) (prefetchConfig, error) {
 	case prefetchAuto, prefetchNone, prefetchAll:
 		return prefetchConfig{what, !c.Bool("no-hints")}, nil
 	}
-	return prefetchConfig{}, usagef("--prefetch: %q is not auto, none or all", what)
+	return prefetchConfig{}, fault.Usagef("--prefetch: %q is not auto, none or all", what)
 }
 
 // newPrefetcher returns the prefetcher of a mount, nil when the user wants none.

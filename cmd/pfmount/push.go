@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
 	"github.com/pfmount/pfmount/fetch/ref"
@@ -70,7 +71,7 @@ func pushAction(c *cli.Context) error {
 		return err
 	}
 	if dst.Kind() != ref.Registry {
-		return usagef("IMAGE %q is no registry; pfmount pull fills local places", dest)
+		return fault.Usagef("IMAGE %q is no registry; pfmount pull fills local places", dest)
 	}
 	log := consoleLogger(c.Bool("verbose"))
 	o, err := fetchOptions(c, dst, log)
@@ -82,8 +83,8 @@ func pushAction(c *cli.Context) error {
 		key = o.Policy.Keys[0]
 	}
 	if o.Policy.Require && len(key) == 0 {
-		return usagef("--require-key: no key to sign with; give one with --key-file FILE or %s",
-			dst.SignKeyVar())
+		return fault.Usagef("--require-key: no key to sign with; give one with --key-file FILE"+
+			" or %s", dst.SignKeyVar())
 	}
 	push := fetch.PushOptions{
 		Registry: o.Registry, Key: key, Meter: new(fetch.Meter),
@@ -121,7 +122,7 @@ func openSource(c *cli.Context, name string, dst ref.Ref, log *slog.Logger,
 	}
 	for _, f := range captureFlags() {
 		if c.IsSet(f.Names()[0]) {
-			return nil, nil, usagef("--%s is for a directory; SOURCE %q is an image already",
+			return nil, nil, fault.Usagef("--%s is for a directory; SOURCE %q is an image already",
 				f.Names()[0], name)
 		}
 	}
@@ -150,10 +151,10 @@ func isPlain(name string) bool {
 func openCaptured(c *cli.Context, dir string, log *slog.Logger) (*fetch.Image, func(), error) {
 	fi, err := os.Stat(dir)
 	if err != nil {
-		return nil, nil, markedError{fmt.Errorf("SOURCE: %w", err), errUsage}
+		return nil, nil, fault.Mark(fmt.Errorf("SOURCE: %w", err), fault.ErrUsage)
 	}
 	if !fi.IsDir() {
-		return nil, nil, usagef("SOURCE %q is no directory", dir)
+		return nil, nil, fault.Usagef("SOURCE %q is no directory", dir)
 	}
 	folder, remove, err := captureDir(c, dir)
 	if err != nil {
@@ -186,7 +187,7 @@ func openLocal(c *cli.Context, name string, dst ref.Ref, log *slog.Logger) (*fet
 		return nil, err
 	}
 	if source.ref.Kind() == ref.Registry {
-		return nil, usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, "+
+		return nil, fault.Usagef("SOURCE %q is in a registry; push takes store:CID, file:///DIR, "+
 			"oci-layout:DIR[:TAG] or a directory", name)
 	}
 	image, err := source.open(c.Context)

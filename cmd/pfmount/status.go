@@ -5,6 +5,7 @@ import (
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 )
 
@@ -46,7 +47,7 @@ func statusAction(c *cli.Context) error {
 		return err
 	}
 	if only != "" && len(states) == 0 {
-		return mountf("%s: not a mount of pfmount", only)
+		return fault.Mountf("%s: not a mount of pfmount", only)
 	}
 	if c.Bool("json") {
 		return report.JSON(c.App.Writer, struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/daemon"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -63,23 +64,23 @@ func umountAction(c *cli.Context) error {
 	}
 	switch {
 	case state == mounts.Hung:
-		return mountf("%s: the mount does not answer but its process lives; "+
+		return fault.Mountf("%s: the mount does not answer but its process lives; "+
 			"to detach it: umount -l %s", dir, safetext.Shell(dir))
 	case state == mounts.Stale || c.Bool("lazy"):
 		if state == mounts.Stale { // its process cannot
 			daemon.RemoveSocket(dir, top.UID)
 		}
 		if err := mounts.Detach(top, true); err != nil {
-			return mountf("%s: %w", dir, err)
+			return fault.Mountf("%s: %w", dir, err)
 		}
 		return nil
 	}
 	if err := mounts.Detach(top, false); err != nil {
 		if h := mounts.Holders(dir, holdersAsked); len(h) > 0 {
-			return mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)", dir,
-				strings.Join(h, ", "))
+			return fault.Mountf("%s: in use by %s (pfmount umount --lazy detaches it all the same)",
+				dir, strings.Join(h, ", "))
 		}
-		return mountf("%s: %w", dir, err)
+		return fault.Mountf("%s: %w", dir, err)
 	}
 	if !daemon.AwaitExit(pid, daemon.EndLimit) {
 		fmt.Fprintf(os.Stderr,
@@ -103,11 +104,11 @@ func ownMount(dir string) (*mounts.Mount, error) {
 	over := table.Holding(dir)
 	for i := range table {
 		if m := &table[i]; m.Point == dir && m.Ours() && over != nil {
-			return nil, mountf("%s: the mount is covered by another one, %s (%s) on %s; "+
+			return nil, fault.Mountf("%s: the mount is covered by another one, %s (%s) on %s; "+
 				"that has to go first: umount %s",
 				dir, safetext.Plain(over.Source), over.Type, safetext.Plain(over.Point),
 				safetext.Shell(over.Point))
 		}
 	}
-	return nil, mountf("%s: not a mount of pfmount", dir)
+	return nil, fault.Mountf("%s: not a mount of pfmount", dir)
 }

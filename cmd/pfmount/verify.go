@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pfmount/pfmount/cmd/pfmount/cmdline"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
@@ -16,8 +19,6 @@ import (
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/sign"
-	"github.com/urfave/cli/v2"
-	"golang.org/x/sync/errgroup"
 )
 
 func verifyCommand() *cli.Command {

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/cmd/pfmount/reader"
 	"github.com/pfmount/pfmount/cmd/pfmount/report"
 	"github.com/pfmount/pfmount/fetch"
@@ -37,7 +38,7 @@ Limitations: an image larger than --cache-size does not stay whole.`,
 
 func warmAction(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return usagef("no IMAGE given (see pfmount warm --help)")
+		return fault.Usagef("no IMAGE given (see pfmount warm --help)")
 	}
 	r, rows, err := openPaths(c)
 	if err != nil {
@@ -82,7 +83,7 @@ func toWarm(c *cli.Context, r *reader.Reader, rows []pfimg.Row) (list []warmBlob
 		return list, nil
 	}
 	if c.NArg() > 1 {
-		return nil, usagef("--learned takes no PATH")
+		return nil, fault.Usagef("--learned takes no PATH")
 	}
 	for _, d := range prefetch.Order(r.Records(), r.Image().Manifest(), r.Index()) {
 		size, _ := r.Index().Size(d)

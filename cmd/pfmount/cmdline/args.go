@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // genericOptions are the options that mount(8), fstab and systemd hand to
@@ -86,7 +88,7 @@ func split(cmd *cli.Command, args []string) (options, positionals []string, err 
 			list := arg[2:]
 			if list == "" {
 				if i++; i == len(args) {
-					return nil, nil, usagef("option -o needs a value")
+					return nil, nil, fault.Usagef("option -o needs a value")
 				}
 				list = args[i]
 			}
@@ -99,7 +101,7 @@ func split(cmd *cli.Command, args []string) (options, positionals []string, err 
 			options = append(options, arg)
 			if takesValue(cmd, strings.TrimLeft(arg, "-")) {
 				if i++; i == len(args) {
-					return nil, nil, usagef("option %s needs a value", arg)
+					return nil, nil, fault.Usagef("option %s needs a value", arg)
 				}
 				options = append(options, args[i])
 			}
@@ -120,13 +122,13 @@ func spreadOptions(cmd *cli.Command, list string) ([]string, error) {
 		name = strings.ReplaceAll(name, "_", "-")
 		f := flagNamed(cmd, name)
 		if f == nil || !isVisible(f) {
-			return nil, usagef("unknown mount option %q", opt)
+			return nil, fault.Usagef("unknown mount option %q", opt)
 		}
 		if needs := flagTakesValue(f); needs != valued {
 			if needs {
-				return nil, usagef("mount option %q needs a value", name)
+				return nil, fault.Usagef("mount option %q needs a value", name)
 			}
-			return nil, usagef("mount option %q takes no value", name)
+			return nil, fault.Usagef("mount option %q takes no value", name)
 		}
 		if valued {
 			out = append(out, "--"+name+"="+value)

@@ -4,11 +4,13 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // OnUsageError replaces urfave/cli's habit of printing the whole help.
 func OnUsageError(c *cli.Context, err error, _ bool) error {
-	return usagef("%v (see pfmount %s--help)", err, commandPrefix(c))
+	return fault.Usagef("%v (see pfmount %s--help)", err, commandPrefix(c))
 }
 
 func commandPrefix(c *cli.Context) string {
@@ -23,10 +25,10 @@ func commandPrefix(c *cli.Context) string {
 // missing.
 func OneArg(c *cli.Context, name string) (string, error) {
 	if c.NArg() < 1 {
-		return "", usagef("no %s given (see pfmount %s--help)", name, commandPrefix(c))
+		return "", fault.Usagef("no %s given (see pfmount %s--help)", name, commandPrefix(c))
 	}
 	if c.NArg() > 1 {
-		return "", usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(1),
+		return "", fault.Usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(1),
 			commandPrefix(c))
 	}
 	return c.Args().First(), nil
@@ -36,12 +38,12 @@ func OneArg(c *cli.Context, name string) (string, error) {
 func TwoArgs(c *cli.Context, first, second string) (string, string, error) {
 	switch c.NArg() {
 	case 0:
-		return "", "", usagef("no %s given (see pfmount %s--help)", first, commandPrefix(c))
+		return "", "", fault.Usagef("no %s given (see pfmount %s--help)", first, commandPrefix(c))
 	case 1:
-		return "", "", usagef("no %s given (see pfmount %s--help)", second, commandPrefix(c))
+		return "", "", fault.Usagef("no %s given (see pfmount %s--help)", second, commandPrefix(c))
 	case 2:
 		return c.Args().Get(0), c.Args().Get(1), nil
 	}
-	return "", "", usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(2),
+	return "", "", fault.Usagef("unexpected argument %q (see pfmount %s--help)", c.Args().Get(2),
 		commandPrefix(c))
 }

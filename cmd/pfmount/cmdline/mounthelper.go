@@ -10,6 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // mount(8), and so fstab and systemd, hands types that it does not know to a program named
@@ -58,7 +60,7 @@ func ArrangeHelper(app *cli.App, args []string) ([]string, error) {
 		}
 		for _, o := range spread {
 			if o == "--foreground" || o == "--f" {
-				return nil, usagef("mount option %q: mount(8) waits for the end of a mount "+
+				return nil, fault.Usagef("mount option %q: mount(8) waits for the end of a mount "+
 					"in the foreground", strings.Trim(o, "-"))
 			}
 		}
@@ -106,7 +108,7 @@ func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 			value := letters[i+1:]
 			if value == "" {
 				if len(rest) == 0 {
-					return nil, usagef("option -%c needs a value", letter)
+					return nil, fault.Usagef("option -%c needs a value", letter)
 				}
 				value, rest = rest[0], rest[1:]
 			}
@@ -118,7 +120,7 @@ func (c *helperCall) letters(letters string, rest []string) ([]string, error) {
 			} // -t type.subtype can only be ours
 			return rest, nil
 		default:
-			return nil, usagef("unknown option -%c: mount(8)'s helper takes "+
+			return nil, fault.Usagef("unknown option -%c: mount(8)'s helper takes "+
 				"IMAGE DIR [-sfnv] [-N namespace] [-o options]", letter)
 		}
 	}
@@ -146,17 +148,17 @@ func runInNamespace(namespace, program string, args []string) error {
 	}
 	f, err := os.Open(namespace)
 	if err != nil {
-		return namespacef("option -N: %w", err)
+		return fault.Mountf("option -N: %w", err)
 	}
 	// A thread that shares its working folder with others may not change; exec makes it the only
 	// one.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return namespacef("option -N: unshare: %w", err)
+		return fault.Mountf("option -N: unshare: %w", err)
 	}
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNS); err != nil {
-		return namespacef("option -N: %s: %w", namespace, err)
+		return fault.Mountf("option -N: %s: %w", namespace, err)
 	}
-	return namespacef("option -N: %w",
+	return fault.Mountf("option -N: %w",
 		syscall.Exec("/proc/self/exe", append([]string{program}, args...), os.Environ()))
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // A mount lives in a background process: the command starts itself again and waits on a pipe until
@@ -53,7 +55,7 @@ func Start(ctx context.Context, mountpoint string, stdin io.Reader, in *Interrup
 	cmd.Env = append(os.Environ(), readyVar+"=3", mountpointVar+"="+mountpoint)
 	if err := cmd.Start(); err != nil {
 		w.Close()
-		return mountf("starting the background process: %w", err)
+		return fault.Mountf("starting the background process: %w", err)
 	}
 	w.Close()
 	in.AtSecond(func() {
@@ -78,7 +80,7 @@ func Start(ctx context.Context, mountpoint string, stdin io.Reader, in *Interrup
 func awaitReady(r io.Reader) error {
 	var msg readiness
 	if err := json.NewDecoder(io.LimitReader(r, 64<<10)).Decode(&msg); err != nil {
-		return mountf("the background process ended before the mount was ready")
+		return fault.Mountf("the background process ended before the mount was ready")
 	}
 	if msg.Code != 0 {
 		return RemoteError(msg)

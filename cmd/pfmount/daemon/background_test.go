@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // roles are what this binary does as another process.
@@ -99,7 +101,7 @@ func TestStart(t *testing.T) {
 	}
 	gone()
 	gone, err = startAs(t, t.Context(), "dies", nil)
-	if !errors.Is(err, ErrMount) || !strings.Contains(err.Error(), "ended before the mount") {
+	if !errors.Is(err, fault.ErrMount) || !strings.Contains(err.Error(), "ended before the mount") {
 		t.Errorf("dies: %v", err)
 	}
 	gone()
@@ -139,7 +141,7 @@ func TestStartInterrupted(t *testing.T) {
 		}
 	}()
 	gone, err = startAs(t, t.Context(), "deaf", in)
-	if !errors.Is(err, ErrMount) {
+	if !errors.Is(err, fault.ErrMount) {
 		t.Errorf("a second signal: %v", err)
 	}
 	gone()

@@ -2,35 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fusefs"
 )
-
-// What ends a mount beside the image and what fetches it.
-var (
-	ErrUsage = errors.New("usage") // what was asked for cannot be
-	ErrMount = errors.New("mount") // the mount point, or the mount itself
-)
-
-// markedError says its own text only; the mark is for errors.Is.
-type markedError struct {
-	error
-	mark error
-}
-
-func (e markedError) Unwrap() []error { return []error{e.error, e.mark} }
-
-func usagef(format string, a ...any) error {
-	return markedError{fmt.Errorf(format, a...), ErrUsage}
-}
-
-func mountf(format string, a ...any) error {
-	return markedError{fmt.Errorf(format, a...), ErrMount}
-}
 
 // RemoteError is a failure that the background process reported.
 type RemoteError struct {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pfmount/pfmount/cmd/pfmount/console"
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/pfimg"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
@@ -217,7 +218,7 @@ func (d *daemon) newEnding(s server) *ending {
 	e := &ending{
 		server: s, mountpoint: d.cfg.Mountpoint, log: d.log, second: make(chan struct{}),
 		stopPrefetch: func() {}, removeSocket: func() {},
-		exit: func() { os.Exit(d.cfg.Code(ErrMount)) },
+		exit: func() { os.Exit(d.cfg.Code(fault.ErrMount)) },
 	}
 	if d.prefetch != nil {
 		e.stopPrefetch = d.prefetch.Stop
@@ -244,10 +245,10 @@ func (v View) root(image *Image) (pfimg.Row, error) {
 	}
 	row, ok := image.Index.Find(v.Subdir)
 	if !ok {
-		return 0, usagef("--subdir: %s has no %q", image.Ref, v.Subdir)
+		return 0, fault.Usagef("--subdir: %s has no %q", image.Ref, v.Subdir)
 	}
 	if a, _ := image.Index.Attr(row); a.Kind != pfimg.Dir {
-		return 0, usagef("--subdir: %q in %s is not a folder", v.Subdir, image.Ref)
+		return 0, fault.Usagef("--subdir: %q in %s is not a folder", v.Subdir, image.Ref)
 	}
 	return row, nil
 }

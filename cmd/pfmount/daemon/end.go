@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fusefs"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -84,7 +85,7 @@ func (e *ending) wait(ctx context.Context) error {
 	if err != nil {
 		users := mounts.Holders(e.mountpoint, holdersLimit)
 		if err := e.server.Detach(); err != nil {
-			return mountf("%s: cannot be unmounted: %w", e.mountpoint, err)
+			return fault.Mountf("%s: cannot be unmounted: %w", e.mountpoint, err)
 		}
 		e.log.Warn("busy: detached, and its users get errors from now on",
 			"mountpoint", e.mountpoint, "holders", users)
@@ -105,7 +106,7 @@ func (e *ending) ended() error {
 	for end := time.Now().Add(abortGrace); ; time.Sleep(20 * time.Millisecond) {
 		table, err := mounts.Read()
 		if err != nil {
-			return mountf("%s: the connection has ended; "+
+			return fault.Mountf("%s: the connection has ended; "+
 				"whether the mount is gone is not known: %w", e.mountpoint, err)
 		}
 		if m = table.Find(e.server.Mounted()); m == nil {
@@ -125,10 +126,10 @@ func (e *ending) ended() error {
 	const why = "the kernel has dropped the connection while the mount was in use " +
 		"(umount -f, or the abort file of fusectl)"
 	if err := mounts.Detach(m, true); err != nil {
-		return mountf("%s: %s; the dead mount cannot be detached: %w", m.Point, why, err)
+		return fault.Mountf("%s: %s; the dead mount cannot be detached: %w", m.Point, why, err)
 	}
 	e.log.Error("aborted: detached the dead mount", "mountpoint", m.Point)
-	return mountf("%s: %s: detached", m.Point, why)
+	return fault.Mountf("%s: %s: detached", m.Point, why)
 }
 
 // limit bounds what is left to do, such as ending a fill whose disk hangs: this process ends in

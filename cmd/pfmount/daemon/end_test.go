@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
 
@@ -192,7 +193,7 @@ func TestEndFails(t *testing.T) {
 		e.server = stuckServer{e.server.(*fakeServer)}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := e.wait(ctx); !errors.Is(err, ErrMount) || !errors.Is(err, mounts.ErrBusy) {
+		if err := e.wait(ctx); !errors.Is(err, fault.ErrMount) || !errors.Is(err, mounts.ErrBusy) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 // LogPath returns where the log of a mount is kept: a file for each mount point in the user's state
@@ -28,6 +30,6 @@ func LogPath(mountpoint string) (string, error) {
 	if os.Geteuid() == 0 {
 		return filepath.Join("/var/log/pfmount", name), nil
 	}
-	return "", usagef("no place for the log: HOME is not set, and user %d has no home folder in"+
-		" /etc/passwd; give one with --log-file", os.Geteuid())
+	return "", fault.Usagef("no place for the log: HOME is not set, and user %d has no home folder"+
+		" in /etc/passwd; give one with --log-file", os.Geteuid())
 }

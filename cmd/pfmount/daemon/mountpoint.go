@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 	"github.com/pfmount/pfmount/fetch/safetext"
 	"github.com/pfmount/pfmount/fusefs/mounts"
 )
@@ -40,7 +41,7 @@ func checkApart(cfg *Config) error {
 			dir = real
 		}
 		if mounts.Within(dir, cfg.Mountpoint) || mounts.Within(cfg.Mountpoint, dir) {
-			return mountf("%s: the mount point and the %s folder %s lie inside each other: "+
+			return fault.Mountf("%s: the mount point and the %s folder %s lie inside each other: "+
 				"a read would wait for itself; choose another mount point",
 				cfg.Mountpoint, what, dir)
 		}
@@ -65,11 +66,11 @@ func takeMountpoint(cfg *Config, log *slog.Logger) (*mounts.Dir, error) {
 		log.Warn("clearing a stale mount, left by a process that died",
 			"mountpoint", cfg.Mountpoint, "image", top.Source)
 		if err := mounts.Detach(top, true); err != nil {
-			return nil, mountf("%s: a stale mount is in the way and cannot be detached: %w",
+			return nil, fault.Mountf("%s: a stale mount is in the way and cannot be detached: %w",
 				cfg.Mountpoint, err)
 		}
 	}
-	return nil, mountf("%s: too many stale mounts on top of each other", cfg.Mountpoint)
+	return nil, fault.Mountf("%s: too many stale mounts on top of each other", cfg.Mountpoint)
 }
 
 // holdFree holds a mount point that is free.
@@ -79,11 +80,11 @@ func holdFree(dir string) (*mounts.Dir, error) {
 		fi, serr := os.Stat(dir)
 		switch {
 		case serr != nil:
-			return nil, mountf("mount point: %w", serr)
+			return nil, fault.Mountf("mount point: %w", serr)
 		case !fi.IsDir():
-			return nil, mountf("%s: the mount point is not a folder", dir)
+			return nil, fault.Mountf("%s: the mount point is not a folder", dir)
 		}
-		return nil, mountf("mount point: %w", err)
+		return nil, fault.Mountf("mount point: %w", err)
 	}
 	if err := checkFree(at); err != nil {
 		at.Close()
@@ -103,10 +104,10 @@ func checkFree(at *mounts.Dir) error {
 	}
 	name, err := at.First()
 	if err == nil {
-		return mountf("%s: the mount point is not empty (it holds %q)", at.Path(), name)
+		return fault.Mountf("%s: the mount point is not empty (it holds %q)", at.Path(), name)
 	}
 	if err != io.EOF {
-		return mountf("mount point: %w", err)
+		return fault.Mountf("mount point: %w", err)
 	}
 	return nil
 }
@@ -116,14 +117,14 @@ func inUse(m *mounts.Mount) error {
 	state, point := mounts.Probe(m), safetext.Shell(m.Point)
 	switch {
 	case m.Ours() && state == mounts.Alive:
-		return mountf("%s: already mounted (%s); to remount: pfmount umount %s",
+		return fault.Mountf("%s: already mounted (%s); to remount: pfmount umount %s",
 			m.Point, m.Source, point)
 	case state == mounts.Hung:
-		return mountf("%s: a mount of %s (%s) is here and does not answer; "+
+		return fault.Mountf("%s: a mount of %s (%s) is here and does not answer; "+
 			"to detach it: umount -l %s", m.Point, m.Source, m.Type, point)
 	case state == mounts.Stale:
-		return mountf("%s: a stale mount of another program (%s, %s) is here; "+
+		return fault.Mountf("%s: a stale mount of another program (%s, %s) is here; "+
 			"to clear it: fusermount3 -u -z %s", m.Point, m.Source, m.Type, point)
 	}
-	return mountf("%s: in use by another mount (%s, %s)", m.Point, m.Source, m.Type)
+	return fault.Mountf("%s: in use by another mount (%s, %s)", m.Point, m.Source, m.Type)
 }

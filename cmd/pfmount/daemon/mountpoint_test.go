@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pfmount/pfmount/cmd/pfmount/fault"
 )
 
 func TestHoldFree(t *testing.T) {
@@ -32,7 +34,7 @@ func TestHoldFree(t *testing.T) {
 			at.Close()
 		}
 		if tt.want == "" && err != nil || tt.want != "" &&
-			(!errors.Is(err, ErrMount) || !strings.Contains(err.Error(), tt.want)) {
+			(!errors.Is(err, fault.ErrMount) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: got %v, want %q", tt.dir, err, tt.want)
 		}
 	}
