@@ -340,8 +340,8 @@ func waitFor(ok func() bool) error {
 	return nil
 }
 
-// clearTable closes all files that nobody has open. A flight may hold its file for a moment after
-// its readers were told.
+// clearTable closes all files without readers. A flight may hold its file for a moment after it has
+// told its readers.
 func clearTable(s *Store) {
 	for range 100 {
 		s.table.clear()

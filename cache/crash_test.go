@@ -26,8 +26,8 @@ func fromEnv(t *testing.T, name string, otherwise int) int {
 }
 
 // Processes that fill, read and evict are killed at random instants. After each round the folder is
-// as sound as after a clean end, before anybody could have repaired it, and the next start removes
-// what the dead left.
+// as sound as after a clean end, before any repair, and the next start removes what the killed
+// processes left.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	rounds := fromEnv(t, "PFMOUNT_KILL_ROUNDS", 100)

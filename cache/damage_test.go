@@ -47,8 +47,8 @@ func cut(t *testing.T, path string, size int64) {
 	must(t, os.Chmod(path, os.FileMode(st.Mode&0o777)))
 }
 
-// damages are what can befall a file while nobody looks. Each is noticed before a byte is served.
-// cheap says that the checks at each opening suffice.
+// damages lists what can happen to a cached file between two reads. The cache must notice each
+// before it serves a byte. cheap is true where the checks made when a file is opened suffice.
 var damages = map[string]struct {
 	cheap bool
 	do    func(t *testing.T, path, other string)

@@ -162,7 +162,8 @@ func TestRecencyOfOpenFile(t *testing.T) {
 	})
 }
 
-// A reader of an evicted blob is not disturbed, whoever evicts; when it is done, its space comes back soon.
+// TestEvictedWhileRead has another Store evict a blob that is being read: the read goes on, and the
+// file is closed soon after its end.
 func TestEvictedWhileRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

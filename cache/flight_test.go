@@ -73,8 +73,8 @@ func TestReadersLeave(t *testing.T) {
 	}
 }
 
-// A failure goes to all who wait and, without a new try, to those who ask within a second; then it
-// is forgotten.
+// TestFailureIsShared: a failed fill fails all its waiters, and every open within the next second
+// without a new try; then the failure is forgotten.
 func TestFailureIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -268,7 +268,7 @@ func TestFolderWithOtherThings(t *testing.T) {
 	}
 }
 
-// Case 30: whatever the umask, nobody else can look into the cache, and we can.
+// TestUmask: whatever the umask, the cache is open to its owner and closed to other users.
 func TestUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o077, 0o777} {
 		t.Run(fmt.Sprintf("%03o", mask), func(t *testing.T) {

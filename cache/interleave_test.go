@@ -51,7 +51,7 @@ func TestInterleavings(t *testing.T) {
 			st := w.run()
 			sum.Fills, sum.Evicted, sum.Damaged, sum.Hits = sum.Fills+st.Fills, sum.Evicted+st.Evicted, sum.Damaged+st.Damaged, sum.Hits+st.Hits
 			s := testStore(t, Options{Dir: w.dir})
-			_, err := s.Verify(context.Background()) // drops the bad blocks that nobody has met
+			_, err := s.Verify(context.Background()) // drops the bad blocks that no read has met
 			must(t, errors.Join(err, s.Close()))
 			if audit(t, w.dir); t.Failed() {
 				t.Fatalf("PFMOUNT_SEED=%d PFMOUNT_SEEDS=1", w.seed)
@@ -156,7 +156,7 @@ func (w *world) fill(i int) Fill {
 	}
 }
 
-// holds checks the limit, unless somebody is about to change the number.
+// holds checks the limit, unless a process is about to change the number.
 func (w *world) holds(point string) {
 	lock, err := os.OpenFile(filepath.Join(w.dir, "usage"), os.O_RDWR, 0)
 	if err != nil {

@@ -44,8 +44,8 @@ func closed(path, text string, mode fs.FileMode) error {
 	return errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode))
 }
 
-// byUser runs a helper as a user that modes bind: nobody in place of root. The helper's first argument
-// is a folder of that user.
+// byUser runs a helper under a user ID to which file modes apply: 65534 where the test runs as
+// root. The helper's first argument is a folder of that user.
 func byUser(t *testing.T, name string, args ...string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pfmount-cache-")

@@ -152,8 +152,9 @@ func TestHolderDies(t *testing.T) {
 	}
 }
 
-// A process that was stopped in the middle of a fill keeps its lock: who waits for it goes on
-// without the cache after a while, and finds the cache as it should be when the other one goes on.
+// TestHolderStops: a process that is stopped in the middle of a fill keeps its lock. A waiting
+// process goes on without the cache after a while. When the first one is continued, the cache is
+// sound.
 func TestHolderStops(t *testing.T) {
 	t.Parallel()
 	dir, data := t.TempDir(), content(1, 1000)
@@ -190,8 +191,8 @@ func TestHolderStops(t *testing.T) {
 }
 
 // A fill that fails in one process is tried at once by one that waited briefly, and shared by one
-// that waited long, unless it was given up since nobody waited: of that one nothing is remembered,
-// neither here nor elsewhere.
+// that waited long, unless the fill was given up for want of readers: that failure is remembered
+// nowhere.
 func TestFailureElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -283,8 +284,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// audit checks a folder that nobody uses, byte for byte: whole blobs only, each with its content,
-// sound sidecars, nothing else, and a usage that covers them.
+// audit checks a folder that no Store has open, byte for byte: whole blobs only, each with its
+// content, sound sidecars, nothing else, and a usage that covers them.
 func audit(t *testing.T, dir string) {
 	t.Helper()
 	blobs := filepath.Join(dir, "blobs")

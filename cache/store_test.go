@@ -219,7 +219,7 @@ func TestFillLength(t *testing.T) {
 	}
 }
 
-// A caller who asks for a sound blob with a wrong size gets an error; the blob stays.
+// TestWrongSizeAsked opens a sound blob with a wrong size: an error, and the blob stays.
 func TestWrongSizeAsked(t *testing.T) {
 	t.Parallel()
 	for name, size := range map[string]int{"small": 10, "large": 100} {

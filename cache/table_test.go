@@ -153,7 +153,7 @@ func TestTableBound(t *testing.T) {
 	}
 }
 
-// What nobody used for the idle time is closed; what is in use is not.
+// TestIdleFilesAreClosed: files unused for the idle time are closed; files in use are not.
 func TestIdleFilesAreClosed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -174,7 +174,7 @@ func BenchmarkSmallBlob(b *testing.B) {
 	}
 }
 
-// gated is a Sink that waits for its gate at the first bytes, and counts who waits there.
+// gated is a Sink that waits for its gate at the first bytes, and counts the waiting.
 type gated struct {
 	registrytest.Buffer
 	gate   chan struct{}
@@ -191,7 +191,8 @@ func (g *gated) Write(p []byte) (int, error) {
 }
 
 // TestRooms: however many want large blobs, and wherever they come from, only MaxConns hold buffers
-// for one. Small blobs do not wait for them, and who leaves while waiting leaves nothing behind.
+// for one. Small blobs do not wait for them, and a fetch cancelled while it waits leaves nothing
+// behind.
 func TestRooms(t *testing.T) {
 	large, medium, small := registrytest.Layer{Content: registrytest.Noise(2 << 20)}, registrytest.Layer{Content: registrytest.Noise(100 << 10)}, registrytest.Layer{Content: registrytest.Noise(100)}
 	im := layoutWith(t, large, medium, small)
@@ -239,8 +240,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// TestRoomForReaders: what nobody waits for takes half of the room for large blobs at most, and
-// passes on to the rest when it becomes urgent.
+// TestRoomForReaders: background fetches take half of the room for large blobs at most, and the
+// rest when they become urgent.
 func TestRoomForReaders(t *testing.T) {
 	d := artifact.NewDecoders(4)
 	defer d.Close()

@@ -150,7 +150,8 @@ func TestSeekCold(t *testing.T) {
 	}
 }
 
-// TestListingFetchesNothing lists with attributes, which leaves the file of unknown size to who asks for it.
+// TestListingFetchesNothing lists with attributes, which leaves a file of unknown size to an
+// explicit stat.
 func TestListingFetchesNothing(t *testing.T) {
 	m := testMount(t, newImage(t, file("a", "x"), dir("d")), Options{})
 	for _, name := range []string{".", "model", "world", "world/fs", "blobs/sha256"} {

@@ -96,7 +96,7 @@ func sendfile(name string) (string, error) {
 	return string(b), err
 }
 
-// TestUnknownSize reads a file whose size nobody has told in every way, each time as the first access.
+// TestUnknownSize reads a file of unknown size in every way, each time as the first access.
 func TestUnknownSize(t *testing.T) {
 	for way, read := range ways {
 		t.Run(way, func(t *testing.T) {
@@ -268,7 +268,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestFailure has a blob fail for 200 readers, who all get EIO, with few lines in the log, and then come.
+// TestFailure has a blob fail for 200 readers: all get EIO, the log gets few lines, and later reads
+// succeed.
 func TestFailure(t *testing.T) {
 	for _, test := range []struct {
 		err  error

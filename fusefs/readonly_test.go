@@ -72,7 +72,8 @@ func TestReadOnly(t *testing.T) {
 	check("remounted read-write")
 }
 
-// TestPermissions has the kernel check modes. Root passes all but the right to execute what nobody may.
+// TestPermissions has the kernel check modes. Root passes all but the right to execute a file
+// without an execute bit.
 func TestPermissions(t *testing.T) {
 	m := testMount(t, newImage(t, file("x", "#!/bin/sh\n").mode("0755"),
 		file("plain", "#!/bin/sh\n")), Options{})

@@ -91,7 +91,7 @@ func TestUnmountBusy(t *testing.T) {
 	m.checkGone(t, time.Minute)
 }
 
-// TestUnmountCovered leaves alone a mount of somebody else over ours.
+// TestUnmountCovered leaves alone a foreign mount over the session's.
 func TestUnmountCovered(t *testing.T) {
 	m := testMount(t, newImage(t), Options{})
 	if err := unix.Mount("tmpfs", m.dir, "tmpfs", 0, "size=64k"); err != nil {
@@ -173,7 +173,7 @@ func mountTop(t *testing.T, dir string) string {
 }
 
 // TestStopReads ends a mount with readers: one waits and gets its bytes within the grace, one gets
-// EIO after it, nobody new begins to wait, and what is at hand is read.
+// EIO after it. No new read waits, and cached bytes are still read.
 func TestStopReads(t *testing.T) {
 	t.Parallel()
 	m := testMount(t, newImage(t, file("soon", "in time"), file("never", "too late"),
@@ -226,7 +226,8 @@ func TestStopReads(t *testing.T) {
 	}
 }
 
-// TestAbort has the kernel drop the connection under a reader that waits: nothing goes on for nobody.
+// TestAbort has the kernel drop the connection under a reader that waits: no fetch goes on without
+// a reader.
 func TestAbort(t *testing.T) {
 	m := testMount(t, newImage(t, file("a", "content"), file("b", "other")), Options{})
 	m.blobs.stall(t, "content")

@@ -49,9 +49,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreBesideRead: a file that a reader waits for is not stored. Where the kernel has sent his
-// question and it was not taken up yet, which is no more than a moment, the reader goes first, and
-// gets his bytes.
+// TestStoreBesideRead: a file that a reader waits for is not stored. Where the kernel has sent its
+// READ and the server has not taken it up yet, the READ goes first and gets its bytes.
 func TestStoreBesideRead(t *testing.T) {
 	content := strings.Repeat("waiting\n", 1000)
 	m := testMount(t, newImage(t, file("f", content)), Options{})
@@ -164,8 +163,8 @@ func TestAbortStore(t *testing.T) {
 		if err := mounts.Abort(m); err != nil {
 			t.Fatal(err)
 		}
-		// The Store goes on when the reader's question has failed, and may be in time for him to
-		// find its bytes.
+		// The store goes on when the READ has failed, and may be in time for the reader to find its
+		// bytes.
 		if err := <-read; err != nil && !errors.Is(err, unix.ENOTCONN) &&
 			!errors.Is(err, unix.ECONNABORTED) && !errors.Is(err, unix.EIO) {
 			t.Errorf("the reader got %v", err)

@@ -317,7 +317,7 @@ func TestFileHandle(t *testing.T) {
 	}
 }
 
-// TestRandomTrees compares trees that nobody thought of with what was put in.
+// TestRandomTrees compares mounted random trees with what was put in.
 func TestRandomTrees(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {

@@ -34,7 +34,7 @@ func (Key) LogValue() slog.Value { return slog.StringValue(hidden) }
 // MarshalText gives encoders such as JSON a fixed text, never the key. It returns no error.
 func (Key) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
-// public reports whether k is the key that everybody knows.
+// public reports whether k is the public default key.
 func (k Key) public() bool { return string(k) == DefaultKey }
 
 // KeyFromFile returns the key that a key file's content holds: all of it but one final newline

@@ -350,9 +350,9 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestShown: who reads in order what is at hand is asked after now and then only, however many walk
-// at once, and no more is shown ahead than may be; where files were read that had not been shown
-// yet, the window goes on.
+// TestShown: reads in order of cached files cause a probe now and then only, however many walks
+// there are, and no more files are pushed ahead than the window allows. Where files were read
+// before they were pushed, the window moves on.
 func TestShown(t *testing.T) {
 	tree := grow(folders(40, 50)...)
 	all := tree.walk(false, pfimg.Root)
@@ -398,9 +398,9 @@ func TestShown(t *testing.T) {
 	}
 }
 
-// TestFetchShow: who has read many files and left out none is shown what is fetched, and is seen
-// now and then only; when he begins to leave files out then, not much more is fetched in vain than
-// when he is seen.
+// TestFetchShow: a walk that has skipped no file gets what is fetched pushed into the page cache,
+// and causes a probe now and then only. When it begins to skip files, little more is fetched in
+// vain than with a probe for every file.
 func TestFetchShow(t *testing.T) {
 	tree := grow(folders(40, 50)...)
 	all := tree.walk(false, pfimg.Root)

@@ -69,7 +69,7 @@ func (m *mirrored) read(t *testing.T, im *testImage) (failed int) {
 	return failed
 }
 
-// TestMirror: who is asked for what, and which headers go where.
+// TestMirror: which host gets which requests and which headers.
 func TestMirror(t *testing.T) {
 	tests := []struct {
 		table          string
@@ -242,7 +242,7 @@ func TestMirrorBreaksBodies(t *testing.T) {
 	}
 }
 
-// TestMirrorWrongBytes: once more past every cache, then the registry, and the log says who it was.
+// TestMirrorWrongBytes: once more past every cache, then the registry, and the log names the host.
 func TestMirrorWrongBytes(t *testing.T) {
 	for _, content := range [][]byte{[]byte("content"), registrytest.Noise(2 << 20)} {
 		for _, healed := range []bool{false, true} {
@@ -304,7 +304,7 @@ func TestMirrorManifests(t *testing.T) {
 	}
 }
 
-// TestAllFail: the error tells of everybody who was asked.
+// TestAllFail: the error names every host that was asked.
 func TestAllFail(t *testing.T) {
 	m := withMirror(t, "")
 	m.mirror.Answer(func(_ int, w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })

@@ -9,8 +9,7 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// TestProxies: a proxy that is none is an error that names the variable, and nobody is asked past
-// it.
+// TestProxies: an invalid proxy is an error that names the variable, and no request goes past it.
 func TestProxies(t *testing.T) {
 	tests := []struct {
 		vars []string

@@ -13,8 +13,8 @@ import (
 	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
-// TestDescribe: who would be asked, in which order, with which credentials; nobody is asked to find
-// out.
+// TestDescribe: which hosts would be asked, in which order, with which credentials; no request is
+// sent to find out.
 func TestDescribe(t *testing.T) {
 	dir := t.TempDir()
 	registrytest.WriteFile(t, filepath.Join(dir, "config.json"),

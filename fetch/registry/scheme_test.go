@@ -33,8 +33,8 @@ func elsewhere(t *testing.T, ref, addr string, o Options, mod func(*http.Transpo
 	return c, warnings
 }
 
-// dialTo makes a client all of whose dials end at addr; prepare, if any, sees the transport first
-// and returns who is warned.
+// dialTo makes a client all of whose dials end at addr; prepare, if any, gets the transport first
+// and returns the function for its warnings.
 func dialTo(t *testing.T, ref, addr string, o Options,
 	prepare func(*transport) func(string)) (*client, *transport, error) {
 	t.Helper()

@@ -84,8 +84,8 @@ func (a authority) client(t *testing.T) (cert, key string) {
 	return a.issue(t, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 }
 
-// tlsServer answers with {} for registry.test, by HTTP/2 where it may; clients are who may be its
-// clients, nil: all.
+// tlsServer answers with {} for registry.test, by HTTP/2 where it may; clients issued the
+// certificates that it accepts from clients; nil: any client may connect.
 func tlsServer(t *testing.T, a authority, clients *authority, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	cert, key := a.server(t, "registry.test")
@@ -250,7 +250,7 @@ func TestNewClientCertificate(t *testing.T) {
 	}
 }
 
-// TestSkipVerify: where anybody may be the registry it gets no credentials.
+// TestSkipVerify: a registry whose certificate is not checked gets no credentials.
 func TestSkipVerify(t *testing.T) {
 	var sawAuth atomic.Bool
 	s := tlsServer(t, newAuthority(t), nil, func(w http.ResponseWriter, r *http.Request) {
@@ -270,7 +270,7 @@ func TestSkipVerify(t *testing.T) {
 	}
 }
 
-// TestUserAgent: who we say we are.
+// TestUserAgent: every request names the program and its version.
 func TestUserAgent(t *testing.T) {
 	f := registrytest.NewServer(t)
 	f.Serve(t)

@@ -81,7 +81,7 @@ func TestTokenLife(t *testing.T) {
 		{549 + 47, 0, nil, "t5"}, // one that says nothing holds 60 s
 		{549 + 48, 24 * time.Hour, nil, "t6"},
 		{549 + 48 + 86400 - 31, 0, nil, "t6"},
-		{549 + 48 + 7*86400, 0, nil, "t7"}, // nobody read for a week
+		{549 + 48 + 7*86400, 0, nil, "t7"}, // no read for a week
 	}
 	s := newTokenServer()
 	for i, step := range steps {
@@ -94,8 +94,8 @@ func TestTokenLife(t *testing.T) {
 	}
 }
 
-// TestTokenForMany: however many wait, one asks; and who was refused with an old token gets the one
-// that is there.
+// TestTokenForMany: however many requests wait for a token, one asks for it; a request refused with
+// an old token gets the current one.
 func TestTokenForMany(t *testing.T) {
 	s := newTokenServer()
 	valid := func(v string) bool { return v == fmt.Sprintf("t%d", s.issued.Load()) }
@@ -121,7 +121,7 @@ func TestTokenForMany(t *testing.T) {
 	if n := s.issued.Load(); n != 2 {
 		t.Fatalf("%d tokens after the first expired, want 2", n)
 	}
-	// A request that carries t2 is refused after somebody else has got t3.
+	// A request that carries t2 is refused after another has got t3.
 	late := auth.AppendScopesForHost(withAttempt(context.Background()), "h", "repository:a:pull")
 	if got, err := s.c.GetToken(late, "h", auth.SchemeBearer, ""); got != "t2" || err != nil {
 		t.Fatalf("got %s, %v, want t2", got, err)
@@ -139,8 +139,8 @@ func TestTokenForMany(t *testing.T) {
 	}
 }
 
-// TestTokenReaderLeaves: the one who asks gives up while the others wait, and they get a token all
-// the same.
+// TestTokenReaderLeaves: the request that asks for a token is cancelled while others wait, and they
+// get a token all the same.
 func TestTokenReaderLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTokenServer()
@@ -171,7 +171,7 @@ func TestTokenReaderLeaves(t *testing.T) {
 	})
 }
 
-// TestTokenDenied: a denial is told to all who come in the next second, and forgotten then; other
+// TestTokenDenied: a denial fails all requests of the next second, then it is forgotten; other
 // failures are not kept.
 func TestTokenDenied(t *testing.T) {
 	s := newTokenServer()

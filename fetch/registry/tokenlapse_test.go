@@ -159,7 +159,7 @@ func TestLoginLapses(t *testing.T) {
 	}
 }
 
-// TestLapseAsksOnce: readers who are refused together ask the source once.
+// TestLapseAsksOnce: reads that are refused together ask the source once.
 func TestLapseAsksOnce(t *testing.T) {
 	for _, found := range []bool{true, false} {
 		f := registrytest.NewServer(t)

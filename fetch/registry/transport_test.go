@@ -266,7 +266,7 @@ func TestHostDown(t *testing.T) {
 	if n := readAll(); n != 60 {
 		t.Errorf("%d of 60 reads failed", n)
 	}
-	// All who were under way when it went down, and then one an interval; without a gate it is 300.
+	// All requests under way when it went down, and then one an interval; without a gate it is 300.
 	if limit := 8 + 3 + int64(time.Since(start)/o.Retry.Probe) + 2; sent.Load() > limit {
 		t.Errorf("%d requests to a host that is down in %s, want at most %d", sent.Load(),
 			time.Since(start), limit)
@@ -277,8 +277,8 @@ func TestHostDown(t *testing.T) {
 	}
 }
 
-// TestProbeIsUrgent: the request that finds out whether a host is back goes ahead of those that
-// nobody waits for, whoever sends it, since readers wait for what it finds.
+// TestProbeIsUrgent: the request that finds out whether a host is back goes ahead of background
+// requests even when it is one itself, since readers wait for what it finds.
 func TestProbeIsUrgent(t *testing.T) {
 	tr := &transport{limiter: sched.NewLimiter(4, 0)}
 	tr.limiter.Report(true, time.Minute)

@@ -39,8 +39,8 @@ type Dir struct {
 
 // Open opens the directory path on behalf of the user uid.
 //
-// A process of root passes through directories that root or uid owns, and through none that
-// everybody may write to unless it has the sticky bit. A directory that a group may write to is its
+// A process of root passes through directories that root or uid owns, and through none that is
+// writable for all unless it has the sticky bit. A directory that a group may write to is its
 // owner's decision, as /var/log is on Ubuntu. It follows symlinks that root or uid owns. Any other
 // process passes where the kernel lets it, and also follows a symlink that the owner of its
 // directory has made. An error that a check is the reason of is ErrUnsafe.

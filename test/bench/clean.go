@@ -81,6 +81,6 @@ func within(d time.Duration, done func() bool) bool {
 // detach unmounts at once, used or not.
 func detach(dir string) {
 	if unix.Unmount(dir, unix.MNT_DETACH) != nil {
-		_ = exec.Command("fusermount3", "-u", "-z", dir).Run() // seen by who looks at the mounts next
+		_ = exec.Command("fusermount3", "-u", "-z", dir).Run() // a later look at the mounts reports a failure
 	}
 }

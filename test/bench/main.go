@@ -31,7 +31,7 @@ type options struct {
 	binary string // absolute
 	dir    string // where the temporary folder is made; "": the system's, on a disk of its own
 	out    string // the folder of the results; "": they are only printed
-	user   string // as whom some parts are measured again; "": nobody
+	user   string // some parts are measured again as this user; "": none
 	shape  shape
 	quick  bool
 	render bool

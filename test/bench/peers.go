@@ -148,7 +148,7 @@ func (s *session) mountPeer(ctx context.Context, below, name string, args ...str
 	return m, nil
 }
 
-// sees tells whether the place's user finds a file; only who mounted may look.
+// sees tells whether the place's user finds a file; only the user that mounted may look.
 func (s *session) sees(ctx context.Context, file string) bool {
 	if s.cred == nil {
 		_, err := os.Stat(file)

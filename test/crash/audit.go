@@ -24,8 +24,8 @@ type Report struct {
 	Usage   int64    // what the folder's own number says; -1: nothing, so it will be counted before anything is added
 }
 
-// Audit reads a cache folder that nobody uses, byte for byte. It is an error when anything is in it
-// that no cache puts there, with a mode that no cache gives.
+// Audit reads a cache folder that no process has open, byte for byte. It is an error when anything
+// is in it that no cache puts there, with a mode that no cache gives.
 func Audit(dir string) (Report, error) {
 	var r Report
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

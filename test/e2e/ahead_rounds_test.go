@@ -11,7 +11,7 @@ import (
 	"github.com/pfmount/pfmount/test/harness"
 )
 
-// tokens stands before a registry and wants a token, which it gives to everybody.
+// tokens is a registry's front that demands a token and issues one to every client.
 func tokens(registry http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

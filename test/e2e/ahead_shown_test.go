@@ -26,9 +26,9 @@ func walkAll(t *testing.T, m *harness.Mount, img *imgbuild.Image) {
 	}
 }
 
-// TestShown: who walks a tree that is cached finds nearly all of it in the kernel's page cache,
-// whatever the image comes from, with the right bytes; nothing is fetched for it, and nothing is
-// shown without readahead or to who reads one file.
+// TestShown: a walk through a cached tree finds nearly all of it in the kernel's page cache, with
+// the right bytes, whatever the image's source. It causes no fetch. Without readahead, or when only
+// one file is read, no file is pushed.
 func TestShown(t *testing.T) {
 	t.Parallel()
 	harness.Once(t, func(t *testing.T, e *harness.Env) {

@@ -42,7 +42,7 @@ func fileSet(img *imgbuild.Image) map[string]int {
 }
 
 // alone counts the requests for blobs that were under way at a time when no other began: what a
-// reader waits for who reads one file after the other.
+// reader of one file after the other waits for.
 func alone(srv *faultreg.Server) (n int) {
 	log := slices.DeleteFunc(srv.Log(), func(x faultreg.Exchange) bool { return x.Kind != faultreg.Blob })
 	for i, x := range log {
@@ -139,8 +139,8 @@ func TestRandomReads(t *testing.T) {
 	}
 }
 
-// TestPrefetchAll: the whole image comes while nobody reads, each blob once, and no more than half
-// of the connections are taken; the cache is not filled up by it.
+// TestPrefetchAll: the whole image comes without a reader, each blob once, and no more than half of
+// the connections are taken; the cache is not filled up by it.
 func TestPrefetchAll(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -202,7 +202,7 @@ func TestPullRepairs(t *testing.T) {
 	e.Run("verify", "file://"+dir).Want(t, 0)
 }
 
-// TestPullSignature looks at who signed what a pull left in a folder.
+// TestPullSignature checks the signatures that a pull leaves in a folder.
 func TestPullSignature(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

@@ -90,7 +90,7 @@ func TestPushSurvivesFaults(t *testing.T) {
 	e.Run("verify", dst).Want(t, 0)
 }
 
-// nowhere is an answer that nobody gets.
+// nowhere is a ResponseWriter that drops the answer.
 type nowhere struct{ h http.Header }
 
 func (n *nowhere) Header() http.Header         { return n.h }

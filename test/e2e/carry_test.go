@@ -234,7 +234,7 @@ func TestPushTooLarge(t *testing.T) {
 	e.Mount(strings.TrimSpace(r.Stdout)).Compare("world/fs", specWant(t, &spec))
 }
 
-// TestPushSigning looks at who signed what arrived.
+// TestPushSigning checks the signatures of what arrived.
 func TestPushSigning(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")
@@ -275,7 +275,7 @@ func TestPushSigning(t *testing.T) {
 			}
 		}
 	}
-	// A private signature is copied by who has no key to make it anew: only its own key verifies it.
+	// A private signature is copied without a key to make it anew: only its own key verifies it.
 	dst := e.Registry().Ref("team/new", "keyed")
 	bike := e.WriteFile("bike.key", []byte("bike-team-key"), 0o600)
 	e.Run("push", layout+":keyed", dst).Want(t, 4, "signature")

@@ -10,7 +10,7 @@ import (
 )
 
 // TestCachePrivate: under umask 000 nothing that a mount, its reads and the other commands leave in
-// the cache, the log's folder or the runtime folder may be touched by anybody else.
+// the cache, the log's folder or the runtime folder is open to another user.
 func TestCachePrivate(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

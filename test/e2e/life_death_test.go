@@ -18,7 +18,7 @@ import (
 )
 
 // TestKilledDaemon: what a killed daemon leaves, in each state, is cleared by umount and by a mount
-// at the same place, without further words; where nobody uses it, by plain tools too.
+// at the same place, without further words; where the mount is not in use, by plain tools too.
 func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
 	for _, use := range uses {

@@ -33,7 +33,7 @@ type used struct {
 	*harness.Mount
 	env    *harness.Env
 	hold   *faultreg.Hold   // the download of world/fs/slow
-	user   *harness.Process // who uses it; nil: nobody
+	user   *harness.Process // the process that uses it; nil: none
 	reader bool             // user is cat world/fs/slow
 	sum    string           // of world/fs/slow
 }
@@ -127,7 +127,8 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// refused: a plain unmount said that the mount is busy, and left it as it was; it ends once nobody uses it.
+// refused: a plain unmount said that the mount is busy, and left it as it was; it ends once it is
+// not in use.
 func (u *used) refused(t *testing.T, r harness.Result) {
 	t.Helper()
 	if r.Code == 0 || !strings.Contains(r.Stderr, "busy") && !strings.Contains(r.Stderr, "in use by") {

@@ -98,7 +98,8 @@ func TestLoginDenied(t *testing.T) {
 	}
 }
 
-// TestLoginPublic: a helper that is missing or fails is no reason not to mount what everybody may read.
+// TestLoginPublic: a helper that is missing or fails does not keep a public image from being
+// mounted.
 func TestLoginPublic(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{

@@ -18,7 +18,7 @@ func TestLoginElsewhere(t *testing.T) {
 		options               []string
 		code                  int
 		says                  string
-		told                  bool // the token server learns who asks
+		told                  bool // the token server gets the credentials
 	}{
 		{"registry elsewhere", other, other, false, nil, 5, "--plain-http", false},
 		{"registry elsewhere, allowed", other, other, false, []string{"--plain-http"}, 0, "", true},

@@ -63,7 +63,7 @@ func TestMirrorIsNoRegistry(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
-		fault faultreg.Fault // nil: nobody listens
+		fault faultreg.Fault // nil: the port is closed
 		says  string
 	}{
 		{"dead", nil, "refused"},

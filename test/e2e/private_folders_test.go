@@ -122,8 +122,8 @@ during=$(`+list+`)
 	}
 }
 
-// TestRootLogRotated: a log of root's in a folder that all may write to is rotated without being
-// anybody's to divert, whatever the others put in its place meanwhile.
+// TestRootLogRotated: a log of root's in a folder that all may write to is rotated, and no other
+// user can divert it, whatever is put in its place meanwhile.
 func TestRootLogRotated(t *testing.T) {
 	t.Parallel()
 	e, u := harness.New(t, ""), harness.New(t, harness.User)

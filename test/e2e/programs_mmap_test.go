@@ -49,7 +49,7 @@ print(hashlib.sha256(b).hexdigest())`,
 }
 
 // TestFirstAccess: mmap, sendfile and the like as the first access ever to a cold file of 50 MB,
-// and to a blob whose size nobody has signed.
+// and to a blob whose size is not signed.
 func TestFirstAccess(t *testing.T) {
 	t.Parallel()
 	diff := noise(3 << 20)

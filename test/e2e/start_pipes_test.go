@@ -67,8 +67,8 @@ sys.stdout.buffer.write(out)
 sys.exit(os.waitstatus_to_exitcode(status))
 `
 
-// TestHangUp: the mount outlives the terminal that it was typed in; nothing is written as if to
-// a person who watches.
+// TestHangUp: the mount outlives the terminal that it was typed in, and writes no control codes to
+// a pipe.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
 	harness.Each(t, func(t *testing.T, e *harness.Env) {

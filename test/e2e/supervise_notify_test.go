@@ -138,7 +138,7 @@ func TestNotify(t *testing.T) {
 }
 
 // TestNotifyBackground: as the service itself, the background process takes the service's place
-// before the command returns; in the background of anybody else's service it keeps silent.
+// before the command returns; in the background of another service it keeps silent.
 func TestNotifyBackground(t *testing.T) {
 	t.Parallel()
 	e := harness.New(t, "")

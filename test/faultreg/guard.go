@@ -36,7 +36,7 @@ func Passwords(users map[string]string, dir string) (func(http.Handler) http.Han
 	}, nil
 }
 
-// guard stands before a registry and lets through who may.
+// guard is a registry's front that lets authorized requests through.
 type guard struct {
 	control auth.AccessController
 	revoked func(token string) bool

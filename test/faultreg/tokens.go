@@ -31,9 +31,9 @@ import (
 type Tokens struct {
 	Users     map[string]string // passwords by name
 	Refresh   map[string]string // names by identity token
-	Anonymous bool              // who does not say who they are may pull
+	Anonymous bool              // requests without credentials may pull
 	Lasts     time.Duration     // the life of a token; 0: five minutes
-	Deny      string            // repository that nobody gets a right to
+	Deny      string            // repository that no token gives a right to
 
 	key  *ecdsa.PrivateKey
 	cert []byte // DER
@@ -139,7 +139,7 @@ func (t *Tokens) lasts() time.Duration {
 	return t.Lasts
 }
 
-// who tells who asks for a token, and whether they may.
+// who returns the user that asks for a token, and whether it may have one.
 func (t *Tokens) who(r *http.Request) (user string, ok bool) {
 	password := ""
 	if r.Method == http.MethodPost {

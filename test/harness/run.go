@@ -53,7 +53,8 @@ func (r Result) Want(t testing.TB, code int, stderr ...string) Result {
 	return r
 }
 
-// Process is a command that runs. Its output goes to files, so a daemon that keeps them open stops nobody.
+// Process is a command that runs. Its output goes to files, so a daemon that keeps them open blocks
+// no Wait.
 type Process struct {
 	Cmd      *exec.Cmd
 	t        testing.TB

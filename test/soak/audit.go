@@ -36,7 +36,7 @@ func (c *store) sum() (bytes int64, blobs int) {
 }
 
 // used is sum while files come and go: one that comes while another goes is in a sum with it, so
-// the least of some sums counts. What is really too much stays until somebody evicts.
+// the least of some sums counts. What is really too much stays until an eviction.
 func (c *store) used() int64 {
 	least, _ := c.sum()
 	for range 9 {

@@ -25,8 +25,8 @@ type damage struct {
 func (f damage) Name() string { return "cache file " + f.how }
 
 // Strike spoils a blob and reads it by a process that has not seen it before. It acted when the
-// file was found to be bad, by whoever came first: a log line names it and the bad file is not
-// there any more.
+// file was found to be bad, by any process: a log line names it and the bad file is not there any
+// more.
 func (f damage) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	m := s.mounts[st.rng.IntN(3)] // those of the shared cache: the other's disk has no room for a second copy
 	path, name := m.cached(st)
@@ -113,7 +113,7 @@ func (s *stage) replace(name string, change func([]byte) []byte) error {
 }
 
 // exchange puts a file in the place of another, which goes. There is none when the other was
-// evicted meanwhile: a file that nobody filled would not be in the cache's count.
+// evicted meanwhile: a file that was not filled would not be in the cache's count.
 func exchange(other, name string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, other, unix.AT_FDCWD, name, unix.RENAME_EXCHANGE)
 	return errors.Join(err, os.Remove(other))

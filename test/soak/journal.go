@@ -15,7 +15,7 @@ const kept = 150
 // journal remembers the last actions.
 type journal struct {
 	start time.Time
-	echo  func(string) // gets every line, too; nil: nobody
+	echo  func(string) // gets every line, too; may be nil
 
 	mu    sync.Mutex // guards lines
 	lines []string

@@ -86,7 +86,8 @@ func words(err error) (name, text string) {
 	return err.Error(), ""
 }
 
-// open opens a file past the kernel's cache of its content, as far as nobody else has it mapped.
+// open opens a file past the kernel's cache of its content, as far as no other process has it
+// mapped.
 func open(path string, size int) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

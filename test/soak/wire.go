@@ -137,7 +137,7 @@ type gone struct{}
 // Name is the kind of fault.
 func (gone) Name() string { return "registry gone" }
 
-// Strike acted when somebody tried to connect through the proxy meanwhile, and so met a closed connection.
+// Strike acted when a connection through the proxy was tried meanwhile, and so failed.
 func (f gone) Strike(ctx context.Context, s *stage, st step) (bool, error) {
 	defer s.ledger.begin(f.Name(), "", refused...)()
 	before := s.counts.get(cleanErrors)

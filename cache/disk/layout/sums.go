@@ -10,7 +10,7 @@ import (
 
 // A sidecar holds a sum of each chunk of a large blob, so that a read of 4 KiB does not hash 50 GB.
 // It is there to notice what a disk does to a file: bits that rot, writes that were torn or went
-// elsewhere. A user who may write the directory could write a sidecar to match, whatever the sum,
+// elsewhere. Write access to the directory is enough to forge a matching sidecar, whatever the sum,
 // so it need not be a cryptographic one: XXH64 misses one damage in 2^64, at a twentieth of the
 // time of SHA-256, which is taken of the whole blob before it gets its name.
 //

@@ -1,5 +1,5 @@
-// Package console shows log records to the person who typed a command: one line each, in the form
-// of the command's own errors, with foreign text escaped.
+// Package console writes log records to a terminal: one line each, in the form of the command's own
+// errors, with foreign text escaped.
 package console
 
 import (

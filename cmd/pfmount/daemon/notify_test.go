@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestTakeNotifier: who is meant by the manager's variables, and that nobody behind us sees them.
+// TestTakeNotifier: which process the manager's variables address, and that child processes do not
+// inherit them.
 func TestTakeNotifier(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

@@ -227,8 +227,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// TestFetchFails: the failure of a fetch that no reader raised is none of its readers, who fetch
-// the blob themselves. A fetch that was raised is the reader's own.
+// TestFetchFails: when a background fetch fails, a reader that waits for it starts a fetch of its
+// own, unless it had raised the first one's priority: then it gets the failure.
 func TestFetchFails(t *testing.T) {
 	t.Parallel()
 	g, w := newRegistry(t, ""), new(waits)
