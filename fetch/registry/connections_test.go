@@ -18,32 +18,23 @@ import (
 // restarts does. net/http alone would send a request once for every idle connection.
 func TestIdleConnectionsDie(t *testing.T) {
 	const idle = 16
-	var parts []registrytest.Layer
-	for i := range idle {
-		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
-	}
+	parts := manyBlobs(idle)
 	f := registrytest.NewServer(t)
 	f.Serve(t, parts...)
 	o := quickOptions()
 	o.MaxConns = idle
 	im := mustOpenImage(t, f.Ref(t), o)
 	// All at once, so that as many connections are idle afterwards.
-	var wg, together sync.WaitGroup
+	var together sync.WaitGroup
 	together.Add(idle)
 	f.Answer(func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		together.Done()
 		together.Wait()
 		return false
 	})
-	for _, p := range parts {
-		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
-				&registrytest.Buffer{}); err != nil {
-				t.Error(err)
-			}
-		})
+	if failed := readAll(im, parts); len(failed) > 0 {
+		t.Error(failed)
 	}
-	wg.Wait()
 	var sent atomic.Int64
 	dead := func(up int64) {
 		sent.Store(0)

@@ -3,7 +3,10 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,4 +87,26 @@ func existsAt(ctx context.Context, r ref.Ref, o Options) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// manyBlobs returns n small blobs, no two alike.
+func manyBlobs(n int) (parts []registrytest.Layer) {
+	for i := range n {
+		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "content %d", i)})
+	}
+	return parts
+}
+
+// readAll reads all parts at once and returns an error for each that failed.
+func readAll(im *testImage, parts []registrytest.Layer) (failed []error) {
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, p := range parts {
+		wg.Go(func() {
+			errs[i] = im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
+				&registrytest.Buffer{})
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

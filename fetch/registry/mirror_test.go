@@ -120,10 +120,7 @@ func TestMirror(t *testing.T) {
 // TestMirrorFails: whatever a mirror does, the registry is asked, and the mirror is left alone
 // while it is down.
 func TestMirrorFails(t *testing.T) {
-	var parts []registrytest.Layer
-	for i := range 20 {
-		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
-	}
+	parts := manyBlobs(20)
 	answer := func(status int, header ...string) func(*testing.T, http.ResponseWriter) {
 		return func(_ *testing.T, w http.ResponseWriter) {
 			for i := 0; i < len(header); i += 2 {

@@ -11,8 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/pfmount/pfmount/fetch/registry/registrytest"
 )
 
 // tokenServer gives out tokens to a cache, and counts.
@@ -192,24 +193,14 @@ func TestTokenDenied(t *testing.T) {
 // TestOneTokenForReaders: 32 readers of an image at once, with a token that expires under them.
 func TestOneTokenForReaders(t *testing.T) {
 	f := registrytest.NewServer(t)
-	var parts []registrytest.Layer
-	for i := range 32 {
-		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "content %d", i)})
-	}
+	parts := manyBlobs(32)
 	f.Serve(t, parts...)
 	a := withTokens(t, f, "")
 	im := mustOpenImage(t, f.Ref(t), quickOptions())
 	for round := range int64(3) {
-		var wg sync.WaitGroup
-		for _, p := range parts {
-			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
-					&registrytest.Buffer{}); err != nil {
-					t.Error(err)
-				}
-			})
+		if failed := readAll(im, parts); len(failed) > 0 {
+			t.Error(failed)
 		}
-		wg.Wait()
 		if n := a.issued.Load(); n != round+1 {
 			t.Errorf("round %d: %d tokens, want %d", round, n, round+1)
 		}

@@ -163,10 +163,7 @@ func TestLoginLapses(t *testing.T) {
 func TestLapseAsksOnce(t *testing.T) {
 	for _, found := range []bool{true, false} {
 		f := registrytest.NewServer(t)
-		var parts []registrytest.Layer
-		for i := range 32 {
-			parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "content %d", i)})
-		}
+		parts := manyBlobs(32)
 		f.Serve(t, parts...)
 		src := loginSources(t, f.Host())[1]
 		p := &passwords{lapsed: lapses[1]}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -136,10 +135,7 @@ func TestGuard(t *testing.T) {
 
 // TestMaxConns reads many blobs at once; a token is asked for while all places are taken.
 func TestMaxConns(t *testing.T) {
-	var parts []registrytest.Layer
-	for i := range 24 {
-		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
-	}
+	parts := manyBlobs(24)
 	f := registrytest.NewServer(t)
 	f.Serve(t, parts...)
 	o := quickOptions()
@@ -154,16 +150,9 @@ func TestMaxConns(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		return false
 	})
-	var wg sync.WaitGroup
-	for _, p := range parts {
-		wg.Go(func() {
-			if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
-				&registrytest.Buffer{}); err != nil {
-				t.Error(err)
-			}
-		})
+	if failed := readAll(im, parts); len(failed) > 0 {
+		t.Error(failed)
 	}
-	wg.Wait()
 	if most.Load() > 4 || most.Load() < 2 {
 		t.Errorf("%d requests at once, want at most 4 and not one by one", most.Load())
 	}
@@ -228,10 +217,7 @@ func TestPlaceIsGivenBack(t *testing.T) {
 
 // TestHostDown lets many readers meet a registry that is down, and come back with it.
 func TestHostDown(t *testing.T) {
-	var parts []registrytest.Layer
-	for i := range 60 {
-		parts = append(parts, registrytest.Layer{Content: fmt.Appendf(nil, "blob %d", i)})
-	}
+	parts := manyBlobs(60)
 	f := registrytest.NewServer(t)
 	f.Serve(t, parts...)
 	o := quickOptions()
@@ -248,22 +234,8 @@ func TestHostDown(t *testing.T) {
 		return down.Load()
 	})
 	down.Store(true)
-	readAll := func() (failed int64) {
-		var wg sync.WaitGroup
-		var n atomic.Int64
-		for _, p := range parts {
-			wg.Go(func() {
-				if err := im.Blob(context.Background(), p.Logical(), int64(len(p.Content)),
-					&registrytest.Buffer{}); err != nil {
-					n.Add(1)
-				}
-			})
-		}
-		wg.Wait()
-		return n.Load()
-	}
 	start := time.Now()
-	if n := readAll(); n != 60 {
+	if n := len(readAll(im, parts)); n != 60 {
 		t.Errorf("%d of 60 reads failed", n)
 	}
 	// All requests under way when it went down, and then one an interval; without a gate it is 300.
@@ -272,7 +244,7 @@ func TestHostDown(t *testing.T) {
 			time.Since(start), limit)
 	}
 	down.Store(false)
-	if n := readAll(); n != 0 {
+	if n := len(readAll(im, parts)); n != 0 {
 		t.Errorf("after it came back %d reads failed", n)
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pfmount/pfmount/fetch/safedir/safedirtest"
 )
 
-const stranger = 12345
+const stranger = safedirtest.Stranger
 
 func must(t *testing.T, errs ...error) {
 	t.Helper()
@@ -30,14 +32,6 @@ func place(t *testing.T) string {
 		must(t, os.Chmod(d, 0o755))
 	}
 	return dir
-}
-
-// canChown says whether there are other users to give files to: for root, outside a namespace of
-// one user.
-func canChown(t *testing.T) bool {
-	name := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(name, nil, 0o600))
-	return os.Chown(name, stranger, stranger) == nil
 }
 
 // as runs f with the rights of a user, on a thread that ends with it.
@@ -58,7 +52,7 @@ func as(uid int, f func() error) error {
 // TestOpen has every way in which a path can be another user's to divert, and those in which it
 // cannot.
 func TestOpen(t *testing.T) {
-	if !canChown(t) {
+	if !safedirtest.CanChown(t) {
 		return
 	}
 	type prepare = func(base string) error
@@ -130,7 +124,7 @@ func TestOpen(t *testing.T) {
 
 // TestOnBehalf: root goes where a user may have changed the path only when it acts for that user.
 func TestOnBehalf(t *testing.T) {
-	if !canChown(t) {
+	if !safedirtest.CanChown(t) {
 		return
 	}
 	dir := place(t) + "/d"
@@ -186,7 +180,7 @@ func TestFiles(t *testing.T) {
 		os.Symlink(secret, base+"/moved/link"), os.Symlink("x", base+"/moved/dangling"),
 		os.Link(base+"/moved/old", base+"/moved/hard"), unix.Mkfifo(base+"/moved/fifo", 0o600))
 	refused := []string{"link", "dangling", "hard", "old", "fifo", "dir", "socket"}
-	if canChown(t) {
+	if safedirtest.CanChown(t) {
 		other := base + "/moved/other"
 		must(t, os.WriteFile(other, nil, 0o666), os.Chown(other, stranger, -1))
 		must(t, unix.Mknod(base+"/moved/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))

@@ -56,6 +56,7 @@ var arrows = map[string][]string{
 	"fetch/registry/cred": {"fetch/ref", "fetch/safetext"},
 	"fetch/registry": {"fetch/artifact", "fetch/pfimg", "fetch/ref",
 		"fetch/registry/cred", "fetch/safetext", "fetch/sched"},
+	"fetch/safedir/safedirtest":   nil,
 	"fetch/registry/registrytest": {"fetch/artifact", "fetch/local", "fetch/pfimg", "fetch/ref"},
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pfmount/pfmount/fetch/safedir"
+	"github.com/pfmount/pfmount/fetch/safedir/safedirtest"
 )
 
 // smallLog opens a log that rotates early.
@@ -120,7 +121,7 @@ func TestLogReplaced(t *testing.T) {
 // TestLogRace has another user put symlinks to a file of root's in the place of a log that is being
 // rotated, in a folder that all may write to as they may to /tmp.
 func TestLogRace(t *testing.T) {
-	if !canChown(t) {
+	if !safedirtest.CanChown(t) {
 		return
 	}
 	dir := t.TempDir()
@@ -141,7 +142,7 @@ func TestLogRace(t *testing.T) {
 	go func() {
 		runtime.LockOSThread() // the thread ends with its user
 		n := 0
-		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 12345, 12345, 12345); e != 0 {
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, safedirtest.Stranger, safedirtest.Stranger, safedirtest.Stranger); e != 0 {
 			t.Error(e)
 		}
 		for {

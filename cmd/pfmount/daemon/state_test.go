@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/pfmount/pfmount/fetch/safedir/safedirtest"
 )
 
 func TestStateDirBy(t *testing.T) {
@@ -54,30 +56,6 @@ func TestRemoveSocket(t *testing.T) {
 
 func ownedBy(fi os.FileInfo, uid int) bool { return int(fi.Sys().(*syscall.Stat_t).Uid) == uid }
 
-// canChown says whether there are other users to give files to: for root, outside a namespace of
-// one user.
-func canChown(t *testing.T) bool {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return os.Chown(name, 12345, 12345) == nil
-}
-
-// strangersLink makes a symlink of another user's to a folder of root's.
-func strangersLink(t *testing.T) (link, folder string) {
-	t.Helper()
-	dir := t.TempDir()
-	link, folder = filepath.Join(dir, "link"), filepath.Join(dir, "folder")
-	err := errors.Join(os.Mkdir(folder, 0o700), os.Symlink(folder, link),
-		os.Lchown(link, 12345, 12345))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return link, folder
-}
-
 // TestStateSocket: the socket is its user's alone from the start, under any umask, and takes the
 // place of what a dead process left, whatever that is.
 func TestStateSocket(t *testing.T) {
@@ -114,10 +92,10 @@ func TestStateSocket(t *testing.T) {
 // TestForeignState: root neither makes nor removes nor asks a socket where another user's symlink
 // leads.
 func TestForeignState(t *testing.T) {
-	if !canChown(t) {
+	if !safedirtest.CanChown(t) {
 		return
 	}
-	link, folder := strangersLink(t)
+	link, folder := safedirtest.Link(t)
 	s, l, err := listenState(folder, "s")
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +105,7 @@ func TestForeignState(t *testing.T) {
 	if _, _, err := listenState(link, "t"); err == nil {
 		t.Error("made through the symlink")
 	}
-	for _, uid := range []int{0, 12345} { // whose mount it is said to be
+	for _, uid := range []int{0, safedirtest.Stranger} { // whose mount it is said to be
 		removeLeftover(filepath.Join(link, "s"), uid)
 		if _, err := openSocket(link, "s", uid); err == nil {
 			t.Errorf("opened through the symlink for user %d", uid)
@@ -135,10 +113,10 @@ func TestForeignState(t *testing.T) {
 	}
 	// His own folder, and in it a symlink to root's socket.
 	own := t.TempDir()
-	if err := errors.Join(os.Symlink(folder+"/s", own+"/s"), os.Chown(own, 12345, 12345)); err != nil {
+	if err := errors.Join(os.Symlink(folder+"/s", own+"/s"), os.Chown(own, safedirtest.Stranger, safedirtest.Stranger)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSocket(own, "s", 12345); err == nil {
+	if _, err := openSocket(own, "s", safedirtest.Stranger); err == nil {
 		t.Error("a symlink to root's socket was opened")
 	}
 	if names, err := os.ReadDir(folder); err != nil || len(names) != 1 {
@@ -152,10 +130,10 @@ func TestForeignState(t *testing.T) {
 
 // TestForeignRuntimeDir: root does not look for its sockets where another user's symlink leads.
 func TestForeignRuntimeDir(t *testing.T) {
-	if !canChown(t) {
+	if !safedirtest.CanChown(t) {
 		return
 	}
-	link, _ := strangersLink(t)
+	link, _ := safedirtest.Link(t)
 	if got := stateDirBy(0, environ([]byte("XDG_RUNTIME_DIR="+link+"\x00"))); got != "/run/pfmount" {
 		t.Errorf("the sockets of root's mount are looked for in %s", got)
 	}
