@@ -138,6 +138,12 @@ func TestOnBehalf(t *testing.T) {
 			must(t, d.Private(), d.Close())
 		}
 	}
+	d, err := Open(place(t), stranger, 0) // root's, which serves any user
+	must(t, err)
+	if err := d.Private(); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("root's directory is private to another user: %v", err)
+	}
+	must(t, d.Close())
 }
 
 func TestCreate(t *testing.T) {
